@@ -1,0 +1,126 @@
+//! The ledger: every row that comes in is passed on, absorbed, filtered, late, undecodable, without event time,
+//! failed, dropped, or still buffered.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+
+/// Failing and undecodable rows that are kept to be looked at, per job.
+const SAMPLES: usize = 16;
+/// Longest text of a sample, in bytes.
+const SAMPLE_BYTES: usize = 2048;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Counts of one job. Written by the job's task, read by anyone.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: AtomicU64,)*
+            samples: Mutex<VecDeque<FailedSample>>,
+        }
+
+        /// The counts at one moment.
+        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+        pub struct CountersSnapshot {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// The counts now.
+            pub fn snapshot(&self) -> CountersSnapshot {
+                CountersSnapshot { $($name: self.$name.load(Relaxed),)* }
+            }
+        }
+
+        impl std::ops::Add for CountersSnapshot {
+            type Output = Self;
+
+            fn add(self, other: Self) -> Self {
+                Self { $($name: self.$name + other.$name,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Rows that came in. Of a source: records, decodable or not.
+    rows_in,
+    /// Rows passed on as they came (filtered and projected ones, a source's own).
+    passed,
+    /// Rows taken into state.
+    absorbed,
+    /// Rows that a predicate did not let through.
+    filtered,
+    /// Rows late for all their windows by the watermark.
+    late,
+    /// Rows late for all their windows since their partition was taken for idle.
+    late_idle,
+    /// Records that could not be decoded.
+    undecodable,
+    /// Rows whose event time is null.
+    without_event_time,
+    /// Rows set aside since an expression failed on them.
+    failed,
+    /// Rows lost since the job was overtaken by retention.
+    dropped,
+    /// Rows read before a fresh query's first whole window: they belong to no window that it tells.
+    before_start,
+    /// Rows that came out. Apart from the sum of what came in: an aggregate makes its own.
+    rows_out,
+    /// Windows that a row was late for while another of its windows took it.
+    late_assignments,
+    /// Rows more than five minutes ahead of their arrival: kept, but the watermark does not follow them.
+    ahead,
+    /// Bytes that came in, of a source.
+    bytes_in,
+}
+
+/// A row that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailedSample {
+    /// Why.
+    pub reason: String,
+    /// The row or record as text, cut to 2 KiB.
+    pub row: String,
+}
+
+impl Counters {
+    /// Keeps a sample of a failing row; the oldest goes when there are sixteen.
+    pub fn sample(&self, reason: &str, row: &str) {
+        let mut samples = self.samples.lock().expect("no holder of this lock panics");
+        if samples.len() == SAMPLES {
+            samples.pop_front();
+        }
+        let cut = |text: &str| text.chars().take(SAMPLE_BYTES).collect();
+        samples.push_back(FailedSample { reason: cut(reason), row: cut(row) });
+    }
+
+    /// The samples kept, oldest first.
+    pub fn samples(&self) -> Vec<FailedSample> {
+        self.samples.lock().expect("no holder of this lock panics").iter().cloned().collect()
+    }
+}
+
+/// Adds to a counter.
+pub(crate) fn add(counter: &AtomicU64, rows: usize) {
+    counter.fetch_add(rows as u64, Relaxed);
+}
+
+impl CountersSnapshot {
+    /// Rows in less all that is known of them: what is still buffered, zero once a job is at rest.
+    pub fn unaccounted(&self) -> i128 {
+        let known = self.passed
+            + self.absorbed
+            + self.filtered
+            + self.late
+            + self.late_idle
+            + self.undecodable
+            + self.without_event_time
+            + self.failed
+            + self.dropped
+            + self.before_start;
+        i128::from(self.rows_in) - i128::from(known)
+    }
+}

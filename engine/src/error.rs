@@ -1,0 +1,111 @@
+//! What can go wrong while the engine runs.
+
+use thiserror::Error;
+
+use crate::stream::{CommitError, PositionError};
+
+/// An error of the engine. `Display` prints this error only; causes are chained by `source()`.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// There is no such relation.
+    #[error("no stream or source \"{0}\"")]
+    UnknownRelation(String),
+    /// The name is taken.
+    #[error("\"{0}\" exists already")]
+    Exists(String),
+    /// Others read it; names of the users.
+    #[error("\"{name}\" is used by {}", users.join(", "))]
+    InUse {
+        /// What was to be dropped.
+        name: String,
+        /// Who uses it.
+        users: Vec<String>,
+    },
+    /// There is no such query.
+    #[error("no query \"{0}\"")]
+    UnknownQuery(String),
+    /// A plan cannot be run. The query's fault.
+    #[error("the query cannot be run: {0}")]
+    Plan(String),
+    /// A query's state, or the process's, has outgrown its budget. The query's fault.
+    #[error("state of {used_bytes} bytes is over the {scope} budget of {limit_bytes} bytes")]
+    StateBudget {
+        /// `query` or `process`.
+        scope: &'static str,
+        /// Bytes held.
+        used_bytes: usize,
+        /// Bytes allowed.
+        limit_bytes: usize,
+    },
+    /// The outside world failed a source. A retry may help if `retryable`.
+    #[error("source \"{name}\" failed: {message}")]
+    Source {
+        /// Name of the source.
+        name: String,
+        /// What happened.
+        message: String,
+        /// Whether another attempt may succeed.
+        retryable: bool,
+    },
+    /// A sink cannot take rows.
+    #[error("sink failed: {0}")]
+    Sink(String),
+    /// A limit on how many things there can be was reached.
+    #[error("limit of {limit} {what} reached")]
+    Limit {
+        /// What is limited.
+        what: &'static str,
+        /// How many there can be.
+        limit: usize,
+    },
+    /// A stream refused a commit.
+    #[error("a commit was refused")]
+    Commit(#[from] CommitError),
+    /// A position cannot be read from.
+    #[error("the position cannot be used")]
+    Position(#[from] PositionError),
+    /// DataFusion failed where only our own mistake can make it fail.
+    #[error("internal error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The engine or the query was stopped.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl EngineError {
+    /// Whether doing the same again may succeed.
+    pub fn retryable(&self) -> bool {
+        matches!(self, Self::Source { retryable: true, .. } | Self::Limit { .. } | Self::Stopped)
+    }
+
+    /// Stable, machine-readable kind, in snake case.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownRelation(_) => "unknown_relation",
+            Self::Exists(_) => "exists",
+            Self::InUse { .. } => "in_use",
+            Self::UnknownQuery(_) => "unknown_query",
+            Self::Plan(_) => "unsupported",
+            Self::StateBudget { .. } => "state_budget",
+            Self::Source { .. } => "source",
+            Self::Sink(_) => "sink",
+            Self::Limit { .. } => "limit",
+            Self::Commit(_) | Self::Internal(_) => "internal",
+            Self::Position(_) => "position",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl From<datafusion_common::DataFusionError> for EngineError {
+    fn from(error: datafusion_common::DataFusionError) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
+
+impl From<arrow::error::ArrowError> for EngineError {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}

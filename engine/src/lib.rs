@@ -1,0 +1,35 @@
+//! Plans and sources in; chained jobs, streams and subscriptions out.
+//!
+//! An event's way: a [`Connector`] yields record batches, a source job stamps them with event time and watermark
+//! and commits them to a [`Stream`]; jobs read streams, apply [`operator`]s and write streams; a
+//! [`Subscription`] reads the last one for a client.
+//!
+//! SQL text, HTTP and wire formats never live here. Jobs see each other's rows only through streams.
+
+pub mod operator;
+
+mod batch;
+mod clock;
+mod counters;
+mod engine;
+mod error;
+mod sink;
+mod source;
+mod stream;
+mod subscription;
+
+pub use batch::{EVENT_TIME, Memo, RowKind, StreamBatch, WATERMARK, physical_schema, visible_schema};
+pub use clock::{Clock, EventTime, ManualClock, SystemClock};
+pub use counters::{Counters, CountersSnapshot, FailedSample};
+pub use engine::{
+    Engine, EngineConfig, ExplainedJob, JobInfo, QueryInfo, SinkHandle, SinkSummary, StreamInfo, SubscribeOptions,
+};
+pub use error::EngineError;
+pub use sink::Sink;
+pub use source::{
+    Connector, ConnectorInfo, EventTimeSpec, PartitionReader, ReadEvent, Reject, SourceDefinition, WatermarkSpec,
+};
+pub use stream::{
+    Commit, CommitError, Gap, GapReason, Offset, Owner, Position, PositionError, Read, Start, Stream, StreamReader,
+};
+pub use subscription::{Policy, Progress, Subscription, SubscriptionEvent, SubscriptionInfo};

@@ -1,0 +1,65 @@
+//! Rules that a job applies to batches. One operator a file.
+//!
+//! Every operator keeps this contract, which `check.rs` asserts in tests: output batches have the operator's schema;
+//! a partition's watermark never goes back; a batch without rows still carries its watermark on; nothing comes
+//! after the end; and the job's [`Counters`](crate::Counters) account for every row.
+
+use arrow::datatypes::SchemaRef;
+
+use crate::batch::StreamBatch;
+use crate::error::EngineError;
+
+/// One rule, applied to batches in the order in which they come.
+pub trait Operator: Send {
+    /// Fields of the batches that come out, with the hidden ones.
+    fn schema(&self) -> &SchemaRef;
+
+    /// Takes one batch in.
+    ///
+    /// # Errors
+    /// Only what ends the job: a budget overrun or our own mistake. A row on which an expression fails is set aside
+    /// and counted.
+    fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError>;
+
+    /// A partition has ended. The last one's end closes everything: all windows are flushed.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn end_partition(&mut self, partition: u32, output: &mut Output) -> Result<(), EngineError> {
+        let _ = (partition, output);
+        Ok(())
+    }
+
+    /// Tells running results: for each open window the groups that changed since the last call, as
+    /// [`RowKind::Update`](crate::RowKind::Update) in `output.updates`. Stateless operators have none.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn tick(&mut self, output: &mut Output) -> Result<(), EngineError> {
+        let _ = output;
+        Ok(())
+    }
+
+    /// All groups of all open windows as they stand, as updates, without marking anything as told.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn snapshot(&mut self) -> Result<Vec<StreamBatch>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    /// Bytes of state held.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// What an operator hands on.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Appended rows (final results among them), in order: what queries read.
+    pub rows: Vec<StreamBatch>,
+    /// Running results and the final ones again ([`RowKind::Final`](crate::RowKind::Final)), in order: what readers
+    /// with `EMIT EVERY` get. Filled only while there is such a reader.
+    pub updates: Vec<StreamBatch>,
+}

@@ -1,0 +1,56 @@
+//! What a query may name.
+
+use arrow::datatypes::SchemaRef;
+
+/// Resolves names. Implemented by whoever keeps the definitions; names are compared after SQL's folding to lower
+/// case (quoted names are kept as written).
+pub trait Catalog: Send + Sync {
+    /// The relation of that name, or `None` when there is none.
+    fn relation(&self, name: &str) -> Option<Relation>;
+
+    /// All names, for suggestions and completion.
+    fn names(&self) -> Vec<String>;
+}
+
+/// Something that a query can read, or (a sink) write to.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    /// The name as the catalog keeps it.
+    pub name: String,
+    /// What it is.
+    pub kind: RelationKind,
+    /// The columns that a user sees. A sink's are those that it takes; empty when it takes any.
+    pub schema: SchemaRef,
+    /// Where the rows' event time comes from.
+    pub time: TimeAttribute,
+    /// True when the relation's clock runs apart from the wall clock (a replay). Streams of different clocks are
+    /// not joined or united.
+    pub replay: bool,
+}
+
+/// What a [`Relation`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelationKind {
+    /// Rows from outside.
+    Source,
+    /// A named query that runs; its output is a stream.
+    Stream,
+    /// A named query text that is put in place of its name.
+    View {
+        /// The text after `AS`.
+        sql: String,
+    },
+    /// Takes rows; cannot be read.
+    Sink,
+}
+
+/// Where a relation's event time comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TimeAttribute {
+    /// A visible column.
+    Column(String),
+    /// The time at which the row arrived, which no visible column holds.
+    Arrival,
+    /// The end of the window that the row belongs to, less a millisecond.
+    WindowTime,
+}

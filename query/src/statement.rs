@@ -1,0 +1,200 @@
+//! What a client can submit.
+
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::diagnostic::Span;
+use crate::plan::Plan;
+
+/// One statement, bound.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statement {
+    /// `CREATE SOURCE` and `CREATE TABLE` without a primary key.
+    CreateSource(CreateSource),
+    /// `CREATE STREAM … AS SELECT …`.
+    CreateStream(CreateStream),
+    /// `CREATE VIEW … AS SELECT …`.
+    CreateView(CreateView),
+    /// `CREATE SINK … WITH (…) [AS SELECT …]`.
+    CreateSink(CreateSink),
+    /// `INSERT INTO sink SELECT …`.
+    InsertInto(InsertInto),
+    /// `DROP SOURCE | TABLE | STREAM | VIEW | SINK`.
+    Drop(DropRelation),
+    /// `SHOW STREAMS | JOBS | QUERIES | SOURCES | SINKS | VIEWS`.
+    Show(Show),
+    /// `DESCRIBE name`.
+    Describe(Describe),
+    /// `EXPLAIN SELECT …`.
+    Explain(Query),
+    /// `KILL QUERY id`.
+    Kill {
+        /// The id as `SHOW QUERIES` prints it.
+        query: String,
+    },
+    /// A live query.
+    Select(Query),
+}
+
+/// A bound `SELECT`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// The text, without a trailing semicolon.
+    pub sql: String,
+    /// What it asks. Its schema's field names are the output columns.
+    pub plan: Plan,
+    /// When results are told. Belongs to the reader: it is not part of the plan.
+    pub emit: Emit,
+}
+
+/// When a windowed query's results are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emit {
+    /// Each window once, when it closes. The default; the only choice without windows.
+    OnWindowClose,
+    /// Running results of the groups that changed, every so often, and final ones at the close.
+    Every(Duration),
+}
+
+/// Definition of a source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateSource {
+    /// Its name.
+    pub name: String,
+    /// `IF NOT EXISTS` was said.
+    pub if_not_exists: bool,
+    /// The declared columns; `None`: to be inferred.
+    pub schema: Option<SchemaRef>,
+    /// The `WATERMARK FOR` clause; `None`: see [`crate::TimeAttribute`] for the default.
+    pub watermark: Option<WatermarkClause>,
+    /// The `WITH (…)` options by lower-case name, in the order written.
+    pub options: Vec<OptionValue>,
+    /// The whole statement, to be kept and shown.
+    pub sql: String,
+}
+
+/// `name = value` in a `WITH` clause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionValue {
+    /// Lower case.
+    pub name: String,
+    /// Unquoted text; numbers and booleans as written.
+    pub value: String,
+    /// Where the option stands, from its name to the end of its value.
+    pub span: Option<Span>,
+}
+
+/// `WATERMARK FOR column AS expression`, not yet bound: the columns may have to be inferred first. See
+/// [`crate::bind_watermark`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatermarkClause {
+    /// The event-time column.
+    pub column: String,
+    /// Text of the expression.
+    pub expression: String,
+    /// Where the clause stands.
+    pub span: Option<Span>,
+}
+
+/// Definition of a named stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateStream {
+    /// Its name.
+    pub name: String,
+    /// `IF NOT EXISTS` was said.
+    pub if_not_exists: bool,
+    /// What it runs.
+    pub query: Query,
+    /// The whole statement.
+    pub sql: String,
+}
+
+/// Definition of a view. Its query has been bound once to find its mistakes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateView {
+    /// Its name.
+    pub name: String,
+    /// `IF NOT EXISTS` was said.
+    pub if_not_exists: bool,
+    /// What it stands for; `query.sql` is the text after `AS`.
+    pub query: Query,
+    /// The whole statement.
+    pub sql: String,
+}
+
+/// Definition of a sink.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateSink {
+    /// Its name.
+    pub name: String,
+    /// `IF NOT EXISTS` was said.
+    pub if_not_exists: bool,
+    /// The `WITH (…)` options, as in [`CreateSource`].
+    pub options: Vec<OptionValue>,
+    /// What feeds it; `None`: later `INSERT INTO` statements do.
+    pub query: Option<Query>,
+    /// The whole statement.
+    pub sql: String,
+}
+
+/// A query that feeds a sink.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InsertInto {
+    /// The sink.
+    pub sink: String,
+    /// What feeds it.
+    pub query: Query,
+}
+
+/// `DROP kind [IF EXISTS] name [CASCADE]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropRelation {
+    /// What the user called it. `DROP TABLE` drops a source.
+    pub kind: DropKind,
+    /// Its name.
+    pub name: String,
+    /// `IF EXISTS` was said.
+    pub if_exists: bool,
+    /// `CASCADE` was said: what depends on it goes too.
+    pub cascade: bool,
+}
+
+/// What a `DROP` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropKind {
+    /// `SOURCE` or `TABLE`.
+    Source,
+    /// `STREAM`.
+    Stream,
+    /// `VIEW`.
+    View,
+    /// `SINK`.
+    Sink,
+}
+
+/// What `SHOW` lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// Sources and named streams.
+    Streams,
+    /// Running jobs and their users.
+    Jobs,
+    /// Live queries.
+    Queries,
+    /// Sources.
+    Sources,
+    /// Sinks.
+    Sinks,
+    /// Views.
+    Views,
+}
+
+/// `DESCRIBE name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Describe {
+    /// What to describe.
+    pub name: String,
+    /// Where the name stands.
+    pub span: Option<Span>,
+}

@@ -1,0 +1,127 @@
+//! The outside world in, [`squilla_engine`] sources and sinks out: one file a connector, one file a format.
+//!
+//! Planning, windows and client protocols never live here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use serde::Serialize;
+use squilla_engine::{Clock, Sink, SourceDefinition};
+use squilla_query::{CreateSink, CreateSource, Diagnostic};
+use thiserror::Error;
+
+/// What definitions are made in.
+#[derive(Debug, Clone)]
+pub struct SourceEnv {
+    /// Folders under which files may be read and written, symbolic links resolved. Relative paths start at the first.
+    pub roots: Vec<PathBuf>,
+    /// Where `http` sources get their rows from.
+    pub publishers: Arc<Publishers>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Makes a source from its definition: checks the options, infers columns that are not declared, finds the event
+/// time.
+///
+/// # Errors
+/// What is wrong with the statement: unknown, missing and malformed options (with the right ones named), a file that
+/// is not there or not allowed, columns that cannot be inferred. `code` is `needs_events` for an `http` source
+/// without columns: they are inferred from the first events, see [`infer_json`].
+pub async fn define_source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDefinition, Vec<Diagnostic>> {
+    let _ = (create, env);
+    unreachable!("in work")
+}
+
+/// Makes a sink from its definition, for rows of these fields.
+///
+/// # Errors
+/// As [`define_source`].
+pub async fn define_sink(
+    create: &CreateSink,
+    schema: &SchemaRef,
+    env: &SourceEnv,
+) -> Result<Box<dyn Sink>, Vec<Diagnostic>> {
+    let _ = (create, schema, env);
+    unreachable!("in work")
+}
+
+/// Columns of a body of NDJSON or of a JSON array of objects.
+///
+/// # Errors
+/// Why there are none.
+pub fn infer_json(body: &[u8]) -> Result<SchemaRef, String> {
+    let _ = body;
+    unreachable!("in work")
+}
+
+/// A connector and its options, for help and completion.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConnectorHelp {
+    /// `file`, `http` and so on.
+    pub name: &'static str,
+    /// What it does, in a sentence.
+    pub description: &'static str,
+    /// Option names with a sentence each.
+    pub options: Vec<(&'static str, &'static str)>,
+}
+
+/// All connectors of sources.
+pub fn connectors() -> Vec<ConnectorHelp> {
+    unreachable!("in work")
+}
+
+/// Hands what clients publish to the `http` sources.
+#[derive(Debug, Default)]
+pub struct Publishers {}
+
+/// The answer to a publish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PublishReport {
+    /// Rows taken.
+    pub accepted: u64,
+    /// Rows not taken.
+    pub rejected: u64,
+    /// The first hundred of those.
+    pub errors: Vec<PublishReject>,
+}
+
+/// A record that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PublishReject {
+    /// From 1; of an array: the element, from 1.
+    pub line: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why nothing of a publish was taken.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// No such `http` source.
+    #[error("no http source \"{0}\"")]
+    Unknown(String),
+    /// The body is neither NDJSON nor a JSON array.
+    #[error("the body is neither newline-delimited JSON nor a JSON array of objects: {0}")]
+    Malformed(String),
+    /// The source's queue is full. Worth a retry.
+    #[error("the queue of {limit} rows is full")]
+    Full {
+        /// Rows that it holds.
+        limit: usize,
+    },
+}
+
+impl Publishers {
+    /// Decodes a body (NDJSON, or a JSON array of objects) against the columns of the source and queues its rows.
+    /// Rows that do not decode are rejected one by one and counted by the source.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing was taken then.
+    pub async fn publish(&self, source: &str, body: Bytes) -> Result<PublishReport, PublishError> {
+        let _ = (source, body);
+        unreachable!("in work")
+    }
+}
