@@ -46,6 +46,9 @@ pub struct Query {
     pub plan: Plan,
     /// When results are told. Belongs to the reader: it is not part of the plan.
     pub emit: Emit,
+    /// With [`Emit::Every`]: the output columns by which running results replace each other (those of the window and
+    /// of the group keys); `analyze` refuses a query whose `SELECT` list lacks one. Empty otherwise.
+    pub key: Vec<String>,
 }
 
 /// When a windowed query's results are told.
