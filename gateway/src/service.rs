@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use squilla_engine::{Clock, Engine, EngineConfig, EngineError};
+use squilla_engine::{Clock, Engine, EngineConfig, EngineError, SinkSummary};
 use squilla_query::{Diagnostic, Query};
 use squilla_sources::SourceEnv;
 
@@ -77,6 +77,16 @@ impl Service {
     /// [`Refusal`].
     pub async fn execute(&self, sql: &str) -> Result<Answer, Refusal> {
         let _ = sql;
+        unreachable!("in work")
+    }
+
+    /// Waits until the bounded inputs of a running sink have ended and its rows are durable; `name` as in
+    /// [`Answer::Sink`]. With unbounded inputs it waits for ever.
+    ///
+    /// # Errors
+    /// What ended the sink.
+    pub async fn sink_finished(&self, name: &str) -> Result<SinkSummary, Arc<EngineError>> {
+        let _ = name;
         unreachable!("in work")
     }
 

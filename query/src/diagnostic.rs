@@ -58,6 +58,15 @@ impl Diagnostic {
 
     /// The diagnostic as a person reads it in a terminal: message, the line with a caret below, notes and help.
     pub fn render(&self, text: &str) -> String {
+        self.render_from("", text)
+    }
+
+    /// The same, with the name of the file that holds the text before the place: `--> bids.sql, line 2, column 3`.
+    pub fn render_in(&self, file: &str, text: &str) -> String {
+        self.render_from(&format!("{file}, "), text)
+    }
+
+    fn render_from(&self, before_place: &str, text: &str) -> String {
         let mut out = format!("error[{}]: {}", self.code, self.message);
         if let Some(span) = self.span {
             let start = floor_char_boundary(text, span.start);
@@ -69,7 +78,7 @@ impl Diagnostic {
             let width = text[start..end.min(line_end).max(start)].chars().count().max(1);
             let gutter = line.to_string();
             let pad = " ".repeat(gutter.len());
-            out.push_str(&format!("\n{pad} --> line {line}, column {}", column + 1));
+            out.push_str(&format!("\n{pad} --> {before_place}line {line}, column {}", column + 1));
             out.push_str(&format!("\n{pad} |\n{gutter} | {}", &text[line_start..line_end]));
             out.push_str(&format!("\n{pad} | {}{}", " ".repeat(column), "^".repeat(width)));
         }
@@ -106,6 +115,12 @@ mod tests {
             rendered,
             "error[unknown_column]: no column \"prise\"\n  --> line 2, column 3\n  |\n2 |   prise FROM bids\n  |   ^^^^^\n  help: did you mean \"price\"?"
         );
+    }
+
+    #[test]
+    fn names_the_file_of_a_script() {
+        let rendered = Diagnostic::new("syntax", "what").at(Span { start: 2, end: 3 }).render_in("a.sql", "1\n2");
+        assert!(rendered.contains("\n  --> a.sql, line 2, column 1\n"), "{rendered}");
     }
 
     #[test]
