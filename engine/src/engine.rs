@@ -205,7 +205,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Exists`], [`EngineError::Plan`] for a definition that does not hold together.
-    pub fn create_source(&self, definition: SourceDefinition) -> Result<(), EngineError> {
+    pub async fn create_source(&self, definition: SourceDefinition) -> Result<(), EngineError> {
         let _ = definition;
         unreachable!("in work")
     }
@@ -214,7 +214,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Exists`], [`EngineError::UnknownRelation`], [`EngineError::Plan`].
-    pub fn create_stream(&self, name: &str, query: &Query) -> Result<(), EngineError> {
+    pub async fn create_stream(&self, name: &str, query: &Query) -> Result<(), EngineError> {
         let _ = (name, query);
         unreachable!("in work")
     }

@@ -1,5 +1,6 @@
 //! Streams: where jobs meet. A stream's rows lie in one or more partitions; a row's place is an offset.
 
+mod memory;
 mod position;
 
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use thiserror::Error;
 
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
+use crate::error::EngineError;
 
+pub(crate) use memory::{LogLimits, MemoryStream};
 pub use position::{Position, PositionError};
 
 /// A place in a partition. Ascends; is never reused.
@@ -113,6 +116,8 @@ pub enum Read {
     EndOfPartition(u32),
     /// The stream has ended or its job has; told once, nothing follows.
     End,
+    /// The job that writes the stream has failed; nothing follows.
+    Failed(Arc<EngineError>),
 }
 
 /// Rows that a reader did not get.
@@ -169,8 +174,11 @@ pub trait Stream: Send + Sync + std::fmt::Debug {
     /// [`Read::End`] behind the last partition's.
     fn end(&self, partition: u32);
 
+    /// Says that the job that writes has failed. Readers get [`Read::Failed`] behind the last row.
+    fn fail(&self, error: Arc<EngineError>);
+
     /// A reader. `holding`: commits wait for it rather than overtake it.
-    fn reader(&self, start: &Start, holding: bool) -> Box<dyn StreamReader>;
+    fn reader(self: Arc<Self>, start: &Start, holding: bool) -> Box<dyn StreamReader>;
 }
 
 /// Reads a stream, all partitions in the order of their commits.
