@@ -1,0 +1,3 @@
+//! Squilla from outside. One binary: each test file of its own would link everything once more.
+
+mod tidy;
