@@ -2,6 +2,7 @@
 //!
 //! The semantics of queries and windows never live here.
 
+mod catalog;
 mod service;
 
-pub use service::{Answer, Refusal, Service, ServiceConfig};
+pub use service::{Answer, PublishRefusal, Refusal, Service, ServiceConfig};

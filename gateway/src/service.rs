@@ -1,12 +1,28 @@
 //! Statements, carried out: one place for every client protocol and the command line.
 
+mod analyze;
+mod define;
+mod redact;
+mod refusal;
+mod script;
+mod sink;
+mod table;
+
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use squilla_engine::{Clock, Engine, EngineConfig, EngineError, SinkSummary};
-use squilla_query::{Diagnostic, Query};
-use squilla_sources::SourceEnv;
+use squilla_query::{Diagnostic, Query, Statement};
+use squilla_sources::{PublishReport, Publishers, SourceEnv};
+use tokio::sync::Semaphore;
+
+use crate::catalog::{Names, Store};
+use sink::SinkRuns;
+
+pub use refusal::{PublishRefusal, Refusal};
 
 /// What a service is made with.
 #[derive(Debug)]
@@ -25,6 +41,11 @@ pub struct ServiceConfig {
 pub struct Service {
     engine: Engine,
     sources: SourceEnv,
+    names: RwLock<Arc<Names>>,
+    store: Store,
+    /// One definition at a time: whoever changes `names` has the only permit.
+    turn: Semaphore,
+    sinks: SinkRuns,
 }
 
 /// What a statement gave.
@@ -40,25 +61,33 @@ pub enum Answer {
     Sink(String),
 }
 
-/// Why a statement was not carried out.
-#[derive(Debug)]
-pub enum Refusal {
-    /// Mistakes in the text, with spans in it.
-    Mistakes(Vec<Diagnostic>),
-    /// The engine refused.
-    Engine(EngineError),
-    /// The catalog could not be written.
-    Catalog(String),
-}
-
 impl Service {
-    /// Opens the catalog, and starts again what it holds.
+    /// Opens the catalog, and starts again what it holds. What cannot be started again stays, marked broken with the
+    /// reason, until it is dropped.
     ///
     /// # Errors
     /// A catalog that cannot be read or is locked by another process.
     pub async fn open(config: ServiceConfig) -> Result<Self, Refusal> {
-        let _ = config;
-        unreachable!("in work")
+        let store = match config.data_dir {
+            None => Store::in_memory(),
+            Some(folder) => {
+                let opened = tokio::task::spawn_blocking(move || Store::open(&folder)).await;
+                opened.map_err(Refusal::panicked)??
+            }
+        };
+        let engine = Engine::new(config.engine, config.clock.clone()).map_err(Refusal::Engine)?;
+        let sources =
+            SourceEnv { roots: config.roots, publishers: Arc::new(Publishers::default()), clock: config.clock };
+        let service = Self {
+            engine,
+            sources,
+            names: RwLock::default(),
+            store,
+            turn: Semaphore::new(1),
+            sinks: SinkRuns::default(),
+        };
+        service.restore().await?;
+        Ok(service)
     }
 
     /// The engine.
@@ -76,8 +105,45 @@ impl Service {
     /// # Errors
     /// [`Refusal`].
     pub async fn execute(&self, sql: &str) -> Result<Answer, Refusal> {
-        let _ = sql;
-        unreachable!("in work")
+        let analyzed = self.analyze(sql).await?;
+        match analyzed.statement {
+            Statement::Select(query) => Ok(Answer::Live(query)),
+            Statement::Explain(query) => {
+                let jobs = self.engine.explain(&query).map_err(Refusal::Engine)?;
+                Ok(Answer::Table(table::explain(&jobs)))
+            }
+            Statement::Show(show) => Ok(Answer::Table(self.show(show))),
+            Statement::Describe(describe) => self.describe(&describe).map(Answer::Table),
+            Statement::Kill { query } => {
+                self.engine.kill(&query).map_err(Refusal::Engine)?;
+                Ok(Answer::Done(format!("ended query \"{query}\"")))
+            }
+            Statement::CreateSource(_)
+            | Statement::CreateStream(_)
+            | Statement::CreateView(_)
+            | Statement::CreateSink(_)
+            | Statement::InsertInto(_)
+            | Statement::Drop(_) => {
+                let _turn = self.take_turn().await;
+                // The names may have changed before the turn came.
+                let analyzed = self.analyze(sql).await?;
+                self.define(sql, analyzed, None).await
+            }
+        }
+    }
+
+    /// Reads and plans a live query.
+    ///
+    /// # Errors
+    /// Its mistakes; a statement that is no live query is one.
+    pub async fn query(&self, sql: &str) -> Result<Query, Refusal> {
+        match self.analyze(sql).await?.statement {
+            Statement::Select(query) => Ok(query),
+            _ => Err(Refusal::Mistakes(vec![
+                Diagnostic::new("not_live", "only a SELECT can be subscribed to")
+                    .help("send other statements to POST /api/v1/statements"),
+            ])),
+        }
     }
 
     /// Waits until the bounded inputs of a running sink have ended and its rows are durable; `name` as in
@@ -86,16 +152,48 @@ impl Service {
     /// # Errors
     /// What ended the sink.
     pub async fn sink_finished(&self, name: &str) -> Result<SinkSummary, Arc<EngineError>> {
-        let _ = name;
-        unreachable!("in work")
+        self.sinks.finished(name).await
     }
 
-    /// Reads and plans a statement without carrying it out, for an editor.
+    /// Reads and plans the statements of a script without carrying them out, for an editor. A statement sees what
+    /// those before it would create. Spans are in the whole text.
     ///
     /// # Errors
     /// Its mistakes.
     pub fn check(&self, sql: &str) -> Result<(), Vec<Diagnostic>> {
-        let _ = sql;
-        unreachable!("in work")
+        let mistakes = script::check(&self.names(), sql);
+        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+    }
+
+    /// Publishes a body of NDJSON or a JSON array to an `http` source. The first events of a source without columns
+    /// define them.
+    ///
+    /// # Errors
+    /// [`PublishRefusal`]; nothing was taken then.
+    pub async fn publish(&self, name: &str, body: Bytes) -> Result<PublishReport, PublishRefusal> {
+        if self.is_pending(name) {
+            self.define_by_events(name, &body).await?;
+        }
+        self.sources.publishers.publish(name, body).await.map_err(PublishRefusal::Publish)
+    }
+
+    /// The visible columns of a source, stream or view; `None` when there is none of that name.
+    pub(crate) fn columns(&self, name: &str) -> Option<SchemaRef> {
+        use squilla_query::Catalog;
+        let names = self.names();
+        crate::catalog::Lookup::new(&names).relation(name).map(|relation| relation.schema)
+    }
+
+    /// All names as they are now.
+    pub(crate) fn names(&self) -> Arc<Names> {
+        self.names.read().expect("no holder of this lock panics").clone()
+    }
+
+    fn set_names(&self, names: Names) {
+        *self.names.write().expect("no holder of this lock panics") = Arc::new(names);
+    }
+
+    async fn take_turn(&self) -> tokio::sync::SemaphorePermit<'_> {
+        self.turn.acquire().await.expect("the semaphore is never closed")
     }
 }

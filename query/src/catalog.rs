@@ -49,7 +49,7 @@ pub enum RelationKind {
 pub enum TimeAttribute {
     /// A visible column.
     Column(String),
-    /// The time at which the row arrived, which no visible column holds.
+    /// No visible column: the time at which the row arrived, or a column that a named query has left out.
     Arrival,
     /// The end of the window that the row belongs to, less a millisecond.
     WindowTime,

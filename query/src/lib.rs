@@ -9,6 +9,7 @@
 
 mod catalog;
 mod diagnostic;
+mod event_time;
 mod plan;
 mod statement;
 

@@ -1,0 +1,335 @@
+//! The catalog on disk: the statements that made what there is, in SQLite, in the order in which they were made.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The file in the data folder.
+const FILE: &str = "catalog.sqlite";
+/// Locked for as long as a process uses the folder.
+const LOCK: &str = "lock";
+/// Version of the tables, kept in SQLite's `user_version`.
+const FORMAT: i64 = 1;
+/// Marks the file as ours, in SQLite's `application_id`: "sqll".
+const APPLICATION: i64 = 0x7371_6c6c;
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS statement (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        sql TEXT NOT NULL,
+        -- Columns that were inferred, as JSON; null: they follow from the statement.
+        columns TEXT,
+        -- A sink whose bounded inputs have ended: not started again.
+        finished INTEGER NOT NULL DEFAULT 0
+    ) STRICT;";
+
+/// What a stored statement made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoredKind {
+    /// `CREATE SOURCE`.
+    Source,
+    /// `CREATE STREAM`.
+    Stream,
+    /// `CREATE VIEW`.
+    View,
+    /// `CREATE SINK`.
+    Sink,
+    /// `INSERT INTO`; its name is the sink's.
+    Insert,
+}
+
+impl StoredKind {
+    /// The word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Stream => "stream",
+            Self::View => "view",
+            Self::Sink => "sink",
+            Self::Insert => "insert",
+        }
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        [Self::Source, Self::Stream, Self::View, Self::Sink, Self::Insert].into_iter().find(|kind| kind.word() == word)
+    }
+}
+
+/// A stored statement.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    /// Its row; ascends in the order of creation.
+    pub(crate) id: i64,
+    /// What it made.
+    pub(crate) kind: StoredKind,
+    /// Of what name.
+    pub(crate) name: String,
+    /// Its text.
+    pub(crate) sql: String,
+    /// Columns that were inferred; `None`: they follow from the text.
+    pub(crate) columns: Option<SchemaRef>,
+    /// The bounded inputs of the sink have ended.
+    pub(crate) finished: bool,
+}
+
+/// Why the catalog cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    #[error("the data folder \"{folder}\" cannot be used: {source}")]
+    Folder { folder: String, source: std::io::Error },
+    #[error(
+        "the data folder \"{0}\" is used by another squilla process: stop it, or give another folder by --data-dir"
+    )]
+    Locked(String),
+    #[error(
+        "the catalog in \"{folder}\" has format {found}, this squilla reads format {FORMAT}: use the squilla that wrote it"
+    )]
+    Format { folder: String, found: i64 },
+    #[error("\"{0}\" is not a catalog of squilla's")]
+    Foreign(String),
+    #[error("the catalog holds what it cannot hold: {0}")]
+    Corrupt(String),
+    #[error("the catalog cannot be read or written: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// The catalog on disk, or nothing at all. Cheap to clone. SQLite runs on threads for blocking work.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    disk: Option<Arc<Mutex<Disk>>>,
+    /// Numbers definitions where there is no disk.
+    next: Arc<std::sync::atomic::AtomicI64>,
+}
+
+#[derive(Debug)]
+struct Disk {
+    connection: Connection,
+    /// Holds the folder's lock.
+    _lock: File,
+}
+
+impl Store {
+    /// Keeps nothing.
+    pub(crate) fn in_memory() -> Self {
+        Self { disk: None, next: Arc::default() }
+    }
+
+    /// Locks a folder, making it where it is absent, and opens the catalog in it. Blocks.
+    pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
+        let shown = folder.display().to_string();
+        let unusable = |source| StoreError::Folder { folder: shown.clone(), source };
+        std::fs::create_dir_all(folder).map_err(unusable)?;
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK)).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(shown)),
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        let connection = Connection::open(folder.join(FILE))?;
+        prepare(&connection, &shown)?;
+        let disk = Disk { connection, _lock: lock };
+        Ok(Self { disk: Some(Arc::new(Mutex::new(disk))), next: Arc::default() })
+    }
+
+    /// Everything stored, in the order of creation.
+    pub(crate) async fn all(&self) -> Result<Vec<Stored>, StoreError> {
+        self.with_disk(Vec::new, |connection| {
+            let mut select =
+                connection.prepare("SELECT id, kind, name, sql, columns, finished FROM statement ORDER BY id")?;
+            let mut rows = select.query([])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let kind: String = row.get(1)?;
+                let columns: Option<String> = row.get(4)?;
+                all.push(Stored {
+                    id: row.get(0)?,
+                    kind: StoredKind::of_word(&kind).ok_or(StoreError::Corrupt(kind))?,
+                    name: row.get(2)?,
+                    sql: row.get(3)?,
+                    columns: columns.map(|json| read_columns(&json)).transpose()?,
+                    finished: row.get(5)?,
+                });
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    /// Stores a statement; its id.
+    pub(crate) async fn insert(&self, kind: StoredKind, name: &str, sql: &str) -> Result<i64, StoreError> {
+        let (name, sql) = (name.to_owned(), sql.to_owned());
+        let next = self.next.clone();
+        let without_disk = move || next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.with_disk(without_disk, move |connection| {
+            let insert = "INSERT INTO statement (kind, name, sql) VALUES (?, ?, ?)";
+            connection.execute(insert, params![kind.word(), name, sql])?;
+            Ok(connection.last_insert_rowid())
+        })
+        .await
+    }
+
+    /// Stores the columns that were inferred for a source.
+    pub(crate) async fn set_columns(&self, id: i64, schema: &SchemaRef) -> Result<(), StoreError> {
+        let json = write_columns(schema);
+        self.with_disk(
+            || (),
+            move |connection| {
+                connection.execute("UPDATE statement SET columns = ? WHERE id = ?", params![json, id])?;
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    /// Notes that a sink's inputs have ended.
+    pub(crate) async fn set_finished(&self, id: i64) -> Result<(), StoreError> {
+        self.with_disk(
+            || (),
+            move |connection| {
+                connection.execute("UPDATE statement SET finished = 1 WHERE id = ?", params![id])?;
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    /// Forgets statements, all or none of them.
+    pub(crate) async fn remove(&self, ids: Vec<i64>) -> Result<(), StoreError> {
+        self.with_disk(
+            || (),
+            move |connection| {
+                let transaction = connection.unchecked_transaction()?;
+                for id in ids {
+                    transaction.execute("DELETE FROM statement WHERE id = ?", params![id])?;
+                }
+                Ok(transaction.commit()?)
+            },
+        )
+        .await
+    }
+
+    async fn with_disk<T: Send + 'static>(
+        &self,
+        without: impl FnOnce() -> T,
+        with: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let Some(disk) = self.disk.clone() else { return Ok(without()) };
+        let work = move || with(&disk.lock().expect("no holder of this lock panics").connection);
+        tokio::task::spawn_blocking(work).await.expect("the catalog's work does not panic")
+    }
+}
+
+fn prepare(connection: &Connection, folder: &str) -> Result<(), StoreError> {
+    let number = |pragma: &str| connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
+    let foreign = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => StoreError::Foreign(format!("{folder}/{FILE}")),
+        _ => StoreError::Sqlite(error),
+    };
+    let tables =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).map_err(foreign)?;
+    let found = number("user_version")?;
+    if tables == 0 && found == 0 {
+        connection.pragma_update(None, "application_id", APPLICATION)?;
+        connection.pragma_update(None, "user_version", FORMAT)?;
+    } else if number("application_id")? != APPLICATION {
+        return Err(StoreError::Foreign(format!("{folder}/{FILE}")));
+    } else if found != FORMAT {
+        return Err(StoreError::Format { folder: folder.to_owned(), found });
+    }
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    // A definition that was acknowledged is on disk.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection.execute_batch(TABLES)?)
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredColumn {
+    name: String,
+    r#type: String,
+    nullable: bool,
+}
+
+fn write_columns(schema: &Schema) -> String {
+    let column = |field: &Arc<Field>| StoredColumn {
+        name: field.name().clone(),
+        r#type: field.data_type().to_string(),
+        nullable: field.is_nullable(),
+    };
+    let columns: Vec<StoredColumn> = schema.fields().iter().map(column).collect();
+    serde_json::to_string(&columns).expect("strings and booleans can be written as JSON")
+}
+
+fn read_columns(json: &str) -> Result<SchemaRef, StoreError> {
+    let corrupt = |error: &dyn std::fmt::Display| StoreError::Corrupt(error.to_string());
+    let columns: Vec<StoredColumn> = serde_json::from_str(json).map_err(|error| corrupt(&error))?;
+    let field = |column: StoredColumn| {
+        let data_type: DataType = column.r#type.parse().map_err(|error: arrow::error::ArrowError| corrupt(&error))?;
+        Ok(Field::new(column.name, data_type, column.nullable))
+    };
+    let fields: Result<Vec<Field>, StoreError> = columns.into_iter().map(field).collect();
+    Ok(Arc::new(Schema::new(fields?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::TimeUnit;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn statements_come_back_in_order_and_columns_with_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let nested = DataType::Struct(vec![Field::new("a\"b", DataType::Utf8, true)].into());
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("ts", DataType::Timestamp(TimeUnit::Nanosecond, None), true),
+            Field::new("tags", DataType::List(Arc::new(Field::new("item", DataType::Int64, true))), true),
+            Field::new("deep", nested, false),
+        ]));
+        {
+            let store = Store::open(folder.path()).expect("opens");
+            let first = store.insert(StoredKind::Source, "a", "CREATE SOURCE a").await.expect("stored");
+            let second = store.insert(StoredKind::Stream, "b", "CREATE STREAM b").await.expect("stored");
+            store.insert(StoredKind::Insert, "s", "INSERT INTO s").await.expect("stored");
+            store.set_columns(first, &schema).await.expect("stored");
+            store.remove(vec![second]).await.expect("removed");
+        }
+        let store = Store::open(folder.path()).expect("opens again");
+        let all = store.all().await.expect("read");
+        let names: Vec<_> = all.iter().map(|stored| (stored.kind.word(), stored.name.as_str())).collect();
+        assert_eq!(names, [("source", "a"), ("insert", "s")]);
+        assert_eq!(all[0].columns.as_ref(), Some(&schema));
+        store.set_finished(all[1].id).await.expect("stored");
+        assert!(store.all().await.expect("read")[1].finished);
+    }
+
+    #[tokio::test]
+    async fn a_folder_serves_one_process() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let _first = Store::open(folder.path()).expect("opens");
+        let refused = Store::open(folder.path()).expect_err("is locked").to_string();
+        assert!(refused.contains("another squilla process"), "{refused}");
+    }
+
+    #[test]
+    fn what_others_wrote_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(FILE), "not a database, but long enough to be read as one".repeat(40))
+            .expect("written");
+        assert!(matches!(Store::open(folder.path()), Err(StoreError::Foreign(_))));
+
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(Store::open(folder.path()).expect("opens"));
+        let connection = Connection::open(folder.path().join(FILE)).expect("opens");
+        connection.pragma_update(None, "user_version", 99).expect("set");
+        drop(connection);
+        assert!(matches!(Store::open(folder.path()), Err(StoreError::Format { found: 99, .. })));
+    }
+}

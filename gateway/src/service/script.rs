@@ -1,0 +1,99 @@
+//! A script, checked without carrying it out.
+
+use std::collections::BTreeSet;
+
+use squilla_query::{Diagnostic, Relation, RelationKind, Statement, TimeAttribute, split_statements};
+
+use super::analyze::analyze;
+use super::define::{exists, relation_of_sink};
+use crate::catalog::{Body, Definition, Names, relation_of_query};
+
+/// All mistakes in a script, with spans in the whole text.
+pub(super) fn check(names: &Names, script: &str) -> Vec<Diagnostic> {
+    let statements = match split_statements(script) {
+        Ok(statements) => statements,
+        Err(mistakes) => return mistakes,
+    };
+    let mut mistakes = Vec::new();
+    let mut names = names.clone();
+    // Names that the script creates and whose columns are known only once it runs: what reads them is not judged.
+    let mut unknown = BTreeSet::new();
+    for statement in statements {
+        let (result, asked) = analyze(&names, &statement.sql);
+        let judged = !asked.iter().any(|name| unknown.contains(name));
+        let found = match result {
+            Ok(bound) => {
+                let found = pretend(&mut names, &mut unknown, bound, judged, &statement.sql);
+                found.into_iter().collect()
+            }
+            Err(found) if judged => found,
+            Err(_) => Vec::new(),
+        };
+        mistakes.extend(found.into_iter().map(|mistake| shifted(mistake, statement.span.start)));
+    }
+    mistakes
+}
+
+/// Changes the names as the statement would.
+fn pretend(
+    names: &mut Names,
+    unknown: &mut BTreeSet<String>,
+    statement: Statement,
+    judged: bool,
+    sql: &str,
+) -> Option<Diagnostic> {
+    let (name, if_not_exists, body) = match statement {
+        Statement::CreateSource(create) => {
+            let Some(schema) = create.schema.clone() else {
+                unknown.insert(create.name.clone());
+                return add(names, create.name.clone(), create.if_not_exists, Body::Pending(Box::new(create)), sql);
+            };
+            let first_time =
+                || schema.fields().iter().find(|field| *field.data_type() == squilla_query::timestamp_type());
+            let column = create.watermark.map(|clause| clause.column).or_else(|| Some(first_time()?.name().clone()));
+            let time = column.map_or(TimeAttribute::Arrival, TimeAttribute::Column);
+            let kind = RelationKind::Source;
+            let relation = Relation { name: create.name.clone(), kind, schema, time, replay: false };
+            (create.name, create.if_not_exists, Body::Readable(relation))
+        }
+        Statement::CreateStream(create) => {
+            let relation = relation_of_query(&create.name, RelationKind::Stream, &create.query.plan, names);
+            (create.name, create.if_not_exists, Body::Readable(relation))
+        }
+        Statement::CreateView(create) => {
+            let kind = RelationKind::View { sql: create.query.sql.clone() };
+            let relation = relation_of_query(&create.name, kind, &create.query.plan, names);
+            (create.name, create.if_not_exists, Body::Readable(relation))
+        }
+        Statement::CreateSink(create) => {
+            let body = Body::Sink(relation_of_sink(&create.name), Box::new(create.clone()));
+            (create.name, create.if_not_exists, body)
+        }
+        Statement::Drop(drop) => {
+            *names = names.without(&drop.name);
+            unknown.remove(&drop.name);
+            return None;
+        }
+        _ => return None,
+    };
+    if !judged {
+        unknown.insert(name.clone());
+    }
+    add(names, name, if_not_exists, body, sql)
+}
+
+fn add(names: &mut Names, name: String, if_not_exists: bool, body: Body, sql: &str) -> Option<Diagnostic> {
+    if let Some(there) = names.get(&name) {
+        return (!if_not_exists).then(|| exists(there, sql));
+    }
+    *names = names.with(Definition { id: i64::MAX, name, reads: Vec::new(), body });
+    None
+}
+
+fn shifted(mut mistake: Diagnostic, by: usize) -> Diagnostic {
+    if let Some(span) = &mut mistake.span {
+        span.start += by;
+        span.end += by;
+    }
+    mistake
+}

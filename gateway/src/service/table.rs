@@ -1,0 +1,266 @@
+//! What there is, as tables: `SHOW`, `DESCRIBE`, `EXPLAIN`.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use squilla_engine::{EventTime, ExplainedJob, JobInfo, QueryInfo, StreamInfo};
+use squilla_query::{Describe, Diagnostic, RelationKind, Show, TimeAttribute};
+
+use super::{Refusal, Service, redact};
+use crate::catalog::{Body, Definition, StoredKind};
+
+impl Service {
+    /// `SHOW`.
+    pub(super) fn show(&self, show: Show) -> RecordBatch {
+        match show {
+            Show::Streams => self.streams_table(&[StoredKind::Source, StoredKind::Stream]),
+            Show::Sources => self.streams_table(&[StoredKind::Source]),
+            Show::Jobs => jobs(&self.engine.jobs()),
+            Show::Queries => queries(&self.engine.queries()),
+            Show::Sinks => self.sinks_table(),
+            Show::Views => self.views_table(),
+        }
+    }
+
+    fn streams_table(&self, kinds: &[StoredKind]) -> RecordBatch {
+        let mut infos = self.engine.streams();
+        infos.retain(|info| kinds.iter().any(|kind| kind.word() == info.kind));
+        let names = self.names();
+        let absent = names.definitions().filter(|definition| {
+            kinds.contains(&definition.kind()) && matches!(definition.body, Body::Pending(_) | Body::Broken { .. })
+        });
+        let absent: Vec<&Arc<Definition>> = absent.collect();
+        let text = |of_info: &dyn Fn(&StreamInfo) -> String, of_absent: &dyn Fn(&Definition) -> String| {
+            let values = infos.iter().map(of_info).chain(absent.iter().map(|definition| of_absent(definition)));
+            Arc::new(StringArray::from_iter_values(values)) as ArrayRef
+        };
+        let number = |of_info: &dyn Fn(&StreamInfo) -> u64| {
+            let values = infos.iter().map(of_info).chain(absent.iter().map(|_| 0));
+            Arc::new(UInt64Array::from_iter_values(values)) as ArrayRef
+        };
+        let watermarks = infos.iter().map(|info| info.watermark).chain(absent.iter().map(|_| None));
+        table(vec![
+            ("name", text(&|info| info.name.clone(), &|definition| definition.name.clone())),
+            ("kind", text(&|info| info.kind.to_owned(), &|definition| definition.kind().word().to_owned())),
+            ("status", text(&|info| info.status.clone(), &status_of_absent)),
+            ("connector", text(&|info| info.connector.unwrap_or_default().to_owned(), &connector_of_absent)),
+            ("rows", number(&|info| info.rows)),
+            ("late", number(&|info| info.counters.late + info.counters.late_idle)),
+            ("rejected", number(&|info| rejected(info))),
+            ("watermark", moments(watermarks)),
+            ("event_time", text(&|info| info.event_time.clone(), &|_| String::new())),
+            ("users", text(&|info| info.users.join(", "), &|_| String::new())),
+            ("labels", text(&|info| info.labels.join(", "), &|_| String::new())),
+        ])
+    }
+
+    fn sinks_table(&self) -> RecordBatch {
+        let names = self.names();
+        let sinks: Vec<_> = names.definitions().filter(|definition| definition.kind() == StoredKind::Sink).collect();
+        let status = |definition: &Definition| match &definition.body {
+            Body::Broken { reason, .. } => (format!("broken: {reason}"), None),
+            _ => match self.sinks.outcome(&definition.name) {
+                Some(None) => ("running".to_owned(), None),
+                Some(Some(Ok(summary))) => ("finished".to_owned(), Some(summary.rows)),
+                Some(Some(Err(error))) => (format!("failed: {error}"), None),
+                None => ("not fed".to_owned(), None),
+            },
+        };
+        let states: Vec<_> = sinks.iter().map(|definition| status(definition)).collect();
+        let reads =
+            |definition: &Definition| names.feed(&definition.name).map_or(String::new(), |feed| feed.reads.join(", "));
+        let options = |definition: &Definition| match &definition.body {
+            Body::Sink(_, create) => {
+                let shown = create.options.iter().map(|option| format!("{} = {}", option.name, redact::shown(option)));
+                shown.collect::<Vec<_>>().join(", ")
+            }
+            _ => String::new(),
+        };
+        table(vec![
+            ("name", strings(sinks.iter().map(|definition| definition.name.clone()))),
+            ("status", strings(states.iter().map(|(status, _)| status.clone()))),
+            ("rows", Arc::new(states.iter().map(|(_, rows)| *rows).collect::<UInt64Array>())),
+            ("reads", strings(sinks.iter().map(|definition| reads(definition)))),
+            ("options", strings(sinks.iter().map(|definition| options(definition)))),
+        ])
+    }
+
+    fn views_table(&self) -> RecordBatch {
+        let names = self.names();
+        let text = |definition: &Definition| match &definition.body {
+            Body::Readable(relation) => match &relation.kind {
+                RelationKind::View { sql } => Some(sql.clone()),
+                _ => None,
+            },
+            Body::Broken { kind: StoredKind::View, reason } => Some(format!("broken: {reason}")),
+            _ => None,
+        };
+        let views: Vec<_> = names.definitions().filter_map(|it| Some((it.name.clone(), text(it)?))).collect();
+        table(vec![
+            ("name", strings(views.iter().map(|(name, _)| name.clone()))),
+            ("query", strings(views.iter().map(|(_, query)| query.clone()))),
+        ])
+    }
+
+    /// `DESCRIBE`: a row for each column, then one for each further fact.
+    pub(super) fn describe(&self, describe: &Describe) -> Result<RecordBatch, Refusal> {
+        let names = self.names();
+        let Some(definition) = names.get(&describe.name) else {
+            let mistake = Diagnostic::new("unknown_relation", format!("no \"{}\"", describe.name))
+                .at(describe.span)
+                .help("SHOW STREAMS, SHOW VIEWS and SHOW SINKS list what there is");
+            return Err(Refusal::mistake(mistake));
+        };
+        let mut rows: Vec<[String; 4]> = Vec::new();
+        if let Body::Readable(relation) = &definition.body {
+            for field in relation.schema.fields() {
+                let time = match &relation.time {
+                    TimeAttribute::Column(column) if column == field.name() => "event time",
+                    _ => "",
+                };
+                let nullable = if field.is_nullable() { "" } else { "not null" };
+                let notes: Vec<&str> = [time, nullable].into_iter().filter(|note| !note.is_empty()).collect();
+                rows.push(["column".into(), field.name().clone(), sql_type(field.data_type()), notes.join(", ")]);
+            }
+        }
+        let mut fact = |name: &str, value: String| {
+            if !value.is_empty() {
+                rows.push(["fact".into(), name.into(), value, String::new()]);
+            }
+        };
+        fact("kind", definition.kind().word().to_owned());
+        match &definition.body {
+            Body::Readable(relation) => {
+                if let RelationKind::View { sql } = &relation.kind {
+                    fact("query", sql.clone());
+                }
+                self.describe_stream(&describe.name, &mut fact);
+            }
+            Body::Sink(_, create) => {
+                for option in &create.options {
+                    fact(&option.name, redact::shown(option).to_owned());
+                }
+            }
+            Body::Pending(_) | Body::Broken { .. } => fact("status", status_of_absent(definition)),
+        }
+        fact("used by", names.users(&describe.name).join(", "));
+        let column = |at: usize| strings(rows.iter().map(|row| row[at].clone()));
+        Ok(table(vec![("part", column(0)), ("name", column(1)), ("value", column(2)), ("note", column(3))]))
+    }
+
+    fn describe_stream(&self, name: &str, fact: &mut impl FnMut(&str, String)) {
+        let Some(info) = self.engine.streams().into_iter().find(|info| info.name == name) else { return };
+        fact("event time", info.event_time);
+        fact("label", info.labels.join(", "));
+        fact("status", info.status);
+        fact("partitions", info.partitions.to_string());
+        for (name, value) in info.options {
+            fact(&name, value);
+        }
+    }
+}
+
+/// `EXPLAIN`.
+pub(super) fn explain(jobs: &[ExplainedJob]) -> RecordBatch {
+    table(vec![
+        ("step", Arc::new(UInt64Array::from_iter_values(1..=jobs.len() as u64))),
+        ("job", strings(jobs.iter().map(|job| job.kind.clone()))),
+        ("description", strings(jobs.iter().map(|job| job.description.clone()))),
+        ("shares", Arc::new(jobs.iter().map(|job| job.shared.clone()).collect::<StringArray>())),
+        ("users", Arc::new(UInt64Array::from_iter_values(jobs.iter().map(|job| job.users as u64)))),
+        ("state", strings(jobs.iter().map(|job| job.state.clone()))),
+    ])
+}
+
+fn jobs(jobs: &[JobInfo]) -> RecordBatch {
+    let number = |of: fn(&JobInfo) -> u64| Arc::new(UInt64Array::from_iter_values(jobs.iter().map(of))) as ArrayRef;
+    table(vec![
+        ("id", strings(jobs.iter().map(|job| job.id.clone()))),
+        ("kind", strings(jobs.iter().map(|job| job.kind.clone()))),
+        ("description", strings(jobs.iter().map(|job| job.description.clone()))),
+        ("inputs", strings(jobs.iter().map(|job| job.inputs.join(", ")))),
+        ("stream", Arc::new(jobs.iter().map(|job| job.stream.clone()).collect::<StringArray>())),
+        ("users", strings(jobs.iter().map(|job| job.users.join(", ")))),
+        ("rows_in", number(|job| job.counters.rows_in)),
+        ("rows_out", number(|job| job.counters.rows_out)),
+        ("late", number(|job| job.counters.late + job.counters.late_idle)),
+        ("failed", number(|job| job.counters.failed)),
+        ("dropped", number(|job| job.counters.dropped)),
+        ("state_bytes", number(|job| job.state_bytes as u64)),
+        ("watermark", moments(jobs.iter().map(|job| job.watermark))),
+        ("started", moments(jobs.iter().map(|job| Some(job.started)))),
+        ("status", strings(jobs.iter().map(|job| job.status.clone()))),
+    ])
+}
+
+fn queries(queries: &[QueryInfo]) -> RecordBatch {
+    let number =
+        |of: fn(&QueryInfo) -> u64| Arc::new(UInt64Array::from_iter_values(queries.iter().map(of))) as ArrayRef;
+    table(vec![
+        ("id", strings(queries.iter().map(|query| query.id.clone()))),
+        ("query", strings(queries.iter().map(|query| query.sql.clone()))),
+        ("started", moments(queries.iter().map(|query| Some(query.started)))),
+        ("jobs", strings(queries.iter().map(|query| query.jobs.join(", ")))),
+        ("subscriptions", number(|query| query.subscriptions as u64)),
+        ("rows", number(|query| query.rows)),
+    ])
+}
+
+/// Records that did not become rows.
+fn rejected(info: &StreamInfo) -> u64 {
+    info.counters.undecodable + info.counters.without_event_time + info.counters.failed
+}
+
+fn status_of_absent(definition: &Definition) -> String {
+    match &definition.body {
+        Body::Broken { reason, .. } => format!("broken: {reason}"),
+        _ => "waiting for its first events, from which its columns are inferred".to_owned(),
+    }
+}
+
+fn connector_of_absent(definition: &Definition) -> String {
+    match &definition.body {
+        Body::Pending(create) => {
+            let connector = create.options.iter().find(|option| option.name == "connector");
+            connector.map_or(String::new(), |option| option.value.clone())
+        }
+        _ => String::new(),
+    }
+}
+
+/// A type as `CREATE SOURCE` writes it; others as Arrow does.
+fn sql_type(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Boolean => "BOOLEAN",
+        DataType::Int8 => "TINYINT",
+        DataType::Int16 => "SMALLINT",
+        DataType::Int32 => "INT",
+        DataType::Int64 => "BIGINT",
+        DataType::Float32 => "REAL",
+        DataType::Float64 => "DOUBLE",
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTEA",
+        DataType::Date32 | DataType::Date64 => "DATE",
+        DataType::Timestamp(_, None) => "TIMESTAMP",
+        other => return other.to_string(),
+    }
+    .to_owned()
+}
+
+fn table(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, values)| Field::new(*name, values.data_type().clone(), values.is_nullable()))
+        .collect();
+    let values = columns.into_iter().map(|(_, values)| values).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), values).expect("all columns have a value for each row")
+}
+
+fn strings(values: impl Iterator<Item = String>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+fn moments(values: impl Iterator<Item = Option<EventTime>>) -> ArrayRef {
+    Arc::new(values.map(|moment| moment.map(|moment| moment.0)).collect::<TimestampNanosecondArray>())
+}
