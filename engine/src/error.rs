@@ -38,6 +38,9 @@ pub enum EngineError {
         /// Bytes allowed.
         limit_bytes: usize,
     },
+    /// An aggregate cannot go on: a decimal has outgrown its type, say. The query's fault.
+    #[error("an aggregate failed: {0}")]
+    Aggregate(String),
     /// The outside world failed a source. A retry may help if `retryable`.
     #[error("source \"{name}\" failed: {message}")]
     Source {
@@ -88,6 +91,7 @@ impl EngineError {
             Self::UnknownQuery(_) => "unknown_query",
             Self::Plan(_) => "unsupported",
             Self::StateBudget { .. } => "state_budget",
+            Self::Aggregate(_) => "aggregate",
             Self::Source { .. } => "source",
             Self::Sink(_) => "sink",
             Self::Limit { .. } => "limit",

@@ -4,10 +4,40 @@
 //! a partition's watermark never goes back; a batch without rows still carries its watermark on; nothing comes
 //! after the end; and the job's [`Counters`](crate::Counters) account for every row.
 
+mod aggregate;
+mod aggregate_call;
+mod assign_window;
+mod emit;
+mod expression;
+mod filter;
+mod grid;
+mod grouping;
+mod nth_value;
+mod pane;
+mod placement;
+mod progress;
+mod project;
+mod windows;
+
+#[cfg(test)]
+mod aggregate_tests;
+#[cfg(test)]
+pub(crate) mod check;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use aggregate::{Aggregate, AggregateSpec};
+pub use assign_window::AssignWindow;
+pub use filter::Filter;
+pub use project::Project;
+
 use arrow::datatypes::SchemaRef;
 
 use crate::batch::StreamBatch;
 use crate::error::EngineError;
+
+/// How long before its window's end a result happened, by event time: it is in the window.
+pub(crate) const RESULT_LAG_NS: i64 = 1_000_000;
 
 /// One rule, applied to batches in the order in which they come.
 pub trait Operator: Send {

@@ -1,0 +1,89 @@
+//! One aggregate of a query, made ready to run.
+
+use std::sync::Arc;
+
+use datafusion_expr::expr::AggregateFunction;
+use datafusion_expr::{Expr, col};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
+use squilla_query::AggregateCall;
+
+use super::expression::{Planner, plan_error};
+use super::nth_value::NthSpec;
+use crate::batch::EVENT_TIME;
+use crate::error::EngineError;
+
+/// Name of the column, behind the physical ones, that numbers rows in the order in which they arrived.
+pub(super) const ARRIVAL: &str = "__arrival";
+
+/// An aggregate whose arguments are columns.
+pub(super) struct Call {
+    pub(super) function: Arc<AggregateFunctionExpr>,
+    /// The columns of its arguments, those of its ORDER BY behind.
+    pub(super) arguments: Vec<usize>,
+    /// The column of its FILTER.
+    pub(super) filter: Option<usize>,
+    /// How many state columns it has.
+    pub(super) states: usize,
+    /// `Some`: computed by our own accumulator, since DataFusion's takes ordered input only.
+    pub(super) nth_value: Option<NthSpec>,
+}
+
+/// True for aggregates that pick a row by its place: `first_value`, `last_value`, `nth_value`. Without an ORDER BY
+/// they go by event time; rows that are equal by it go by arrival.
+pub(super) fn is_positional(expr: &Expr) -> bool {
+    matches!(expr, Expr::AggregateFunction(AggregateFunction { func, .. })
+        if matches!(func.name(), "first_value" | "last_value" | "nth_value"))
+}
+
+/// Plans one aggregate. The expressions that it needs are added to `columns`, unless they are there already.
+///
+/// # Errors
+/// [`EngineError::Plan`] when it cannot be computed.
+pub(super) fn plan(
+    planner: &Planner,
+    call: &AggregateCall,
+    columns: &mut Vec<Arc<dyn PhysicalExpr>>,
+) -> Result<Call, EngineError> {
+    let expr = if is_positional(&call.expr) { in_order(call.expr.clone()) } else { call.expr.clone() };
+    let lowered =
+        LoweredAggregateBuilder::new(&expr, &planner.fields, &planner.schema, &planner.props, &planner.context)
+            .with_name(call.name.clone())
+            .build()
+            .map_err(|error| plan_error(&error))?;
+    let function = lowered.aggregate;
+    let mut place = |expr: &Arc<dyn PhysicalExpr>| -> usize {
+        let known = if is_volatile(expr) { None } else { columns.iter().position(|known| known == expr) };
+        known.unwrap_or_else(|| {
+            columns.push(Arc::clone(expr));
+            columns.len() - 1
+        })
+    };
+    let mut arguments: Vec<usize> = function.expressions().iter().map(&mut place).collect();
+    arguments.extend(function.order_bys().iter().map(|by| place(&by.expr)));
+    let filter = lowered.filter.as_ref().map(&mut place);
+    let states = function.state_fields().map_err(|error| plan_error(&error))?.len();
+    let nth_value = (function.fun().name() == "nth_value").then(|| NthSpec::new(&function)).transpose()?;
+    // What an accumulator refuses (a delimiter that is not a literal, say) is refused now, not with the first row.
+    if nth_value.is_none() && !function.groups_accumulator_supported() {
+        function.create_accumulator().map_err(|error| plan_error(&error))?;
+    }
+    Ok(Call { function, arguments, filter, states, nth_value })
+}
+
+fn is_volatile(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    expr.is_volatile_node() || expr.children().into_iter().any(is_volatile)
+}
+
+fn in_order(expr: Expr) -> Expr {
+    match expr {
+        Expr::AggregateFunction(mut call) => {
+            if call.params.order_by.is_empty() {
+                call.params.order_by.push(col(EVENT_TIME).sort(true, false));
+            }
+            call.params.order_by.push(col(ARRIVAL).sort(true, false));
+            Expr::AggregateFunction(call)
+        }
+        other => other,
+    }
+}

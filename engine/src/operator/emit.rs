@@ -1,0 +1,104 @@
+//! Batches of the results of windows.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::SchemaRef;
+
+use super::RESULT_LAG_NS;
+use super::grouping::Results;
+use crate::batch::{Memo, RowKind, StreamBatch};
+use crate::clock::EventTime;
+use crate::error::EngineError;
+use crate::stream::Offset;
+
+/// Rows of a batch of results at the most.
+const MAX_BATCH_ROWS: usize = 8192;
+
+/// A series of batches with dense offsets from zero, in partition 0.
+#[derive(Debug, Clone)]
+pub(super) struct Series {
+    schema: SchemaRef,
+    next: u64,
+}
+
+/// What is said of the results of a window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Saying {
+    pub(super) kind: RowKind,
+    /// The window's bounds.
+    pub(super) start: i64,
+    pub(super) end: i64,
+    /// The watermark before the first batch and after the last.
+    pub(super) before: i64,
+    pub(super) after: i64,
+    pub(super) arrival: EventTime,
+}
+
+impl Series {
+    /// Batches of the physical schema `schema`.
+    pub(super) fn new(schema: SchemaRef) -> Self {
+        Self { schema, next: 0 }
+    }
+
+    /// The results of a window, in batches of at most 8,192 rows.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn results(
+        &mut self,
+        results: Results,
+        saying: &Saying,
+        batches: &mut Vec<StreamBatch>,
+    ) -> Result<(), EngineError> {
+        let Results { columns, len } = results;
+        let times = |time: i64| -> ArrayRef { Arc::new(TimestampNanosecondArray::from_value(time, len)) };
+        let mut all = vec![times(saying.start), times(saying.end)];
+        for (column, field) in columns.into_iter().zip(&self.schema.fields()[2..]) {
+            // Aggregates are not exact about the names of the fields of nested types.
+            let exact = column.data_type() == field.data_type();
+            all.push(if exact { column } else { cast(&column, field.data_type())? });
+        }
+        all.push(times(saying.end.saturating_sub(RESULT_LAG_NS)));
+        all.push(times(saying.before));
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), all)?;
+        let mut first = 0;
+        while first < len {
+            let count = MAX_BATCH_ROWS.min(len - first);
+            let watermark = if first + count == len { saying.after } else { saying.before };
+            batches.push(self.batch(saying.kind, rows.slice(first, count), watermark, saying.arrival, false));
+            first += count;
+        }
+        Ok(())
+    }
+
+    /// A batch without rows, which carries a watermark on.
+    pub(super) fn progress(&mut self, watermark: i64, arrival: EventTime, idle: bool) -> StreamBatch {
+        let rows = RecordBatch::new_empty(Arc::clone(&self.schema));
+        self.batch(RowKind::Append, rows, watermark, arrival, idle)
+    }
+
+    fn batch(
+        &mut self,
+        kind: RowKind,
+        rows: RecordBatch,
+        watermark: i64,
+        arrival: EventTime,
+        idle: bool,
+    ) -> StreamBatch {
+        let first = Offset(self.next);
+        self.next += rows.num_rows() as u64;
+        StreamBatch {
+            kind,
+            partition: 0,
+            first,
+            next: Offset(self.next),
+            rows,
+            watermark: EventTime(watermark),
+            arrival,
+            idle,
+            memo: Memo::default(),
+        }
+    }
+}

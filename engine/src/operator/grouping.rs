@@ -1,0 +1,298 @@
+//! Groups and their accumulators: the one place that knows DataFusion's low-level aggregation.
+//!
+//! [`Groups`] is the state of one pane. *Sealing* it gives a [`Sealed`]: the groups' keys and the accumulators'
+//! states as columns, which merge into other groups. Sealing, evaluating and merging all cost the number of groups.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder};
+use arrow::compute::{filter, prep_null_mask_filter};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_common::DataFusionError;
+use datafusion_expr::{EmitTo, GroupsAccumulator};
+use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
+use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion_physical_plan::aggregates::order::GroupOrdering;
+use squilla_query::{AggregateCall, NamedExpr};
+
+use super::aggregate_call::{self, Call};
+use super::expression::{Expressions, Planner};
+use super::nth_value::NthValue;
+use crate::error::EngineError;
+
+/// How a query groups: which columns are computed of each row, and what becomes of them.
+pub(super) struct Grouping {
+    key_schema: SchemaRef,
+    calls: Vec<Call>,
+}
+
+/// The groups seen so far and what their aggregates have gathered.
+pub(super) struct Groups {
+    /// `None`: there are no keys, and all rows are of group 0.
+    values: Option<Box<dyn GroupValues>>,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    len: usize,
+}
+
+/// Groups as columns: their keys, and the states of their aggregates one after the other.
+#[derive(Clone)]
+pub(super) struct Sealed {
+    pub(super) keys: Vec<ArrayRef>,
+    states: Vec<ArrayRef>,
+    pub(super) len: usize,
+}
+
+/// The results of groups: their keys, then their aggregates.
+#[derive(Clone)]
+pub(super) struct Results {
+    pub(super) columns: Vec<ArrayRef>,
+    pub(super) len: usize,
+}
+
+impl Grouping {
+    /// How to group rows of `input` by `keys`; and the expressions whose columns, in order, [`Groups::update`] takes.
+    ///
+    /// # Errors
+    /// [`EngineError::Plan`] when a key or an aggregate cannot be computed.
+    pub(super) fn new(
+        input: &SchemaRef,
+        keys: &[NamedExpr],
+        aggregates: &[AggregateCall],
+    ) -> Result<(Self, Expressions), EngineError> {
+        let planner = Planner::new(input)?;
+        let mut exprs: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
+        for key in keys {
+            exprs.push(planner.expr(&key.expr)?);
+        }
+        let calls = aggregates.iter().map(|call| aggregate_call::plan(&planner, call, &mut exprs)).collect();
+        let calls: Vec<Call> = Result::from_iter::<Vec<_>>(calls)?;
+        let exprs = Expressions::new(exprs, input)?;
+        let fields: Vec<Field> =
+            keys.iter().zip(exprs.types()).map(|(key, kind)| Field::new(&key.name, kind.clone(), true)).collect();
+        Ok((Self { key_schema: Arc::new(Schema::new(fields)), calls }, exprs))
+    }
+
+    /// How many of the columns are keys: the first.
+    fn keys(&self) -> usize {
+        self.key_schema.fields().len()
+    }
+
+    /// True when an aggregate's arguments hold the order in which rows arrived.
+    pub(super) fn needs_arrival(aggregates: &[AggregateCall]) -> bool {
+        aggregates.iter().any(|call| aggregate_call::is_positional(&call.expr))
+    }
+
+    /// Groups without rows.
+    ///
+    /// # Errors
+    /// As [`Groups::update`].
+    pub(super) fn groups(&self) -> Result<Groups, EngineError> {
+        let values = match self.keys() {
+            0 => None,
+            _ => Some(new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None).map_err(failed)?),
+        };
+        let accumulators = self.calls.iter().map(|call| accumulator(call).map_err(failed)).collect::<Result<_, _>>()?;
+        Ok(Groups { values, accumulators, len: 0 })
+    }
+
+    /// The groups of several sealed ones together.
+    ///
+    /// # Errors
+    /// As [`Groups::update`].
+    pub(super) fn merge<'a>(
+        &self,
+        parts: impl IntoIterator<Item = &'a Sealed>,
+        ids: &mut Vec<usize>,
+    ) -> Result<Groups, EngineError> {
+        let mut groups = self.groups()?;
+        for part in parts {
+            groups.merge(self, part, ids)?;
+        }
+        Ok(groups)
+    }
+
+    /// The results, over all `parts`, of those groups only that are in `wanted`.
+    ///
+    /// # Errors
+    /// As [`Groups::update`].
+    pub(super) fn results_of<'a>(
+        &self,
+        wanted: &[&Sealed],
+        parts: impl IntoIterator<Item = &'a Sealed>,
+        ids: &mut Vec<usize>,
+    ) -> Result<Results, EngineError> {
+        let mut groups = self.groups()?;
+        for part in wanted {
+            groups.intern(&part.keys, part.len, ids)?;
+        }
+        let known = groups.len;
+        for part in parts {
+            groups.intern(&part.keys, part.len, ids)?;
+            groups.merge_known(self, part, ids, known)?;
+        }
+        groups.evaluate(known)
+    }
+}
+
+impl Groups {
+    /// Groups so far.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes in `rows` rows. `columns` are those of the grouping's expressions, `ids` is scratch space.
+    ///
+    /// # Errors
+    /// [`EngineError::Aggregate`] when an aggregate cannot go on.
+    pub(super) fn update(
+        &mut self,
+        grouping: &Grouping,
+        columns: &[ArrayRef],
+        rows: usize,
+        ids: &mut Vec<usize>,
+    ) -> Result<(), EngineError> {
+        self.intern(&columns[..grouping.keys()], rows, ids)?;
+        for (accumulator, call) in self.accumulators.iter_mut().zip(&grouping.calls) {
+            let arguments: Vec<ArrayRef> = call.arguments.iter().map(|idx| Arc::clone(&columns[*idx])).collect();
+            let passes = call.filter.map(|idx| without_nulls(columns[idx].as_boolean()));
+            accumulator.update_batch(&arguments, ids, passes.as_ref(), self.len).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn intern(&mut self, keys: &[ArrayRef], rows: usize, ids: &mut Vec<usize>) -> Result<(), EngineError> {
+        match &mut self.values {
+            Some(values) => {
+                values.intern(keys, ids).map_err(failed)?;
+                self.len = values.len();
+            }
+            None => {
+                ids.clear();
+                ids.resize(rows, 0);
+                self.len = self.len.max(rows.min(1));
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, grouping: &Grouping, part: &Sealed, ids: &mut Vec<usize>) -> Result<(), EngineError> {
+        self.intern(&part.keys, part.len, ids)?;
+        let known = self.len;
+        self.merge_states(grouping, &part.states, ids, known)
+    }
+
+    /// Merges those rows of `part`, whose group ids are `ids`, that are of the first `known` groups.
+    fn merge_known(
+        &mut self,
+        grouping: &Grouping,
+        part: &Sealed,
+        ids: &mut Vec<usize>,
+        known: usize,
+    ) -> Result<(), EngineError> {
+        if ids.iter().all(|id| *id < known) {
+            return self.merge_states(grouping, &part.states, ids, known);
+        }
+        let mut wanted = BooleanBuilder::with_capacity(ids.len());
+        ids.iter().for_each(|id| wanted.append_value(*id < known));
+        let wanted = wanted.finish();
+        let states = part.states.iter().map(|state| filter(state, &wanted)).collect::<Result<Vec<_>, _>>()?;
+        ids.retain(|id| *id < known);
+        self.merge_states(grouping, &states, ids, known)
+    }
+
+    fn merge_states(
+        &mut self,
+        grouping: &Grouping,
+        states: &[ArrayRef],
+        ids: &[usize],
+        known: usize,
+    ) -> Result<(), EngineError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut states = states;
+        for (accumulator, call) in self.accumulators.iter_mut().zip(&grouping.calls) {
+            let (own, others) = states.split_at(call.states);
+            accumulator.merge_batch(own, ids, known).map_err(failed)?;
+            states = others;
+        }
+        Ok(())
+    }
+
+    /// The groups as columns.
+    ///
+    /// # Errors
+    /// As [`Groups::update`].
+    pub(super) fn seal(mut self) -> Result<Sealed, EngineError> {
+        let keys = self.keys(self.len)?;
+        let mut states = Vec::new();
+        for accumulator in &mut self.accumulators {
+            states.extend(accumulator.state(EmitTo::All).map_err(failed)?);
+        }
+        Ok(Sealed { keys, states, len: self.len })
+    }
+
+    /// The results of the first `known` groups; the accumulators have seen no others.
+    fn evaluate(mut self, known: usize) -> Result<Results, EngineError> {
+        let mut columns = self.keys(known)?;
+        for accumulator in &mut self.accumulators {
+            columns.push(accumulator.evaluate(EmitTo::All).map_err(failed)?);
+        }
+        Ok(Results { columns, len: known })
+    }
+
+    /// The results of all groups.
+    ///
+    /// # Errors
+    /// As [`Groups::update`].
+    pub(super) fn results(self) -> Result<Results, EngineError> {
+        let len = self.len;
+        self.evaluate(len)
+    }
+
+    fn keys(&mut self, known: usize) -> Result<Vec<ArrayRef>, EngineError> {
+        match &mut self.values {
+            Some(values) if self.len > 0 => {
+                let keys = values.emit(EmitTo::All).map_err(failed)?;
+                Ok(keys.into_iter().map(|key| if key.len() == known { key } else { key.slice(0, known) }).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Bytes held. Some accumulators walk over their groups to tell.
+    pub(super) fn bytes(&self) -> usize {
+        self.values.as_ref().map_or(0, |values| values.size())
+            + self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
+    }
+}
+
+impl Sealed {
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.keys.iter().chain(&self.states).map(|column| column.get_array_memory_size()).sum()
+    }
+}
+
+/// DataFusion's aggregates do not all look at the validity of a filter.
+fn without_nulls(passes: &BooleanArray) -> BooleanArray {
+    if passes.null_count() > 0 { prep_null_mask_filter(passes) } else { passes.clone() }
+}
+
+fn accumulator(call: &Call) -> Result<Box<dyn GroupsAccumulator>, DataFusionError> {
+    if let Some(nth) = &call.nth_value {
+        let nth = nth.clone();
+        return Ok(Box::new(GroupsAccumulatorAdapter::new(move || Ok(Box::new(NthValue::new(nth.clone()))))));
+    }
+    let function: &Arc<AggregateFunctionExpr> = &call.function;
+    if function.groups_accumulator_supported() {
+        return function.create_groups_accumulator();
+    }
+    let function = Arc::clone(function);
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
+}
+
+fn failed(error: DataFusionError) -> EngineError {
+    EngineError::Aggregate(error.strip_backtrace())
+}

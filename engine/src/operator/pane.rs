@@ -1,0 +1,116 @@
+//! What one pane has gathered.
+
+use arrow::array::{Array, ArrayRef};
+
+use super::grouping::{Grouping, Groups, Sealed};
+use crate::error::EngineError;
+
+/// Bytes of rows after which a pane is measured anew: what may go unnoticed of a budget, per pane.
+const UNMEASURED_BYTES: usize = 1 << 20;
+/// A pane is measured anew too when it took in a quarter as many rows as it has groups: measuring costs the groups.
+const UNMEASURED_GROUPS: usize = 4;
+/// Sealed parts after which they are merged into one, so that a pane told often stays as small as its groups.
+const MAX_PARTS: usize = 8;
+
+/// Name of a pane. Ordered by start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PaneKey {
+    /// Start of the pane.
+    pub(super) start: i64,
+    /// Windows that start earlier do not count these rows, which were late for them; `i64::MIN`: all windows do.
+    pub(super) from: i64,
+}
+
+/// Groups of the rows of one pane: those that still take rows, and those that have been sealed.
+#[derive(Default)]
+pub(super) struct Pane {
+    live: Option<Groups>,
+    /// Sealed since the last running results.
+    fresh: Vec<Sealed>,
+    /// Sealed before, and told.
+    told: Vec<Sealed>,
+    live_bytes: usize,
+    sealed_bytes: usize,
+    unmeasured_rows: usize,
+    unmeasured_bytes: usize,
+}
+
+impl Pane {
+    /// Takes in `rows` rows.
+    ///
+    /// # Errors
+    /// [`EngineError::Aggregate`] when an aggregate cannot go on.
+    pub(super) fn update(
+        &mut self,
+        grouping: &Grouping,
+        columns: &[ArrayRef],
+        rows: usize,
+        ids: &mut Vec<usize>,
+    ) -> Result<(), EngineError> {
+        let live = match &mut self.live {
+            Some(live) => live,
+            None => self.live.insert(grouping.groups()?),
+        };
+        live.update(grouping, columns, rows, ids)?;
+        self.unmeasured_rows += rows;
+        self.unmeasured_bytes += columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>();
+        if self.unmeasured_bytes >= UNMEASURED_BYTES || self.unmeasured_rows * UNMEASURED_GROUPS >= live.len() {
+            self.live_bytes = live.bytes();
+            (self.unmeasured_rows, self.unmeasured_bytes) = (0, 0);
+        }
+        Ok(())
+    }
+
+    /// Turns what takes rows into columns that can be merged.
+    ///
+    /// # Errors
+    /// As [`Pane::update`].
+    pub(super) fn seal(&mut self) -> Result<(), EngineError> {
+        if let Some(live) = self.live.take() {
+            let sealed = live.seal()?;
+            self.sealed_bytes += sealed.bytes();
+            self.live_bytes = 0;
+            self.fresh.push(sealed);
+        }
+        Ok(())
+    }
+
+    /// The groups, when nothing of them has been sealed.
+    pub(super) fn take_unsealed(&mut self) -> Option<Groups> {
+        if self.fresh.is_empty() && self.told.is_empty() { self.live.take() } else { None }
+    }
+
+    /// True when there is something that running results have not told.
+    pub(super) fn is_changed(&self) -> bool {
+        self.live.is_some() || !self.fresh.is_empty()
+    }
+
+    /// What was sealed since the last running results.
+    pub(super) fn fresh(&self) -> &[Sealed] {
+        &self.fresh
+    }
+
+    /// All that was sealed, in the order in which it came.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Sealed> {
+        self.told.iter().chain(&self.fresh)
+    }
+
+    /// Running results have told all that is sealed.
+    ///
+    /// # Errors
+    /// As [`Pane::update`].
+    pub(super) fn mark_told(&mut self, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<(), EngineError> {
+        self.told.append(&mut self.fresh);
+        if self.told.len() > MAX_PARTS {
+            let merged = grouping.merge(&self.told, ids)?.seal()?;
+            self.sealed_bytes = merged.bytes();
+            self.told = vec![merged];
+        }
+        Ok(())
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.live_bytes + self.sealed_bytes + size_of::<Self>()
+    }
+}

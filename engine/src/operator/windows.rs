@@ -1,0 +1,183 @@
+//! The open windows of an aggregate, as panes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::ArrayRef;
+
+use super::grid::Grid;
+use super::grouping::{Grouping, Results};
+use super::pane::{Pane, PaneKey};
+use crate::error::EngineError;
+
+/// Panes with rows, and which of the windows over them are still to be told.
+pub(super) struct Windows {
+    grid: Grid,
+    grouping: Grouping,
+    panes: BTreeMap<PaneKey, Pane>,
+    /// Start of the first window still to be told, `i64::MAX` when there is none.
+    open_from: i64,
+    bytes: usize,
+    /// Scratch space for group ids.
+    ids: Vec<usize>,
+}
+
+/// What a window, by its start, has come to.
+pub(super) type Told = (i64, Results);
+
+impl Windows {
+    /// No rows yet; windows that start before `open_from` are never told.
+    pub(super) fn new(grid: Grid, grouping: Grouping, open_from: i64) -> Self {
+        Self { grid, grouping, panes: BTreeMap::new(), open_from, bytes: 0, ids: Vec::new() }
+    }
+
+    /// Where windows lie.
+    pub(super) fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    /// Start of the first window still to be told.
+    pub(super) fn open_from(&self) -> i64 {
+        self.open_from
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes rows into a pane.
+    ///
+    /// # Errors
+    /// [`EngineError::Aggregate`] when an aggregate cannot go on.
+    pub(super) fn update(&mut self, key: PaneKey, columns: &[ArrayRef], rows: usize) -> Result<(), EngineError> {
+        let pane = self.panes.entry(key).or_default();
+        let before = pane.bytes();
+        pane.update(&self.grouping, columns, rows, &mut self.ids)?;
+        self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
+        Ok(())
+    }
+
+    /// Start of the earliest window with rows that is still to be told.
+    pub(super) fn next_start(&self) -> Option<i64> {
+        let mut least: Option<i64> = None;
+        for key in self.panes.keys() {
+            let possible = self.grid.windows(key.start).first.max(self.open_from);
+            if least.is_some_and(|least| least <= possible) {
+                break;
+            }
+            let first = possible.max(key.from);
+            least = Some(least.map_or(first, |least| least.min(first)));
+        }
+        least
+    }
+
+    /// Evaluates the window that [`Windows::next_start`] gave, and forgets what no other window needs.
+    ///
+    /// # Errors
+    /// As [`Windows::update`].
+    pub(super) fn close(&mut self, start: i64) -> Result<Results, EngineError> {
+        let direct = if self.grid.is_tumbling() {
+            self.panes.get_mut(&PaneKey { start, from: i64::MIN }).and_then(Pane::take_unsealed)
+        } else {
+            None
+        };
+        let results = match direct {
+            Some(groups) => groups.results()?,
+            None => {
+                for key in self.panes_of(start) {
+                    self.seal(key)?;
+                }
+                self.results(start)?
+            }
+        };
+        self.skip_to(self.grid.next(start));
+        Ok(results)
+    }
+
+    /// No window that starts before `start` will be told any more: its rows are forgotten.
+    pub(super) fn skip_to(&mut self, start: i64) {
+        self.open_from = self.open_from.max(start);
+        while let Some(first) = self.panes.first_entry() {
+            if self.grid.windows(first.key().start).last >= self.open_from {
+                break;
+            }
+            self.bytes = self.bytes.saturating_sub(first.remove().bytes());
+        }
+        if self.panes.is_empty() {
+            self.bytes = 0;
+        }
+    }
+
+    /// For each open window in order of its end, the results of those groups that changed since the last call.
+    ///
+    /// # Errors
+    /// As [`Windows::update`].
+    pub(super) fn changes(&mut self) -> Result<Vec<Told>, EngineError> {
+        let changed: Vec<PaneKey> =
+            self.panes.iter().filter(|(_, pane)| pane.is_changed()).map(|(key, _)| *key).collect();
+        let mut starts = BTreeSet::new();
+        for key in &changed {
+            self.seal(*key)?;
+            starts.extend(self.starts_of(*key));
+        }
+        let mut told = Vec::with_capacity(starts.len());
+        for start in starts {
+            let keys = self.panes_of(start);
+            let wanted: Vec<_> = keys.iter().flat_map(|key| self.panes[key].fresh()).collect();
+            let parts = keys.iter().flat_map(|key| self.panes[key].parts());
+            told.push((start, self.grouping.results_of(&wanted, parts, &mut self.ids)?));
+        }
+        for key in changed {
+            let pane = self.panes.get_mut(&key).expect("it was listed");
+            let before = pane.bytes();
+            pane.mark_told(&self.grouping, &mut self.ids)?;
+            self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
+        }
+        Ok(told)
+    }
+
+    /// All results of all open windows as they stand, in order of their ends.
+    ///
+    /// # Errors
+    /// As [`Windows::update`].
+    pub(super) fn snapshot(&mut self) -> Result<Vec<Told>, EngineError> {
+        let keys: Vec<PaneKey> = self.panes.keys().copied().collect();
+        let mut starts = BTreeSet::new();
+        for key in keys {
+            self.seal(key)?;
+            starts.extend(self.starts_of(key));
+        }
+        starts.into_iter().map(|start| Ok((start, self.results(start)?))).collect()
+    }
+
+    /// Starts of the open windows that count the rows of a pane.
+    fn starts_of(&self, key: PaneKey) -> impl Iterator<Item = i64> + use<> {
+        let windows = self.grid.windows(key.start);
+        let first = windows.first.max(self.open_from).max(key.from);
+        let slide = self.grid.slide();
+        std::iter::successors(Some(first), move |start| start.checked_add(slide))
+            .take_while(move |s| *s <= windows.last)
+    }
+
+    /// The panes whose rows a window counts.
+    fn panes_of(&self, start: i64) -> Vec<PaneKey> {
+        let end = PaneKey { start: self.grid.end(start), from: i64::MIN };
+        let within = self.panes.range(PaneKey { start, from: i64::MIN }..end);
+        within.map(|(key, _)| *key).filter(|key| key.from <= start).collect()
+    }
+
+    fn seal(&mut self, key: PaneKey) -> Result<(), EngineError> {
+        let pane = self.panes.get_mut(&key).expect("it was listed");
+        let before = pane.bytes();
+        pane.seal()?;
+        self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
+        Ok(())
+    }
+
+    /// All results of a window whose panes are sealed.
+    fn results(&mut self, start: i64) -> Result<Results, EngineError> {
+        let keys = self.panes_of(start);
+        let parts = keys.iter().flat_map(|key| self.panes[key].parts());
+        self.grouping.merge(parts, &mut self.ids)?.results()
+    }
+}
