@@ -1,8 +1,13 @@
-//! What the suites share: the place of the sources.
+//! What the suites share: case files, a source that replays rows, a run of the real binary.
 //!
 //! Unit tests never live here: they stand beside the code that they test.
 
 use std::path::{Path, PathBuf};
+
+pub mod case;
+pub mod compare;
+pub mod program;
+pub mod random;
 
 /// The folder that holds all crates.
 ///

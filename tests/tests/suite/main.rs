@@ -1,3 +1,5 @@
 //! Squilla from outside. One binary: each test file of its own would link everything once more.
 
+mod cases;
+mod oracle;
 mod tidy;

@@ -1,0 +1,61 @@
+//! Windowed queries over files against batch SQL over the same files in DuckDB. No row is late, so that both must
+//! give the same rows.
+
+mod data;
+mod queries;
+
+use std::path::Path;
+
+use squilla_tests::compare::same_rows;
+use squilla_tests::program::{duckdb, run_script};
+use squilla_tests::random::Random;
+
+use queries::Pair;
+
+/// Generated queries a seed.
+const QUERIES: usize = 24;
+/// Seeds with `tests/run --long`; otherwise one.
+const LONG_SEEDS: u64 = 12;
+
+fn check(script: &str, tables: &[squilla_tests::program::Table], pairs: &[Pair], folder: &Path) {
+    let batch: Vec<String> = pairs.iter().map(|pair| pair.duckdb.clone()).collect();
+    let expected = duckdb(tables, &batch).expect("DuckDB runs its queries");
+    let mut failed = Vec::new();
+    for (pair, expected) in pairs.iter().zip(expected) {
+        assert!(!expected.is_empty(), "a query without rows shows nothing: {}", pair.duckdb);
+        let keys: Vec<&str> = pair.keys.iter().map(String::as_str).collect();
+        let compared = run_script(&format!("{script}\n{};\n", pair.squilla), folder)
+            .and_then(|actual| same_rows(actual, expected, &keys, &pair.times));
+        if let Err(error) = compared {
+            failed.push(format!("{}\n  {error}", pair.squilla));
+        }
+    }
+    assert!(failed.is_empty(), "{} of {} queries differ:\n\n{}", failed.len(), pairs.len(), failed.join("\n\n"));
+}
+
+#[test]
+fn every_aggregate_gives_the_rows_of_duckdb() {
+    let folder = tempfile::tempdir().expect("a folder for data");
+    let table = data::events(folder.path(), &mut Random::new(7));
+    check(data::EVENTS, &[table], &queries::every_aggregate(), folder.path());
+}
+
+#[test]
+fn generated_queries_give_the_rows_of_duckdb() {
+    let seeds = if std::env::var("SQUILLA_LONG").is_ok_and(|long| long == "1") { LONG_SEEDS } else { 1 };
+    for seed in 1..=seeds {
+        println!("seed {seed}");
+        let folder = tempfile::tempdir().expect("a folder for data");
+        let mut random = Random::new(seed);
+        let table = data::events(folder.path(), &mut random);
+        let pairs: Vec<Pair> = (0..QUERIES).map(|_| queries::generate(&mut random)).collect();
+        check(data::EVENTS, &[table], &pairs, folder.path());
+    }
+}
+
+#[test]
+fn nexmark_queries_give_the_rows_of_duckdb() {
+    let folder = tempfile::tempdir().expect("a folder for data");
+    let table = data::bids(folder.path(), &mut Random::new(42));
+    check(data::BIDS, &[table], &queries::nexmark(), folder.path());
+}
