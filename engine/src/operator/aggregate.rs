@@ -125,6 +125,11 @@ impl Aggregate {
         self.tracking = on;
     }
 
+    /// True once all partitions have ended: everything has been told.
+    pub fn ended(&self) -> bool {
+        self.progress.has_ended()
+    }
+
     /// Takes the rows that are in time into their panes.
     fn absorb(&mut self, batch: &StreamBatch) -> Result<(), EngineError> {
         let judge = Judge {

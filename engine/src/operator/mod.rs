@@ -10,6 +10,7 @@ mod assign_window;
 mod emit;
 mod expression;
 mod filter;
+mod filter_updates;
 mod grid;
 mod grouping;
 mod nth_value;
@@ -29,6 +30,7 @@ pub(crate) mod testing;
 pub use aggregate::{Aggregate, AggregateSpec};
 pub use assign_window::AssignWindow;
 pub use filter::Filter;
+pub use filter_updates::FilterUpdates;
 pub use project::Project;
 
 use arrow::datatypes::SchemaRef;

@@ -51,6 +51,11 @@ impl Progress {
         self.watermark
     }
 
+    /// True when no partition is left.
+    pub(super) fn has_ended(&self) -> bool {
+        self.partitions.iter().all(|partition| partition.ended)
+    }
+
     /// True when partitions are left and all of them are idle.
     pub(super) fn is_idle(&self) -> bool {
         let mut left = self.partitions.iter().filter(|partition| !partition.ended).peekable();
