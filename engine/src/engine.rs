@@ -1,20 +1,25 @@
 //! The engine's front: definitions and queries in, subscriptions and facts out.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use serde::Serialize;
-use squilla_query::Query;
+use squilla_query::{Emit, Query};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::clock::EventTime;
-use crate::counters::{CountersSnapshot, FailedSample};
+use crate::counters::FailedSample;
 use crate::error::EngineError;
-use crate::sink::Sink;
+use crate::info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
+use crate::job::{Linger, Node, Registry, Relations, build, explain, plan_jobs, wanted_columns};
+use crate::relation::{Definition, Relation};
+use crate::shared::Shared;
+use crate::sink::{Sink, SinkHandle, spawn_sink};
 use crate::source::SourceDefinition;
 use crate::stream::Start;
-use crate::subscription::{Policy, Subscription};
+use crate::subscription::{Admission, LiveQueries, LiveQuery, Policy, Subscription};
 
 /// Limits and behaviour of an engine.
 #[derive(Debug, Clone)]
@@ -67,122 +72,25 @@ pub struct SubscribeOptions {
 /// Runs jobs. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<EngineConfig>,
+    inner: Arc<Inner>,
 }
 
-/// A running sink.
-pub struct SinkHandle {}
-
-/// What a sink took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct SinkSummary {
-    /// Rows written.
-    pub rows: u64,
+struct Inner {
+    shared: Arc<Shared>,
+    relations: Mutex<BTreeMap<String, Arc<Relation>>>,
+    queries: LiveQueries,
+    /// Taken at shutdown.
+    runtime: Mutex<Option<Runtime>>,
+    stop: CancellationToken,
 }
 
-impl SinkHandle {
-    /// Waits until the sink's bounded inputs have ended and all its rows are durable.
-    ///
-    /// # Errors
-    /// What ended it.
-    pub async fn finished(&mut self) -> Result<SinkSummary, Arc<EngineError>> {
-        unreachable!("in work")
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(runtime) = self.runtime.get_mut().ok().and_then(Option::take) {
+            runtime.shutdown_background();
+        }
     }
-}
-
-/// A running job, for `SHOW JOBS`.
-#[derive(Debug, Clone, Serialize)]
-pub struct JobInfo {
-    /// Short id.
-    pub id: String,
-    /// `source`, `filter`, `aggregate`, `union`, `sink` and so on: what it does, in a word.
-    pub kind: String,
-    /// What it does, in a line a user can read.
-    pub description: String,
-    /// Ids of the jobs whose output it reads.
-    pub inputs: Vec<String>,
-    /// The name of its output stream, when it has one.
-    pub stream: Option<String>,
-    /// Who uses it: queries, named streams, sinks and jobs, by id or name.
-    pub users: Vec<String>,
-    /// When it started.
-    pub started: EventTime,
-    /// Its output's watermark; `None` while there is none.
-    pub watermark: Option<EventTime>,
-    /// Bytes of state.
-    pub state_bytes: usize,
-    /// The ledger.
-    pub counters: CountersSnapshot,
-    /// `running`, `lingering`, `ended`, or `failed: …`.
-    pub status: String,
-}
-
-/// A source or named stream, for `SHOW STREAMS`.
-#[derive(Debug, Clone, Serialize)]
-pub struct StreamInfo {
-    /// Its name.
-    pub name: String,
-    /// `source` or `stream`.
-    pub kind: &'static str,
-    /// The label of [`crate::ConnectorInfo`], passed on through chains.
-    pub labels: Vec<String>,
-    /// Its visible fields.
-    #[serde(skip)]
-    pub schema: SchemaRef,
-    /// The connector, for a source.
-    pub connector: Option<&'static str>,
-    /// Options of the connector, secrets redacted.
-    pub options: Vec<(String, String)>,
-    /// The event-time column and how the watermark follows, in words.
-    pub event_time: String,
-    /// How many partitions; zero while its job does not run.
-    pub partitions: u32,
-    /// Its watermark; `None` while there is none.
-    pub watermark: Option<EventTime>,
-    /// Rows committed so far.
-    pub rows: u64,
-    /// Rows kept in the log.
-    pub log_rows: u64,
-    /// Bytes kept in the log.
-    pub log_bytes: u64,
-    /// Who reads it: queries, streams and sinks, by id or name.
-    pub users: Vec<String>,
-    /// The ledger of the job that writes it.
-    pub counters: CountersSnapshot,
-    /// `running`, `waiting` (starts with its first reader), `ended`, or `failed: …`.
-    pub status: String,
-}
-
-/// A live query, for `SHOW QUERIES`.
-#[derive(Debug, Clone, Serialize)]
-pub struct QueryInfo {
-    /// Its id, for `KILL QUERY`.
-    pub id: String,
-    /// Its text.
-    pub sql: String,
-    /// When it was submitted.
-    pub started: EventTime,
-    /// Its jobs, the source's first.
-    pub jobs: Vec<String>,
-    /// Subscriptions of this very query.
-    pub subscriptions: usize,
-    /// Rows handed to subscriptions.
-    pub rows: u64,
-}
-
-/// One job of a query that is explained, the source's first.
-#[derive(Debug, Clone, Serialize)]
-pub struct ExplainedJob {
-    /// As in [`JobInfo`].
-    pub kind: String,
-    /// As in [`JobInfo`].
-    pub description: String,
-    /// Id of the running job that the query would share; `None`: it would start its own.
-    pub shared: Option<String>,
-    /// How many users that job has.
-    pub users: usize,
-    /// What it keeps, in words: `windows of 10 s, shared panes of 2 s`, `nothing`.
-    pub state: String,
 }
 
 impl Engine {
@@ -191,23 +99,44 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Internal`] when threads cannot be started.
     pub fn new(config: EngineConfig, clock: Arc<dyn Clock>) -> Result<Self, EngineError> {
-        let _ = clock;
-        Ok(Self { inner: Arc::new(config) })
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.compute_threads.max(1))
+            .thread_name("compute")
+            .enable_all()
+            .build()
+            .map_err(|error| EngineError::Internal(Box::new(error)))?;
+        let linger = if config.lossless {
+            Linger { disconnected: Duration::ZERO, unsubscribed: Duration::ZERO }
+        } else {
+            Linger { disconnected: config.linger_disconnected, unsubscribed: config.linger_unsubscribed }
+        };
+        let handle = runtime.handle().clone();
+        let registry = Registry::new(linger, clock.clone(), handle.clone());
+        let shared = Arc::new(Shared::new(config, clock, handle, registry));
+        let inner = Inner {
+            shared,
+            relations: Mutex::default(),
+            queries: Arc::default(),
+            runtime: Mutex::new(Some(runtime)),
+            stop: CancellationToken::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The configuration.
     pub fn config(&self) -> &EngineConfig {
-        &self.inner
+        &self.inner.shared.config
     }
 
     /// Adds a source. A live one starts at once, so that its log can be read back; one that can be reread starts
     /// with its first reader.
     ///
     /// # Errors
-    /// [`EngineError::Exists`], [`EngineError::Plan`] for a definition that does not hold together.
+    /// [`EngineError::Exists`], [`EngineError::Source`] when it cannot be opened.
     pub async fn create_source(&self, definition: SourceDefinition) -> Result<(), EngineError> {
-        let _ = definition;
-        unreachable!("in work")
+        self.check_free(&definition.name)?;
+        let relation = Relation::source(&self.inner.shared, definition).await?;
+        self.add(relation)
     }
 
     /// Adds a named stream: a job that runs without clients; its output is a stream like any other.
@@ -215,8 +144,27 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Exists`], [`EngineError::UnknownRelation`], [`EngineError::Plan`].
     pub async fn create_stream(&self, name: &str, query: &Query) -> Result<(), EngineError> {
-        let _ = (name, query);
-        unreachable!("in work")
+        self.check_free(name)?;
+        let relations = self.lease_relations(query, name).await?;
+        let node = self.plan(query)?.named();
+        let built = build(&self.inner.shared, &node, &relations, name, Some(name), None)?;
+        let reads = query.plan.relations();
+        let added = self.add(Relation::stream(name, reads, query, built.lease.clone()));
+        self.begin(&relations);
+        added
+    }
+
+    fn check_free(&self, name: &str) -> Result<(), EngineError> {
+        if self.relations().contains_key(name) { Err(EngineError::Exists(name.to_owned())) } else { Ok(()) }
+    }
+
+    fn add(&self, relation: Relation) -> Result<(), EngineError> {
+        let mut relations = self.relations();
+        if relations.contains_key(&relation.name) {
+            return Err(EngineError::Exists(relation.name));
+        }
+        relations.insert(relation.name.clone(), Arc::new(relation));
+        Ok(())
     }
 
     /// Removes a source or named stream.
@@ -225,8 +173,27 @@ impl Engine {
     /// [`EngineError::UnknownRelation`]; [`EngineError::InUse`] while a named stream or sink reads it. Live queries on
     /// it are ended with an error.
     pub fn drop_relation(&self, name: &str) -> Result<(), EngineError> {
-        let _ = name;
-        unreachable!("in work")
+        let mut relations = self.relations();
+        if !relations.contains_key(name) {
+            return Err(EngineError::UnknownRelation(name.to_owned()));
+        }
+        let mut users: Vec<String> =
+            relations.values().filter(|other| other.reads(name)).map(|other| other.name.clone()).collect();
+        let readers: Vec<Arc<LiveQuery>> =
+            self.live().values().filter(|query| query.reads.iter().any(|read| read == name)).cloned().collect();
+        users.extend(readers.iter().filter(|query| query.sink).map(|query| query.id.clone()));
+        if !users.is_empty() {
+            return Err(EngineError::InUse { name: name.to_owned(), users });
+        }
+        let relation = relations.remove(name);
+        drop(relations);
+        for query in readers {
+            query.kill.cancel();
+        }
+        if let Some(relation) = relation {
+            relation.stop();
+        }
+        Ok(())
     }
 
     /// Starts a query, or attaches to its jobs that run already.
@@ -234,8 +201,13 @@ impl Engine {
     /// # Errors
     /// [`EngineError::UnknownRelation`], [`EngineError::Plan`], [`EngineError::Limit`], [`EngineError::Source`].
     pub async fn subscribe(&self, query: &Query, options: SubscribeOptions) -> Result<Subscription, EngineError> {
-        let _ = (query, options);
-        unreachable!("in work")
+        let shared = &self.inner.shared;
+        let admission = self.admit(query, None)?;
+        let relations = self.lease_relations(query, &admission.live.id).await?;
+        let node = self.plan(query)?;
+        let subscription = Subscription::open(shared, query, &options, &node, &relations, admission).await?;
+        self.begin(&relations);
+        Ok(subscription)
     }
 
     /// Starts a query that feeds a sink, under the sink's name.
@@ -243,21 +215,59 @@ impl Engine {
     /// # Errors
     /// As [`Engine::subscribe`].
     pub async fn start_sink(&self, name: &str, query: &Query, sink: Box<dyn Sink>) -> Result<SinkHandle, EngineError> {
-        let _ = (name, query, sink);
-        unreachable!("in work")
+        let admission = self.admit(query, Some(name))?;
+        let relations = self.lease_relations(query, name).await?;
+        let node = self.plan(query)?;
+        let options = SubscribeOptions { policy: Some(Policy::Block), ..SubscribeOptions::default() };
+        let shared = &self.inner.shared;
+        let subscription = Subscription::open(shared, query, &options, &node, &relations, admission).await?;
+        let handle = spawn_sink(shared, subscription, sink);
+        self.begin(&relations);
+        Ok(handle)
+    }
+
+    fn admit(&self, query: &Query, sink: Option<&str>) -> Result<Admission, EngineError> {
+        let shared = &self.inner.shared;
+        let mut queries = self.live();
+        let limit = shared.config.max_queries;
+        if queries.len() >= limit {
+            return Err(EngineError::Limit { what: "live queries", limit });
+        }
+        let number = shared.next_id();
+        let live = Arc::new(LiveQuery::new(number, query, sink, shared.clock.now()));
+        queries.insert(number, live.clone());
+        Ok(Admission::new(live, number, &self.inner.queries))
     }
 
     /// Lets sources that can be reread begin. In a `lossless` engine they wait for this, so that every query of a
     /// script sees every row; otherwise it does nothing.
-    pub fn start_sources(&self) {}
+    pub fn start_sources(&self) {
+        for job in self.inner.shared.registry.jobs() {
+            if let Some(source) = &job.source {
+                source.open_gate();
+            }
+        }
+    }
+
+    /// Lets the sources begin that only waited for their first reader.
+    fn begin(&self, relations: &Relations) {
+        if self.inner.shared.config.lossless {
+            return;
+        }
+        for source in relations.values().filter_map(|lease| lease.job().source.as_ref()) {
+            source.open_gate();
+        }
+    }
 
     /// Ends a query and all its subscriptions.
     ///
     /// # Errors
     /// [`EngineError::UnknownQuery`].
     pub fn kill(&self, query: &str) -> Result<(), EngineError> {
-        let _ = query;
-        unreachable!("in work")
+        let queries = self.live();
+        let found = queries.values().find(|live| live.id == query);
+        found.ok_or_else(|| EngineError::UnknownQuery(query.to_owned()))?.kill.cancel();
+        Ok(())
     }
 
     /// What running a query would start and share.
@@ -265,23 +275,25 @@ impl Engine {
     /// # Errors
     /// As [`Engine::subscribe`].
     pub fn explain(&self, query: &Query) -> Result<Vec<ExplainedJob>, EngineError> {
-        let _ = query;
-        unreachable!("in work")
+        let node = self.plan(query)?;
+        let relations = self.relations().clone();
+        let known = |name: &str| relations.get(name).map_or_else(Relation::explain_unknown, |known| known.explain());
+        Ok(explain(&self.inner.shared.registry, &node, &known))
     }
 
     /// Running jobs, sources first.
     pub fn jobs(&self) -> Vec<JobInfo> {
-        unreachable!("in work")
+        self.inner.shared.registry.jobs().iter().map(|job| JobInfo::of(job)).collect()
     }
 
     /// Sources and named streams, by name.
     pub fn streams(&self) -> Vec<StreamInfo> {
-        unreachable!("in work")
+        self.relations().values().map(|relation| relation.info()).collect()
     }
 
     /// Live queries, oldest first.
     pub fn queries(&self) -> Vec<QueryInfo> {
-        unreachable!("in work")
+        self.live().values().map(|live| live.info()).collect()
     }
 
     /// The last records that a source or a stream's job set aside, oldest first.
@@ -289,10 +301,56 @@ impl Engine {
     /// # Errors
     /// [`EngineError::UnknownRelation`].
     pub fn failed_samples(&self, name: &str) -> Result<Vec<FailedSample>, EngineError> {
-        let _ = name;
-        unreachable!("in work")
+        let relations = self.relations();
+        let relation = relations.get(name).ok_or_else(|| EngineError::UnknownRelation(name.to_owned()))?;
+        Ok(relation.job().map(|job| job.counters.samples()).unwrap_or_default())
     }
 
-    /// Ends every job, and returns when all tasks have ended.
-    pub async fn shutdown(&self) {}
+    /// Ends every job, and returns when all tasks have ended or five seconds have passed.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        for live in self.live().values() {
+            live.kill.cancel();
+        }
+        for job in self.inner.shared.registry.jobs() {
+            job.cancel.cancel();
+        }
+        let runtime = self.inner.runtime.lock().expect("no holder of this lock panics").take();
+        if let Some(runtime) = runtime {
+            // Joining threads blocks; whoever joins this engine's end should not be blocked with them.
+            let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(SHUTDOWN_TIMEOUT));
+            if let Err(error) = ended.await {
+                tracing::error!(%error, "the compute runtime did not end well");
+            }
+        }
+    }
+
+    fn relations(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Relation>>> {
+        self.inner.relations.lock().expect("no holder of this lock panics")
+    }
+
+    fn live(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<LiveQuery>>> {
+        self.inner.queries.lock().expect("no holder of this lock panics")
+    }
+
+    fn plan(&self, query: &Query) -> Result<Node, EngineError> {
+        let relations = self.relations().clone();
+        let fields = |name: &str| -> Option<SchemaRef> { relations.get(name).map(|relation| relation.schema()) };
+        plan_jobs(&query.plan, matches!(query.emit, Emit::Every(_)), &fields)
+    }
+
+    /// Uses the relations that a query reads.
+    async fn lease_relations(&self, query: &Query, user: &str) -> Result<Relations, EngineError> {
+        let mut leases = Relations::new();
+        for name in query.plan.relations() {
+            let relation = self.relations().get(&name).cloned();
+            let relation = relation.ok_or_else(|| EngineError::UnknownRelation(name.clone()))?;
+            let columns: BTreeSet<String> = wanted_columns(&query.plan, &name);
+            leases.insert(name, Arc::new(relation.lease(&self.inner.shared, &columns, user).await?));
+        }
+        Ok(leases)
+    }
 }
+
+/// How long tasks may take to end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);

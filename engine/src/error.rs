@@ -62,6 +62,14 @@ pub enum EngineError {
         /// How many there can be.
         limit: usize,
     },
+    /// A subscription with the policy `disconnect` was too slow. It can come back with its position.
+    #[error("the reader is {behind_bytes} bytes behind, over its limit of {limit_bytes}")]
+    TooSlow {
+        /// Bytes of rows between the reader and the stream's end.
+        behind_bytes: u64,
+        /// Bytes that there may be.
+        limit_bytes: u64,
+    },
     /// A stream refused a commit.
     #[error("a commit was refused")]
     Commit(#[from] CommitError),
@@ -79,7 +87,7 @@ pub enum EngineError {
 impl EngineError {
     /// Whether doing the same again may succeed.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Source { retryable: true, .. } | Self::Limit { .. } | Self::Stopped)
+        matches!(self, Self::Source { retryable: true, .. } | Self::Limit { .. } | Self::Stopped | Self::TooSlow { .. })
     }
 
     /// Stable, machine-readable kind, in snake case.
@@ -95,6 +103,7 @@ impl EngineError {
             Self::Source { .. } => "source",
             Self::Sink(_) => "sink",
             Self::Limit { .. } => "limit",
+            Self::TooSlow { .. } => "too_slow",
             Self::Commit(_) | Self::Internal(_) => "internal",
             Self::Position(_) => "position",
             Self::Stopped => "stopped",

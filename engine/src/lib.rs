@@ -6,13 +6,17 @@
 //!
 //! SQL text, HTTP and wire formats never live here. Jobs see each other's rows only through streams.
 
-pub mod operator;
+mod operator;
 
 mod batch;
 mod clock;
 mod counters;
 mod engine;
 mod error;
+mod info;
+mod job;
+mod relation;
+mod shared;
 mod sink;
 mod source;
 mod stream;
@@ -21,11 +25,10 @@ mod subscription;
 pub use batch::{EVENT_TIME, Memo, RowKind, StreamBatch, WATERMARK, physical_schema, visible_schema};
 pub use clock::{Clock, EventTime, ManualClock, SystemClock};
 pub use counters::{Counters, CountersSnapshot, FailedSample};
-pub use engine::{
-    Engine, EngineConfig, ExplainedJob, JobInfo, QueryInfo, SinkHandle, SinkSummary, StreamInfo, SubscribeOptions,
-};
+pub use engine::{Engine, EngineConfig, SubscribeOptions};
 pub use error::EngineError;
-pub use sink::Sink;
+pub use info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
+pub use sink::{Sink, SinkHandle, SinkSummary};
 pub use source::{
     Connector, ConnectorInfo, EventTimeSpec, PartitionReader, ReadEvent, Reject, SourceDefinition, WatermarkSpec,
 };

@@ -1,0 +1,121 @@
+//! What the engine tells of itself.
+
+use arrow::datatypes::SchemaRef;
+use serde::Serialize;
+
+use crate::clock::EventTime;
+use crate::counters::CountersSnapshot;
+use crate::job::Job;
+
+/// A running job, for `SHOW JOBS`.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobInfo {
+    /// Short id.
+    pub id: String,
+    /// `source`, `filter`, `aggregate`, `union`, `sink` and so on: what it does, in a word.
+    pub kind: String,
+    /// What it does, in a line a user can read.
+    pub description: String,
+    /// Ids of the jobs whose output it reads.
+    pub inputs: Vec<String>,
+    /// The name of its output stream, when it has one.
+    pub stream: Option<String>,
+    /// Who uses it: queries, named streams, sinks and jobs, by id or name.
+    pub users: Vec<String>,
+    /// When it started.
+    pub started: EventTime,
+    /// Its output's watermark; `None` while there is none.
+    pub watermark: Option<EventTime>,
+    /// Bytes of state.
+    pub state_bytes: usize,
+    /// The ledger.
+    pub counters: CountersSnapshot,
+    /// `running`, `lingering`, `ended`, or `failed: …`.
+    pub status: String,
+}
+
+/// A source or named stream, for `SHOW STREAMS`.
+#[derive(Debug, Clone, Serialize)]
+pub struct StreamInfo {
+    /// Its name.
+    pub name: String,
+    /// `source` or `stream`.
+    pub kind: &'static str,
+    /// The label of [`crate::ConnectorInfo`], passed on through chains.
+    pub labels: Vec<String>,
+    /// Its visible fields.
+    #[serde(skip)]
+    pub schema: SchemaRef,
+    /// The connector, for a source.
+    pub connector: Option<&'static str>,
+    /// Options of the connector, secrets redacted.
+    pub options: Vec<(String, String)>,
+    /// The event-time column and how the watermark follows, in words.
+    pub event_time: String,
+    /// How many partitions; zero while its job does not run.
+    pub partitions: u32,
+    /// Its watermark; `None` while there is none.
+    pub watermark: Option<EventTime>,
+    /// Rows committed so far.
+    pub rows: u64,
+    /// Rows kept in the log.
+    pub log_rows: u64,
+    /// Bytes kept in the log.
+    pub log_bytes: u64,
+    /// Who reads it: queries, streams and sinks, by id or name.
+    pub users: Vec<String>,
+    /// The ledger of the job that writes it.
+    pub counters: CountersSnapshot,
+    /// `running`, `waiting` (starts with its first reader), `ended`, or `failed: …`.
+    pub status: String,
+}
+
+/// A live query, for `SHOW QUERIES`.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueryInfo {
+    /// Its id, for `KILL QUERY`.
+    pub id: String,
+    /// Its text.
+    pub sql: String,
+    /// When it was submitted.
+    pub started: EventTime,
+    /// Its jobs, the source's first.
+    pub jobs: Vec<String>,
+    /// Subscriptions of this very query.
+    pub subscriptions: usize,
+    /// Rows handed to subscriptions.
+    pub rows: u64,
+}
+
+/// One job of a query that is explained, the source's first.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExplainedJob {
+    /// As in [`JobInfo`].
+    pub kind: String,
+    /// As in [`JobInfo`].
+    pub description: String,
+    /// Id of the running job that the query would share; `None`: it would start its own.
+    pub shared: Option<String>,
+    /// How many users that job has.
+    pub users: usize,
+    /// What it keeps, in words: `windows of 10 s, shared panes of 2 s`, `nothing`.
+    pub state: String,
+}
+
+impl JobInfo {
+    pub(crate) fn of(job: &Job) -> Self {
+        Self {
+            id: job.id.clone(),
+            kind: job.kind.to_owned(),
+            description: job.description.clone(),
+            inputs: job.branches.iter().map(|branch| branch.job().id.clone()).collect(),
+            stream: job.stream.clone(),
+            users: job.users(),
+            started: job.started,
+            watermark: job.watermark(),
+            state_bytes: job.state_bytes.load(std::sync::atomic::Ordering::Relaxed),
+            counters: job.counters.snapshot(),
+            status: job.status_text(),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! From a logical plan to jobs: where to cut it, so that queries share what is equal.
+//!
+//! A plan is cut behind the filters of each stream, behind each aggregate, and at the end. So queries with the same
+//! filter share it whatever they compute from it, and queries with the same windows share those whatever they show
+//! of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use squilla_query::Plan;
+
+use super::branch::{OpSpec, Stage};
+use super::feed::{Begin, leading_filters};
+use super::history::from_logs;
+use super::run::{JobSpec, describe, fingerprint, spawn_job};
+use super::{Branch, Lease, Registry};
+use crate::engine::ExplainedJob;
+use crate::error::EngineError;
+use crate::shared::Shared;
+use crate::stream::Start;
+
+/// A job to be: what it reads and does, nothing started.
+#[derive(Debug, Clone)]
+pub(crate) enum Node {
+    /// A source or a named stream.
+    Relation(String),
+    /// A job of the query's own, or one that it shares.
+    Job { inputs: Vec<Limb>, stage: Stage },
+}
+
+/// One input of a [`Node::Job`].
+#[derive(Debug, Clone)]
+pub(crate) struct Limb {
+    input: Arc<Node>,
+    updates: bool,
+    ops: Vec<OpSpec>,
+    /// Columns to take at the end if nothing else takes fewer: the scan's.
+    narrow: Option<SchemaRef>,
+}
+
+/// Leases on the relations that a plan reads.
+pub(crate) type Relations = BTreeMap<String, Arc<Lease>>;
+
+/// The last job of a query.
+pub(crate) struct Built {
+    pub(crate) lease: Arc<Lease>,
+    /// Its running results are read.
+    pub(crate) updates: bool,
+}
+
+/// The columns, by name, that a plan reads of a relation.
+pub(crate) fn wanted_columns(plan: &Plan, relation: &str) -> BTreeSet<String> {
+    match plan {
+        Plan::Scan { relation: name, schema } if name == relation => {
+            schema.fields().iter().map(|field| field.name().clone()).collect()
+        }
+        other => other.inputs().into_iter().flat_map(|input| wanted_columns(input, relation)).collect(),
+    }
+}
+
+/// Cuts a plan into jobs. `fields`: the visible fields of a relation. `updates`: the reader wants running results.
+pub(crate) fn plan_jobs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>) -> Result<Node, EngineError> {
+    let mut limbs = limbs(plan, updates, fields)?;
+    limbs.iter_mut().for_each(Limb::settle);
+    if let [only] = limbs.as_slice()
+        && only.ops.is_empty()
+        && !only.updates
+    {
+        return Ok(only.input.as_ref().clone());
+    }
+    Ok(Node::Job { inputs: limbs.into_iter().map(Limb::cut).collect(), stage: Stage::Stateless })
+}
+
+fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>) -> Result<Vec<Limb>, EngineError> {
+    match plan {
+        Plan::Scan { relation, schema } => {
+            let known = fields(relation).ok_or_else(|| EngineError::UnknownRelation(relation.clone()))?;
+            let narrow = (known.fields() != schema.fields()).then(|| schema.clone());
+            let input = Arc::new(Node::Relation(relation.clone()));
+            Ok(vec![Limb { input, updates: false, ops: Vec::new(), narrow }])
+        }
+        Plan::Filter { input, predicate } => push(input, updates, fields, OpSpec::Filter(predicate.clone())),
+        Plan::Project { input, exprs, schema } => {
+            push(input, updates, fields, OpSpec::Project { exprs: exprs.clone(), schema: schema.clone() })
+        }
+        Plan::AssignWindow { input, window, schema } => {
+            push(input, updates, fields, OpSpec::AssignWindow { window: *window, schema: schema.clone() })
+        }
+        Plan::Union { inputs, schema } => {
+            let mut all = Vec::new();
+            for input in inputs {
+                let mut these = limbs(input, updates, fields)?;
+                if input.schema() != schema {
+                    these.iter_mut().for_each(|limb| limb.push(OpSpec::Rename(schema.clone())));
+                }
+                all.append(&mut these);
+            }
+            all.iter_mut().for_each(Limb::settle);
+            Ok(all)
+        }
+        Plan::Aggregate { input, window, keys, aggregates, grace_ns, schema } => {
+            let inputs = limbs(input, false, fields)?.into_iter().map(Limb::cut).collect();
+            let stage = Stage::Aggregate {
+                window: *window,
+                keys: keys.clone(),
+                aggregates: aggregates.clone(),
+                grace_ns: *grace_ns,
+                schema: schema.clone(),
+            };
+            let input = Arc::new(Node::Job { inputs, stage });
+            Ok(vec![Limb { input, updates, ops: Vec::new(), narrow: None }])
+        }
+    }
+}
+
+fn push(
+    input: &Plan,
+    updates: bool,
+    fields: &dyn Fn(&str) -> Option<SchemaRef>,
+    op: OpSpec,
+) -> Result<Vec<Limb>, EngineError> {
+    let mut limbs = limbs(input, updates, fields)?;
+    limbs.iter_mut().for_each(|limb| limb.push(op.clone()));
+    Ok(limbs)
+}
+
+impl Limb {
+    fn push(&mut self, op: OpSpec) {
+        match &op {
+            OpSpec::Filter(_) => {}
+            OpSpec::Project { .. } | OpSpec::Select(_) => self.narrow = None,
+            OpSpec::AssignWindow { .. } | OpSpec::Rename(_) => self.settle(),
+        }
+        self.ops.push(op);
+    }
+
+    /// Takes the scan's columns only.
+    fn settle(&mut self) {
+        if let Some(schema) = self.narrow.take() {
+            self.ops.push(OpSpec::Select(schema));
+        }
+    }
+
+    /// Makes a job of its own of the filters that come first, so that other queries can share it.
+    fn cut(mut self) -> Self {
+        let filters = leading_filters(&self.ops);
+        if filters == 0 || self.updates {
+            return self;
+        }
+        let rest = self.ops.split_off(filters);
+        let below = Self { input: self.input, updates: false, ops: self.ops, narrow: None };
+        let input = Arc::new(Node::Job { inputs: vec![below], stage: Stage::Stateless });
+        Self { input, updates: false, ops: rest, narrow: None }
+    }
+}
+
+impl Node {
+    fn is_aggregate(&self) -> bool {
+        matches!(self, Self::Job { stage: Stage::Aggregate { .. }, .. })
+    }
+
+    /// Whether it is a source or named stream, and no job of the query's own.
+    pub(crate) fn is_relation(&self) -> bool {
+        matches!(self, Self::Relation(_))
+    }
+
+    /// Puts a named stream behind this job.
+    pub(crate) fn named(self) -> Self {
+        let (inputs, stage) = match self {
+            Self::Job { inputs, stage: Stage::Stateless } => (inputs, Stage::Named),
+            other => {
+                let limb = Limb { input: Arc::new(other), updates: false, ops: Vec::new(), narrow: None };
+                (vec![limb], Stage::Named)
+            }
+        };
+        Self::Job { inputs, stage }
+    }
+
+    fn fingerprint(&self, stream: Option<&str>, relation: &dyn Fn(&str) -> String) -> String {
+        match self {
+            Self::Relation(name) => relation(name),
+            Self::Job { inputs, stage } => {
+                let inputs: Vec<_> = inputs
+                    .iter()
+                    .map(|limb| (limb.input.fingerprint(None, relation), limb.updates, limb.ops.as_slice()))
+                    .collect();
+                fingerprint(&inputs, stage, stream)
+            }
+        }
+    }
+}
+
+/// Starts the jobs of a node that do not run yet. `from`: where the reader wants to begin, when not afresh: then
+/// the last job is private and reads straight from the logs.
+pub(crate) fn build(
+    shared: &Arc<Shared>,
+    node: &Node,
+    relations: &Relations,
+    user: &str,
+    stream: Option<&str>,
+    from: Option<&Start>,
+) -> Result<Built, EngineError> {
+    let (inputs, stage) = match node {
+        Node::Job { inputs, stage } => (inputs, stage),
+        Node::Relation(name) => {
+            let lease = relations.get(name).ok_or_else(|| EngineError::UnknownRelation(name.clone()))?;
+            return Ok(Built { lease: lease.clone(), updates: false });
+        }
+    };
+    if let [only] = inputs.as_slice()
+        && only.updates
+        && only.ops.is_empty()
+        && *stage == Stage::Stateless
+    {
+        let below = build(shared, &only.input, relations, user, None, from)?;
+        return Ok(Built { lease: below.lease, updates: true });
+    }
+    let text = node.fingerprint(stream, &|name| {
+        relations.get(name).map_or_else(String::new, |lease| lease.job().fingerprint.clone())
+    });
+    if from.is_none()
+        && let Some(lease) = shared.registry.attach(&text, user)
+    {
+        return Ok(Built { lease: Arc::new(lease), updates: false });
+    }
+    let number = shared.next_id();
+    let id = format!("j{number}");
+    // A place in the past, other than a position in the results themselves, is one in what the windows are made of.
+    let deep = from.filter(|start| !matches!(start, Start::Position(_)));
+    let mut branches = Vec::new();
+    let mut begin = from.map_or(Begin::Fresh, |start| Begin::At(start.clone()));
+    for limb in inputs {
+        let windowed = limb.input.is_aggregate();
+        let below = build(shared, &limb.input, relations, &id, None, deep.filter(|_| windowed))?;
+        if windowed && deep.is_some() {
+            begin = Begin::At(Start::Earliest);
+        }
+        branches.push(Branch { input: below.lease, updates: limb.updates, ops: limb.ops.clone() });
+    }
+    if from.is_some() {
+        branches = from_logs(&branches);
+    }
+    let (stage, stream) = (stage.clone(), stream.map(str::to_owned));
+    let spec = JobSpec { number, branches, stage, begin, stream, private: from.is_some() };
+    Ok(Built { lease: Arc::new(spawn_job(shared, spec, user)?), updates: false })
+}
+
+/// What building a node would start and share, inputs first.
+pub(crate) fn explain(
+    registry: &Registry,
+    node: &Node,
+    relation: &dyn Fn(&str) -> (String, ExplainedJob),
+) -> Vec<ExplainedJob> {
+    let mut jobs = Vec::new();
+    collect(registry, node, relation, &mut jobs);
+    jobs
+}
+
+fn collect(
+    registry: &Registry,
+    node: &Node,
+    relation: &dyn Fn(&str) -> (String, ExplainedJob),
+    jobs: &mut Vec<ExplainedJob>,
+) -> String {
+    let (name, job) = match node {
+        Node::Relation(name) => (name.clone(), relation(name).1),
+        Node::Job { inputs, stage } => {
+            let names: Vec<_> =
+                inputs.iter().map(|limb| (collect(registry, &limb.input, relation, jobs), limb.ops.as_slice())).collect();
+            let running = registry.find(&node.fingerprint(None, &|name| relation(name).0));
+            let kind = if matches!(stage, Stage::Aggregate { .. }) {
+                "aggregate"
+            } else if inputs.len() > 1 {
+                "union"
+            } else if leading_filters(&inputs[0].ops) == inputs[0].ops.len() {
+                "filter"
+            } else {
+                "project"
+            };
+            let job = ExplainedJob {
+                kind: kind.into(),
+                description: describe(&names, stage),
+                shared: running.as_ref().map(|job| job.id.clone()),
+                users: running.as_ref().map_or(0, |job| job.user_count()),
+                state: stage.describe_state(),
+            };
+            (format!("step {}", jobs.len() + 1), job)
+        }
+    };
+    jobs.push(job);
+    name
+}

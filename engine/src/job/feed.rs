@@ -1,0 +1,331 @@
+//! A job's input: all branches as one, history first where the job starts in the past.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use futures::FutureExt;
+use futures::future::select_all;
+
+use super::history::{Base, bases, complete_from, first_open_window, split_position};
+use super::{Branch, OpSpec, Pipeline, Stage};
+use crate::batch::StreamBatch;
+use crate::clock::EventTime;
+use crate::counters::{Counters, add};
+use crate::error::EngineError;
+use crate::subscription::ask;
+use crate::stream::{Offset, Position, Read, Start, Stream, StreamReader};
+
+/// Where a job begins to read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Begin {
+    /// With the rows that come now; a windowed query: with the first window that is open now, from the logs.
+    Fresh,
+    /// With the first row that its inputs keep.
+    Earliest,
+    /// Straight from the logs, at a place. The branches are those of `history::from_logs`.
+    At(Start),
+}
+
+/// What a job gets.
+pub(crate) enum Fed {
+    /// A batch, partitions numbered through all branches, own steps applied.
+    Batch(StreamBatch),
+    /// A partition will get no further rows.
+    EndOfPartition(u32),
+    /// Nothing will come.
+    End,
+    /// An input has failed.
+    Failed(Arc<EngineError>),
+}
+
+pub(crate) struct Feed {
+    branches: Vec<Inlet>,
+    ready: VecDeque<Fed>,
+    counters: Arc<Counters>,
+    /// Windows that start before it are not told; `MIN`: all are.
+    pub(crate) start: EventTime,
+    /// Windows that start before it may be partial.
+    pub(crate) complete_from: EventTime,
+}
+
+/// One branch.
+struct Inlet {
+    history: VecDeque<History>,
+    live: Box<dyn StreamReader>,
+    pipeline: Pipeline,
+    first_partition: u32,
+    partitions: u32,
+    ended: BTreeSet<u32>,
+    watermark: EventTime,
+    done: bool,
+}
+
+/// The part of a log that lies before the live rows.
+struct History {
+    reader: Box<dyn StreamReader>,
+    until: Vec<Offset>,
+    pipeline: Pipeline,
+    first_partition: u32,
+}
+
+impl Feed {
+    /// Opens the branches. `key`: the key columns when running results are read.
+    pub(crate) fn open(
+        branches: &[Branch],
+        stage: &Stage,
+        begin: &Begin,
+        holding: bool,
+        key: Option<&[usize]>,
+        counters: &Arc<Counters>,
+    ) -> Result<Self, EngineError> {
+        let mut feed = Self {
+            branches: Vec::new(),
+            ready: VecDeque::new(),
+            counters: counters.clone(),
+            start: EventTime::MIN,
+            complete_from: EventTime::MIN,
+        };
+        let below: Vec<Vec<Base>> = branches.iter().map(bases).collect();
+        let windowed = match (stage, begin) {
+            (Stage::Aggregate { window, grace_ns, .. }, Begin::Fresh | Begin::At(_)) => Some((window, *grace_ns)),
+            _ => None,
+        };
+        if let Some((window, grace)) = windowed {
+            let all = || below.iter().flatten();
+            if *begin == Begin::Fresh {
+                let watermark = all().map(|base| base.job.output.facts().watermark).min();
+                feed.start = first_open_window(window, grace, watermark.unwrap_or(EventTime::MIN));
+            }
+            feed.complete_from = complete_from(all(), feed.start);
+            if let Begin::At(Start::Timestamp(moment)) = begin {
+                feed.complete_from = feed.complete_from.max(*moment);
+            }
+        }
+        let parts = match begin {
+            Begin::At(Start::Position(position)) => split_position(position, branches),
+            _ => Vec::new(),
+        };
+        for (at, branch) in branches.iter().enumerate() {
+            let start = match begin {
+                Begin::Fresh => Start::Latest,
+                Begin::Earliest => Start::Earliest,
+                Begin::At(Start::Position(_)) => Start::Position(parts[at].clone()),
+                Begin::At(start) => start.clone(),
+            };
+            let first = feed.branches.last().map_or(0, |inlet| inlet.first_partition + inlet.partitions);
+            let mut inlet = Inlet::open(branch, &start, holding, key, first, counters)?;
+            if windowed.is_some() && *begin == Begin::Fresh {
+                inlet.catch_up(&below[at], feed.start)?;
+            }
+            feed.branches.push(inlet);
+        }
+        Ok(feed)
+    }
+
+    /// Partitions of all branches.
+    pub(crate) fn partitions(&self) -> u32 {
+        self.branches.iter().map(|inlet| inlet.partitions).sum()
+    }
+
+    /// Physical fields of what comes.
+    pub(crate) fn schema(&self) -> &arrow::datatypes::SchemaRef {
+        self.branches[0].pipeline.schema()
+    }
+
+    /// Where the branches are.
+    pub(crate) fn positions(&self) -> Vec<Position> {
+        self.branches.iter().map(|inlet| inlet.live.position()).collect()
+    }
+
+    /// Shows filters of running results what was told before they came, so that they know what to withdraw.
+    pub(crate) async fn seed(&mut self, branches: &[Branch]) -> Result<(), EngineError> {
+        for (inlet, branch) in self.branches.iter_mut().zip(branches) {
+            if !branch.updates || leading_filters(&branch.ops) == 0 {
+                continue;
+            }
+            for batch in ask(branch.job()).await?.map(|(batches, _)| batches).unwrap_or_default() {
+                inlet.pipeline.process(batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next thing; waits for it. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Fed, EngineError> {
+        loop {
+            if let Some(fed) = self.ready.pop_front() {
+                return Ok(fed);
+            }
+            if self.read_history()? || self.read_ready()? {
+                continue;
+            }
+            if self.branches.iter().all(|inlet| inlet.done) {
+                return Ok(Fed::End);
+            }
+            let waiting = self.branches.iter_mut().enumerate().filter(|(_, inlet)| !inlet.done);
+            let reads = waiting.map(|(at, inlet)| inlet.live.next().map(move |read| (at, read)).boxed());
+            let ((at, read), _, _) = select_all(reads).await;
+            self.take(at, read)?;
+        }
+    }
+
+    /// Reads one piece of history; false when there is none left.
+    fn read_history(&mut self) -> Result<bool, EngineError> {
+        for inlet in &mut self.branches {
+            if let Some(history) = inlet.history.front_mut() {
+                match history.step()? {
+                    Some(batches) => {
+                        for batch in batches {
+                            inlet.pass(batch, &self.counters, &mut self.ready)?;
+                        }
+                    }
+                    None => {
+                        inlet.history.pop_front();
+                    }
+                }
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes what is there, from the branch that is least far; false when nothing is.
+    fn read_ready(&mut self) -> Result<bool, EngineError> {
+        let mut order: Vec<usize> = (0..self.branches.len()).filter(|at| !self.branches[*at].done).collect();
+        order.sort_by_key(|at| self.branches[*at].watermark);
+        for at in order {
+            if let Some(read) = self.branches[at].live.try_next() {
+                self.take(at, read)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn take(&mut self, at: usize, read: Read) -> Result<(), EngineError> {
+        let inlet = &mut self.branches[at];
+        match read {
+            Read::Batch(batch) => inlet.pass(batch.with_rows(batch.rows.clone()), &self.counters, &mut self.ready)?,
+            Read::Gap(gap) => {
+                let rows = gap.rows.unwrap_or_default();
+                self.counters.rows_in.fetch_add(rows, Relaxed);
+                self.counters.dropped.fetch_add(rows, Relaxed);
+            }
+            Read::EndOfPartition(partition) => {
+                inlet.ended.insert(partition);
+                self.ready.push_back(Fed::EndOfPartition(inlet.first_partition + partition));
+            }
+            Read::End => {
+                inlet.done = true;
+                for partition in (0..inlet.partitions).filter(|partition| !inlet.ended.contains(partition)) {
+                    self.ready.push_back(Fed::EndOfPartition(inlet.first_partition + partition));
+                }
+            }
+            Read::Failed(error) => {
+                inlet.done = true;
+                self.ready.push_back(Fed::Failed(error));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inlet {
+    fn open(
+        branch: &Branch,
+        start: &Start,
+        holding: bool,
+        key: Option<&[usize]>,
+        first_partition: u32,
+        counters: &Arc<Counters>,
+    ) -> Result<Self, EngineError> {
+        let job = branch.job();
+        let stream = if branch.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
+        Ok(Self {
+            history: VecDeque::new(),
+            live: stream.clone().reader(start, holding),
+            pipeline: Pipeline::new(stream.schema(), &branch.ops, key, counters)?,
+            first_partition,
+            partitions: stream.partitions(),
+            ended: BTreeSet::new(),
+            watermark: EventTime::MIN,
+            done: false,
+        })
+    }
+
+    /// Puts the rows since `start` that lie before the live reader in front of it.
+    fn catch_up(&mut self, bases: &[Base], start: EventTime) -> Result<(), EngineError> {
+        let live = self.live.position();
+        for base in bases {
+            let log = &base.job.output;
+            let from = if start == EventTime::MIN { Start::Earliest } else { Start::Timestamp(start) };
+            // What upstream jobs count, they have counted when these rows were live.
+            let scratch = Arc::new(Counters::default());
+            let until = (0..log.partitions())
+                .map(|p| live.offsets.get(&(base.first_partition + p)).map_or(Offset(0), |(offset, _)| *offset));
+            self.history.push_back(History {
+                until: until.collect(),
+                reader: log.clone().reader(&from, false),
+                pipeline: Pipeline::new(log.schema(), &base.branch.ops, None, &scratch)?,
+                first_partition: base.first_partition,
+            });
+        }
+        Ok(())
+    }
+
+    /// Applies the branch's own steps.
+    fn pass(
+        &mut self,
+        batch: StreamBatch,
+        counters: &Arc<Counters>,
+        ready: &mut VecDeque<Fed>,
+    ) -> Result<(), EngineError> {
+        add(&counters.rows_in, batch.rows.num_rows());
+        self.watermark = self.watermark.max(batch.watermark);
+        for mut batch in self.pipeline.process(batch)? {
+            batch.partition += self.first_partition;
+            ready.push_back(Fed::Batch(batch));
+        }
+        Ok(())
+    }
+}
+
+impl History {
+    /// Some rows, or `None` when the live rows follow.
+    fn step(&mut self) -> Result<Option<Vec<StreamBatch>>, EngineError> {
+        let position = self.reader.position();
+        let reached = (0..).zip(&self.until).all(|(partition, until)| {
+            position.offsets.get(&partition).is_some_and(|(offset, _)| offset >= until)
+        });
+        if reached {
+            return Ok(None);
+        }
+        match self.reader.try_next() {
+            Some(Read::Batch(batch)) => {
+                let until = self.until.get(batch.partition as usize).copied().unwrap_or_default();
+                if batch.next > until {
+                    return Ok(Some(Vec::new()));
+                }
+                let mut batches = self.pipeline.process(batch.with_rows(batch.rows.clone()))?;
+                for batch in &mut batches {
+                    batch.partition += self.first_partition;
+                }
+                Ok(Some(batches))
+            }
+            Some(Read::Gap(_) | Read::EndOfPartition(_)) => Ok(Some(Vec::new())),
+            Some(Read::End | Read::Failed(_)) | None => Ok(None),
+        }
+    }
+}
+
+/// The key columns of an aggregate's running results: the window and its keys.
+pub(crate) fn key_columns(branches: &[Branch]) -> Option<Vec<usize>> {
+    let first = branches.first().filter(|branch| branch.updates)?;
+    Some((0..first.job().key_columns).collect())
+}
+
+/// Whether the first steps of a branch are filters only, which queries share.
+pub(crate) fn leading_filters(ops: &[OpSpec]) -> usize {
+    ops.iter().take_while(|op| matches!(op, OpSpec::Filter(_))).count()
+}

@@ -1,0 +1,111 @@
+//! Where a job's input can be read back: the logs below it, and the steps from there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use squilla_query::WindowSpec;
+
+use super::{Branch, Job, OpSpec};
+use crate::clock::EventTime;
+use crate::stream::{Position, Stream};
+
+/// A log below a job and the stateless steps between them.
+pub(crate) struct Base {
+    pub(crate) job: Arc<Job>,
+    pub(crate) branch: Branch,
+    /// What number the log's first partition has in the job's numbering.
+    pub(crate) first_partition: u32,
+}
+
+/// The logs below a branch's input. Stateless jobs keep none: what they read does.
+pub(crate) fn bases(branch: &Branch) -> Vec<Base> {
+    if branch.job().logged {
+        let plain = Branch { input: branch.input.clone(), updates: branch.updates, ops: Vec::new() };
+        return vec![Base { job: branch.job().clone(), branch: plain, first_partition: 0 }];
+    }
+    let mut found = Vec::new();
+    let mut first = 0;
+    for below in &branch.job().branches {
+        for mut base in bases(below) {
+            base.branch.ops.extend(below.ops.iter().cloned());
+            base.first_partition += first;
+            found.push(base);
+        }
+        first += below.job().output.partitions();
+    }
+    found
+}
+
+/// Branches straight from the logs that give what these branches give.
+pub(crate) fn from_logs(branches: &[Branch]) -> Vec<Branch> {
+    let mut straight = Vec::new();
+    for branch in branches {
+        for base in bases(branch) {
+            let ops: Vec<OpSpec> = base.branch.ops.iter().chain(&branch.ops).cloned().collect();
+            straight.push(Branch { input: base.branch.input.clone(), updates: base.branch.updates, ops });
+        }
+    }
+    straight
+}
+
+/// The position of a job's output as positions of the branches' inputs.
+pub(crate) fn split_position(position: &Position, branches: &[Branch]) -> Vec<Position> {
+    let mut first = 0;
+    let mut parts = Vec::new();
+    for branch in branches {
+        let partitions = branch.job().output.partitions();
+        let offsets: BTreeMap<_, _> =
+            position.offsets.range(first..first + partitions).map(|(p, place)| (p - first, *place)).collect();
+        let known = branches.len() == 1 || position.epoch == joint_epoch(branches);
+        let epoch = if branches.len() == 1 { position.epoch } else { branch.job().output.epoch() };
+        parts.push(Position { epoch: if known { epoch } else { position.epoch }, offsets });
+        first += partitions;
+    }
+    parts
+}
+
+/// The epoch of a stateless job's output: that of its only input, or one made of all of them.
+pub(crate) fn joint_epoch(branches: &[Branch]) -> u64 {
+    let epochs = branches.iter().map(|branch| branch.job().output.epoch());
+    if branches.len() == 1 {
+        return epochs.last().unwrap_or_default();
+    }
+    epochs.fold(branches.len() as u64, |joint, epoch| joint.rotate_left(21).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ epoch)
+}
+
+/// Where a fresh windowed query begins: at the start of the first window that is open now. `MIN`: at the first row.
+pub(crate) fn first_open_window(window: &WindowSpec, grace_ns: i64, watermark: EventTime) -> EventTime {
+    if watermark == EventTime::MIN || watermark == EventTime::MAX {
+        return EventTime::MIN;
+    }
+    let (size, slide) = (i128::from(window.size_ns()), i128::from(window.slide_ns()));
+    // The least start S on the grid with S + size + grace > watermark.
+    let closed_to = i128::from(watermark.0) - size - i128::from(grace_ns) - i128::from(window.offset_ns);
+    let start = (closed_to.div_euclid(slide) + 1) * slide + i128::from(window.offset_ns);
+    i64::try_from(start).map_or(EventTime::MIN, EventTime)
+}
+
+/// The moment from which on windows are whole, read from these logs at `start`; `MIN` when all are.
+pub(crate) fn complete_from<'a>(bases: impl Iterator<Item = &'a Base>, start: EventTime) -> EventTime {
+    let lost = bases.map(|base| base.job.output.facts().evicted_event_time).max().unwrap_or(EventTime::MIN);
+    if lost >= start && lost > EventTime::MIN { lost.plus(1) } else { EventTime::MIN }
+}
+
+#[cfg(test)]
+mod tests {
+    use squilla_query::WindowKind;
+
+    use super::*;
+
+    #[test]
+    fn the_first_open_window_is_the_first_whose_end_and_grace_lie_behind_the_watermark() {
+        let tumble = WindowSpec { kind: WindowKind::Tumble { size_ns: 10 }, offset_ns: 0 };
+        assert_eq!(first_open_window(&tumble, 0, EventTime(25)), EventTime(20));
+        assert_eq!(first_open_window(&tumble, 0, EventTime(30)), EventTime(30));
+        assert_eq!(first_open_window(&tumble, 6, EventTime(35)), EventTime(20));
+        assert_eq!(first_open_window(&tumble, 0, EventTime(-1)), EventTime(-10));
+        let hop = WindowSpec { kind: WindowKind::Hop { size_ns: 10, slide_ns: 2 }, offset_ns: 1 };
+        assert_eq!(first_open_window(&hop, 0, EventTime(25)), EventTime(17));
+        assert_eq!(first_open_window(&hop, 0, EventTime::MIN), EventTime::MIN);
+    }
+}

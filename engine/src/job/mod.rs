@@ -1,0 +1,189 @@
+//! Jobs: the smallest steps that queries share. A job reads one or more streams, applies its operators and writes
+//! one stream. One job runs per fingerprint, counted by its users; it is released some time after the last one left.
+
+mod branch;
+mod build;
+mod demand;
+mod feed;
+mod history;
+mod pipeline;
+mod registry;
+mod run;
+mod source;
+mod stamp;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::StreamBatch;
+use crate::clock::EventTime;
+use crate::counters::Counters;
+use crate::error::EngineError;
+use crate::stream::{MemoryStream, Offset};
+
+pub(crate) use branch::{Branch, OpSpec, Stage};
+pub(crate) use build::{Built, Node, Relations, build, explain, plan_jobs, wanted_columns};
+pub(crate) use demand::{Demand, DemandLease};
+pub(crate) use feed::Begin;
+pub(crate) use history::split_position;
+pub(crate) use pipeline::Pipeline;
+pub(crate) use registry::Registry;
+pub(crate) use source::{SourceJob, make_source, start_source};
+
+/// Commands that wait for a job's attention.
+pub(crate) const COMMANDS: usize = 64;
+
+/// A running job, or one that has ended and is still held.
+pub(crate) struct Job {
+    pub(crate) id: String,
+    pub(crate) fingerprint: String,
+    pub(crate) kind: &'static str,
+    pub(crate) description: String,
+    pub(crate) branches: Vec<Branch>,
+    /// Whether its output's log is what fresh queries read history from.
+    pub(crate) logged: bool,
+    /// Every source that it comes from can wait.
+    pub(crate) can_wait: bool,
+    /// Every source that it comes from can be read again from its start.
+    pub(crate) rereadable: bool,
+    /// How many of the first columns are the key of its running results.
+    pub(crate) key_columns: usize,
+    pub(crate) labels: Vec<String>,
+    pub(crate) output: Arc<MemoryStream>,
+    /// Running results; only an aggregate has them.
+    pub(crate) updates: Option<Arc<MemoryStream>>,
+    pub(crate) demand: Demand,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) started: EventTime,
+    pub(crate) state_bytes: AtomicUsize,
+    pub(crate) state: String,
+    /// Windows that start before it may be partial; `MIN`: none is.
+    pub(crate) complete_from: EventTime,
+    /// Name of the source or named stream that it writes.
+    pub(crate) stream: Option<String>,
+    pub(crate) source: Option<SourceJob>,
+    status: Mutex<Status>,
+    users: Mutex<BTreeMap<u64, String>>,
+}
+
+/// What a job is asked to do between batches.
+pub(crate) enum Command {
+    /// All open windows as they stand, and the offset in `updates` from which changes follow.
+    Snapshot(oneshot::Sender<Result<(Vec<StreamBatch>, Offset), EngineError>>),
+}
+
+/// How a job stands.
+#[derive(Debug, Clone)]
+pub(crate) enum Status {
+    Running,
+    Ended,
+    Failed(Arc<EngineError>),
+}
+
+impl Job {
+    pub(crate) fn status(&self) -> Status {
+        self.status.lock().expect("no holder of this lock panics").clone()
+    }
+
+    pub(crate) fn set_status(&self, status: Status) {
+        *self.status.lock().expect("no holder of this lock panics") = status;
+    }
+
+    pub(crate) fn users(&self) -> Vec<String> {
+        self.users.lock().expect("no holder of this lock panics").values().cloned().collect()
+    }
+
+    pub(crate) fn user_count(&self) -> usize {
+        self.users.lock().expect("no holder of this lock panics").len()
+    }
+
+    /// This job and all that it reads, itself last, each once.
+    pub(crate) fn chain(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        fn collect(job: &Arc<Job>, chain: &mut Vec<Arc<Job>>) {
+            for branch in &job.branches {
+                collect(branch.input.job(), chain);
+            }
+            if !chain.iter().any(|known| Arc::ptr_eq(known, job)) {
+                chain.push(job.clone());
+            }
+        }
+        let mut chain = Vec::new();
+        collect(self, &mut chain);
+        chain
+    }
+
+    /// In words, for `SHOW JOBS`.
+    pub(crate) fn status_text(&self) -> String {
+        match self.status() {
+            Status::Running if self.user_count() == 0 => "lingering".into(),
+            Status::Running => "running".into(),
+            Status::Ended => "ended".into(),
+            Status::Failed(error) => format!("failed: {error}"),
+        }
+    }
+
+    /// The name of its stream, else its id.
+    pub(crate) fn display_name(&self) -> String {
+        self.stream.clone().unwrap_or_else(|| self.id.clone())
+    }
+
+    pub(crate) fn watermark(&self) -> Option<EventTime> {
+        let watermark = self.output.facts().watermark;
+        (watermark > EventTime::MIN && watermark < EventTime::MAX).then_some(watermark)
+    }
+}
+
+/// The use of a job by a query, a named stream, a sink or another job. Dropping it may release the job.
+pub(crate) struct Lease {
+    job: Arc<Job>,
+    id: u64,
+    registry: Weak<Registry>,
+    /// The user left of its own will: the job lingers for less long.
+    unsubscribed: AtomicBool,
+}
+
+static NEXT_LEASE: AtomicU64 = AtomicU64::new(1);
+
+impl Lease {
+    pub(crate) fn new(job: Arc<Job>, user: &str, registry: &Arc<Registry>) -> Self {
+        let id = NEXT_LEASE.fetch_add(1, Ordering::Relaxed);
+        job.users.lock().expect("no holder of this lock panics").insert(id, user.to_owned());
+        Self { job, id, registry: Arc::downgrade(registry), unsubscribed: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+
+    /// Says that the user leaves of its own will.
+    pub(crate) fn unsubscribe(&self) {
+        self.unsubscribed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut users = self.job.users.lock().expect("no holder of this lock panics");
+        users.remove(&self.id);
+        let unused = users.is_empty();
+        drop(users);
+        if unused && let Some(registry) = self.registry.upgrade() {
+            registry.release_later(&self.job, self.unsubscribed.load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// How long jobs without users run on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Linger {
+    pub(crate) disconnected: Duration,
+    pub(crate) unsubscribed: Duration,
+}

@@ -1,0 +1,132 @@
+//! A chain of operators, applied in turn.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion_expr::Expr;
+
+use super::OpSpec;
+use crate::batch::{StreamBatch, physical_schema};
+use crate::counters::Counters;
+use crate::error::EngineError;
+use crate::operator::{AssignWindow, Filter, FilterUpdates, Operator, Output, Project};
+
+/// Stateless operators behind each other. (Filters of running results remember which keys passed.)
+pub(crate) struct Pipeline {
+    operators: Vec<Box<dyn Operator>>,
+    schema: SchemaRef,
+}
+
+impl Pipeline {
+    /// `updates`: the rows are running results, whose key is the first `key` columns of the input.
+    pub(crate) fn new(
+        input: &SchemaRef,
+        ops: &[OpSpec],
+        updates: Option<&[usize]>,
+        counters: &Arc<Counters>,
+    ) -> Result<Self, EngineError> {
+        let mut operators: Vec<Box<dyn Operator>> = Vec::new();
+        let mut schema = input.clone();
+        for (at, op) in ops.iter().enumerate() {
+            let operator: Box<dyn Operator> = match op {
+                OpSpec::Filter(predicate) => filter(&schema, predicate, updates.filter(|_| only_filters(&ops[..at])), updates.is_some(), counters)?,
+                OpSpec::Project { exprs, schema: output } => {
+                    Box::new(Project::new(&schema, exprs, output, counters.clone())?)
+                }
+                OpSpec::AssignWindow { window, schema: output } => {
+                    Box::new(AssignWindow::new(&schema, *window, output, counters.clone())?)
+                }
+                OpSpec::Select(output) => Box::new(Select::new(&schema, output)?),
+                OpSpec::Rename(output) => Box::new(Rename { schema: physical_schema(output) }),
+            };
+            schema = operator.schema().clone();
+            operators.push(operator);
+        }
+        Ok(Self { operators, schema })
+    }
+
+    /// The physical fields of what comes out.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Applies all operators to a batch.
+    pub(crate) fn process(&mut self, batch: StreamBatch) -> Result<Vec<StreamBatch>, EngineError> {
+        let mut batches = vec![batch];
+        for operator in &mut self.operators {
+            let mut output = Output::default();
+            for batch in batches {
+                operator.process(batch, &mut output)?;
+            }
+            batches = output.rows;
+            batches.append(&mut output.updates);
+        }
+        Ok(batches)
+    }
+}
+
+fn only_filters(ops: &[OpSpec]) -> bool {
+    ops.iter().all(|op| matches!(op, OpSpec::Filter(_)))
+}
+
+fn filter(
+    input: &SchemaRef,
+    predicate: &Expr,
+    key: Option<&[usize]>,
+    updates: bool,
+    counters: &Arc<Counters>,
+) -> Result<Box<dyn Operator>, EngineError> {
+    match (updates, key) {
+        (false, _) => Ok(Box::new(Filter::new(input, predicate, counters.clone())?)),
+        (true, Some(key)) => Ok(Box::new(FilterUpdates::new(input, predicate, key.to_vec(), counters.clone())?)),
+        (true, None) => Err(EngineError::Plan(
+            "running results cannot be filtered behind a computed column; filter in HAVING".into(),
+        )),
+    }
+}
+
+/// Takes some columns. Input: any rows; output: the same rows with fewer columns, in the same order. Watermarks
+/// pass. No state. No errors. Example: the two columns of ten that `SELECT title, device FROM plays` reads.
+struct Select {
+    columns: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl Select {
+    fn new(input: &SchemaRef, output: &SchemaRef) -> Result<Self, EngineError> {
+        let schema = physical_schema(output);
+        let columns = schema.fields().iter().map(|field| input.index_of(field.name())).collect::<Result<_, _>>()?;
+        Ok(Self { columns, schema })
+    }
+}
+
+impl Operator for Select {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError> {
+        output.rows.push(batch.with_rows(batch.rows.project(&self.columns)?));
+        Ok(())
+    }
+}
+
+/// Gives columns other names. Input: any rows; output: the same rows under the new schema, in the same order.
+/// Watermarks pass. No state. No errors. Example: the second `SELECT` of a `UNION ALL`.
+struct Rename {
+    schema: SchemaRef,
+}
+
+impl Operator for Rename {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError> {
+        let rows = RecordBatch::try_new(self.schema.clone(), batch.rows.columns().to_vec())?;
+        output.rows.push(batch.with_rows(rows));
+        Ok(())
+    }
+}
+

@@ -1,0 +1,405 @@
+//! The tasks of jobs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::branch::{canonical_branch, describe_ops};
+use super::feed::{Begin, Fed, Feed, key_columns};
+use super::history::joint_epoch;
+use super::writer::Writer;
+use super::{Branch, COMMANDS, Command, Demand, Job, Lease, Stage, Status};
+use crate::batch::{StreamBatch, physical_schema};
+use crate::clock::EventTime;
+use crate::counters::{Counters, add};
+use crate::error::EngineError;
+use crate::operator::{Aggregate, AggregateSpec, Operator, Output};
+use crate::shared::Shared;
+use crate::stream::{LogLimits, MemoryStream, Offset, Position, Stream};
+
+/// A job to be started.
+pub(crate) struct JobSpec {
+    /// What its id is made of.
+    pub(crate) number: u64,
+    pub(crate) branches: Vec<Branch>,
+    pub(crate) stage: Stage,
+    pub(crate) begin: Begin,
+    /// The named stream that it writes.
+    pub(crate) stream: Option<String>,
+    /// Nobody else may use it.
+    pub(crate) private: bool,
+}
+
+/// Text that is equal for jobs that write equal streams.
+pub(crate) fn fingerprint(inputs: &[(String, bool, &[super::OpSpec])], stage: &Stage, stream: Option<&str>) -> String {
+    let branches: Vec<String> =
+        inputs.iter().map(|(input, updates, ops)| canonical_branch(input, *updates, ops)).collect();
+    let name = stream.map(|name| format!("|name({name})")).unwrap_or_default();
+    format!("({}){}{name}", branches.join("+"), stage.canonical())
+}
+
+/// In words.
+pub(crate) fn describe(branches: &[(String, &[super::OpSpec])], stage: &Stage) -> String {
+    let inputs: Vec<String> = branches
+        .iter()
+        .map(|(input, ops)| {
+            let steps = describe_ops(ops);
+            if steps.is_empty() { format!("from {input}") } else { format!("from {input}: {steps}") }
+        })
+        .collect();
+    let from = inputs.join("; ");
+    stage.describe().map_or(from.clone(), |what| format!("{what} {from}"))
+}
+
+/// Opens the inputs of a job and starts its task.
+pub(crate) fn spawn_job(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Result<Lease, EngineError> {
+    let counters = Arc::new(Counters::default());
+    let can_wait = spec.branches.iter().all(|branch| branch.job().can_wait);
+    let rereadable = spec.branches.iter().all(|branch| branch.job().rereadable);
+    let lossless = shared.config.lossless;
+    let holding = lossless || (can_wait && (spec.stream.is_some() || rereadable));
+    let begin = if lossless || rereadable && spec.begin == Begin::Fresh { Begin::Earliest } else { spec.begin.clone() };
+    let key = key_columns(&spec.branches);
+    let feed = Feed::open(&spec.branches, &spec.stage, &begin, holding, key.as_deref(), &counters)?;
+    let work = Work::new(shared, &spec.stage, &feed, &counters)?;
+    let (commands, inbox) = mpsc::channel(COMMANDS);
+    let job = Arc::new(make_job(shared, spec, &feed, &work, counters, commands));
+    let lease = shared.registry.add(job.clone(), user);
+    let ticks = job.demand.watch();
+    let task = Task::new(shared.clone(), job, feed, work, inbox, ticks)?;
+    shared.handle.spawn(task.run());
+    Ok(lease)
+}
+
+fn make_job(
+    shared: &Shared,
+    spec: JobSpec,
+    feed: &Feed,
+    work: &Work,
+    counters: Arc<Counters>,
+    commands: mpsc::Sender<Command>,
+) -> Job {
+    let number = spec.number;
+    let inputs: Vec<_> =
+        spec.branches.iter().map(|b| (b.job().fingerprint.clone(), b.updates, b.ops.as_slice())).collect();
+    let mut fingerprint = fingerprint(&inputs, &spec.stage, spec.stream.as_deref());
+    if spec.private {
+        fingerprint = format!("private-{number}:{fingerprint}");
+    }
+    let sources: Vec<_> = spec.branches.iter().map(|b| (b.job().display_name(), b.ops.as_slice())).collect();
+    let description = describe(&sources, &spec.stage);
+    let replay = spec.branches.iter().any(|branch| branch.job().output.replay());
+    let mut labels: Vec<String> = spec.branches.iter().flat_map(|branch| branch.job().labels.clone()).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    let (schema, start, partitions, limits) = match &spec.stage {
+        Stage::Stateless => (feed.schema().clone(), stateless_start(&spec.branches, feed), feed.partitions(), LogLimits::HAND_OFF),
+        Stage::Named => (feed.schema().clone(), fresh_epoch(shared), feed.partitions(), LogLimits::NAMED),
+        Stage::Aggregate { schema, .. } => (physical_schema(schema), fresh_epoch(shared), 1, LogLimits::RESULTS),
+    };
+    let updates = matches!(work, Work::Aggregate(_)).then(|| {
+        let start = fresh_epoch(shared);
+        MemoryStream::new(schema.clone(), &start, 1, replay, LogLimits::HAND_OFF, shared.clock.clone())
+    });
+    let key_columns = match &spec.stage {
+        Stage::Aggregate { keys, .. } => 2 + keys.len(),
+        _ => 0,
+    };
+    Job {
+        id: format!("j{number}"),
+        fingerprint,
+        kind: job_kind(&spec),
+        description,
+        logged: spec.stage != Stage::Stateless,
+        can_wait: spec.branches.iter().all(|branch| branch.job().can_wait),
+        rereadable: spec.branches.iter().all(|branch| branch.job().rereadable),
+        labels,
+        output: MemoryStream::new(schema, &start, partitions, replay, limits, shared.clock.clone()),
+        updates,
+        key_columns,
+        demand: Demand::new(),
+        counters,
+        commands,
+        cancel: CancellationToken::new(),
+        started: shared.clock.now(),
+        state_bytes: AtomicUsize::new(0),
+        state: spec.stage.describe_state(),
+        complete_from: feed.complete_from,
+        stream: spec.stream,
+        source: None,
+        branches: spec.branches,
+        status: std::sync::Mutex::new(Status::Running),
+        users: std::sync::Mutex::default(),
+    }
+}
+
+fn job_kind(spec: &JobSpec) -> &'static str {
+    match &spec.stage {
+        Stage::Stateless if spec.branches.len() > 1 => "union",
+        Stage::Stateless => {
+            let ops = &spec.branches[0].ops;
+            if super::feed::leading_filters(ops) == ops.len() { "filter" } else { "project" }
+        }
+        other => other.kind(),
+    }
+}
+
+fn fresh_epoch(shared: &Shared) -> Position {
+    Position { epoch: shared.new_epoch(), offsets: std::collections::BTreeMap::new() }
+}
+
+/// A stateless job's positions are its inputs'.
+fn stateless_start(branches: &[Branch], feed: &Feed) -> Position {
+    let mut offsets = std::collections::BTreeMap::new();
+    let mut first = 0;
+    for (branch, position) in branches.iter().zip(feed.positions()) {
+        offsets.extend(position.offsets.iter().map(|(partition, place)| (first + partition, *place)));
+        first += branch.job().output.partitions();
+    }
+    Position { epoch: joint_epoch(branches), offsets }
+}
+
+/// What a task does with a batch.
+enum Work {
+    HandOn,
+    Aggregate(Box<Aggregate>),
+}
+
+impl Work {
+    fn new(shared: &Shared, stage: &Stage, feed: &Feed, counters: &Arc<Counters>) -> Result<Self, EngineError> {
+        let Stage::Aggregate { window, keys, aggregates, grace_ns, schema } = stage else { return Ok(Self::HandOn) };
+        let spec = AggregateSpec {
+            input: feed.schema().clone(),
+            window: *window,
+            keys: keys.clone(),
+            aggregates: aggregates.clone(),
+            grace_ns: *grace_ns,
+            schema: schema.clone(),
+            partitions: feed.partitions(),
+            start: feed.start,
+            state_limit_bytes: shared.config.query_state_bytes,
+        };
+        Ok(Self::Aggregate(Box::new(Aggregate::new(spec, counters.clone())?)))
+    }
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    job: Arc<Job>,
+    feed: Feed,
+    work: Work,
+    inbox: mpsc::Receiver<Command>,
+    ticks: watch::Receiver<Option<Duration>>,
+    output: Writer,
+    updates: Option<Writer>,
+    /// The next moment for running results: of the wall clock, or of event time over bounded input.
+    next_tick: EventTime,
+    state_bytes: usize,
+}
+
+impl Task {
+    fn new(
+        shared: Arc<Shared>,
+        job: Arc<Job>,
+        feed: Feed,
+        work: Work,
+        inbox: mpsc::Receiver<Command>,
+        ticks: watch::Receiver<Option<Duration>>,
+    ) -> Result<Self, EngineError> {
+        let renumber = job.logged;
+        let output = Writer::new(job.output.clone(), renumber)?;
+        let updates = job.updates.clone().map(|stream| Writer::new(stream, true)).transpose()?;
+        Ok(Self {
+            shared,
+            job,
+            feed,
+            work,
+            inbox,
+            ticks,
+            output,
+            updates,
+            next_tick: EventTime::MIN,
+            state_bytes: 0,
+        })
+    }
+
+    async fn run(mut self) {
+        let cancel = self.job.cancel.clone();
+        let result = tokio::select! {
+            result = self.work() => result,
+            () = cancel.cancelled() => Ok(()),
+        };
+        // What was booked is given back; a shrinking booking never fails.
+        let _ = self.shared.book_state(self.state_bytes, 0);
+        self.job.state_bytes.store(0, Ordering::Relaxed);
+        match result {
+            Ok(()) => self.job.set_status(Status::Ended),
+            Err(error) => {
+                tracing::warn!(job = self.job.id, %error, "a job has failed");
+                self.fail(error);
+            }
+        }
+    }
+
+    fn fail(&self, error: Arc<EngineError>) {
+        self.job.set_status(Status::Failed(error.clone()));
+        self.job.output.fail(error.clone());
+        if let Some(updates) = &self.job.updates {
+            updates.fail(error);
+        }
+    }
+
+    async fn work(&mut self) -> Result<(), Arc<EngineError>> {
+        self.feed.seed(&self.job.branches).await?;
+        loop {
+            let interval = *self.ticks.borrow_and_update();
+            self.track(interval);
+            let clock = self.shared.clock.clone();
+            let (lossless, due) = (self.shared.config.lossless, self.next_tick);
+            let tick = async {
+                match interval {
+                    Some(_) if !lossless => clock.sleep_until(due).await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(command) = self.inbox.recv() => self.answer(command),
+                Ok(()) = self.ticks.changed() => {}
+                () = tick => self.tick(interval).await?,
+                fed = self.feed.next() => match fed? {
+                    Fed::Batch(batch) => self.batch(batch, interval).await?,
+                    Fed::EndOfPartition(partition) => self.end_partition(partition).await?,
+                    Fed::End => return Ok(()),
+                    Fed::Failed(error) => return Err(error),
+                },
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Begins or stops to keep running results, as they are wanted.
+    fn track(&mut self, interval: Option<Duration>) {
+        let Work::Aggregate(aggregate) = &mut self.work else { return };
+        aggregate.track_updates(interval.is_some());
+        if let Some(interval) = interval
+            && !self.shared.config.lossless
+        {
+            let latest = self.shared.clock.now().plus(nanoseconds(interval));
+            if self.next_tick == EventTime::MIN || self.next_tick > latest {
+                self.next_tick = latest;
+            }
+        }
+    }
+
+    async fn batch(&mut self, batch: StreamBatch, interval: Option<Duration>) -> Result<(), EngineError> {
+        let mut output = Output::default();
+        match &mut self.work {
+            Work::HandOn => {
+                add(&self.job.counters.passed, batch.rows.num_rows());
+                add(&self.job.counters.rows_out, batch.rows.num_rows());
+                output.rows.push(batch);
+            }
+            Work::Aggregate(aggregate) => match interval.filter(|_| self.shared.config.lossless) {
+                Some(interval) => ticking(aggregate, batch, nanoseconds(interval), &mut self.next_tick, &mut output)?,
+                None => aggregate.process(batch, &mut output)?,
+            },
+        }
+        self.write(output).await?;
+        self.book()
+    }
+
+    fn book(&mut self) -> Result<(), EngineError> {
+        let Work::Aggregate(aggregate) = &self.work else { return Ok(()) };
+        let bytes = aggregate.state_bytes();
+        let before = std::mem::replace(&mut self.state_bytes, bytes);
+        self.job.state_bytes.store(bytes, Ordering::Relaxed);
+        self.shared.book_state(before, bytes)
+    }
+
+    async fn end_partition(&mut self, partition: u32) -> Result<(), EngineError> {
+        let mut output = Output::default();
+        if let Work::Aggregate(aggregate) = &mut self.work {
+            aggregate.end_partition(partition, &mut output)?;
+            self.write(output).await?;
+            self.book()?;
+            if aggregate_ended(&self.work) {
+                self.job.output.end(0);
+                if let Some(updates) = &self.job.updates {
+                    updates.end(0);
+                }
+            }
+        } else {
+            self.job.output.end(partition);
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self, interval: Option<Duration>) -> Result<(), EngineError> {
+        let mut output = Output::default();
+        if let (Work::Aggregate(aggregate), Some(interval)) = (&mut self.work, interval) {
+            aggregate.tick(&mut output)?;
+            self.next_tick = self.shared.clock.now().plus(nanoseconds(interval));
+        }
+        self.write(output).await
+    }
+
+    async fn write(&mut self, output: Output) -> Result<(), EngineError> {
+        let inputs = || self.job.branches.iter().map(|branch| branch.job().id.clone()).zip(self.feed.positions());
+        if !output.rows.is_empty() {
+            self.output.write(output.rows, inputs().collect()).await?;
+        }
+        if let Some(updates) = self.updates.as_mut().filter(|_| !output.updates.is_empty()) {
+            updates.write(output.updates, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, command: Command) {
+        let Command::Snapshot(reply) = command;
+        let batches = match &mut self.work {
+            Work::Aggregate(aggregate) => aggregate.snapshot(),
+            Work::HandOn => Ok(Vec::new()),
+        };
+        let next = self.updates.as_ref().map_or(Offset(0), |updates| updates.next(0));
+        // Whoever asked may have gone.
+        let _ = reply.send(batches.map(|batches| (batches, next)));
+    }
+}
+
+fn aggregate_ended(work: &Work) -> bool {
+    matches!(work, Work::Aggregate(aggregate) if aggregate.ended())
+}
+
+fn nanoseconds(interval: Duration) -> i64 {
+    i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Processes a batch with running results by event time: a tick falls between two rows, wherever batches end.
+fn ticking(
+    aggregate: &mut Aggregate,
+    batch: StreamBatch,
+    interval: i64,
+    next_tick: &mut EventTime,
+    output: &mut Output,
+) -> Result<(), EngineError> {
+    let (times, watermarks) = (batch.event_times().to_vec(), batch.watermarks().to_vec());
+    let mut from = 0;
+    for (at, time) in times.iter().enumerate() {
+        if *next_tick == EventTime::MIN || *time >= next_tick.0 {
+            if *next_tick != EventTime::MIN {
+                let mut slice = batch.with_rows(batch.rows.slice(from, at - from));
+                slice.watermark = EventTime(watermarks[at]);
+                aggregate.process(slice, output)?;
+                aggregate.tick(output)?;
+                from = at;
+            }
+            *next_tick = EventTime(time.div_euclid(interval).saturating_add(1).saturating_mul(interval));
+        }
+    }
+    let rest = batch.rows.slice(from, times.len() - from);
+    aggregate.process(batch.with_rows(rest), output)
+}

@@ -1,0 +1,62 @@
+//! Commits a task's batches to its stream.
+
+use std::sync::Arc;
+
+use crate::batch::StreamBatch;
+use crate::error::EngineError;
+use crate::stream::{Commit, MemoryStream, Offset, Owner, Position, Stream};
+
+/// Owns all partitions of a stream.
+pub(crate) struct Writer {
+    stream: Arc<MemoryStream>,
+    owners: Vec<Owner>,
+    /// Give rows dense offsets of the stream's own instead of those that they come with.
+    renumber: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(stream: Arc<MemoryStream>, renumber: bool) -> Result<Self, EngineError> {
+        let owners = (0..stream.partitions()).map(|partition| stream.own(partition)).collect::<Result<_, _>>()?;
+        Ok(Self { stream, owners, renumber })
+    }
+
+    /// The offset that a partition's next row gets.
+    pub(crate) fn next(&self, partition: u32) -> Offset {
+        self.owners[partition as usize].next
+    }
+
+    /// Commits batches, those of one partition together. Waits while a reader that must not lose rows is behind.
+    pub(crate) async fn write(
+        &mut self,
+        batches: Vec<StreamBatch>,
+        inputs: Vec<(String, Position)>,
+    ) -> Result<(), EngineError> {
+        let mut batches = batches.into_iter().peekable();
+        while let Some(first) = batches.next() {
+            let partition = first.partition;
+            let mut outputs = vec![first];
+            while let Some(batch) = batches.next_if(|batch| batch.partition == partition) {
+                outputs.push(batch);
+            }
+            let owner = &mut self.owners[partition as usize];
+            for batch in &mut outputs {
+                if self.renumber {
+                    batch.first = owner.next;
+                    batch.next = Offset(owner.next.0 + batch.rows.num_rows() as u64);
+                }
+                owner.next = batch.next;
+            }
+            let commit = Commit {
+                partition,
+                generation: owner.generation,
+                expected_sequence: owner.sequence,
+                outputs,
+                state: None,
+                inputs: inputs.clone(),
+            };
+            owner.sequence += 1;
+            self.stream.commit(commit).await?;
+        }
+        Ok(())
+    }
+}

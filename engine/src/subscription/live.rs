@@ -1,0 +1,74 @@
+//! Live queries, for `SHOW QUERIES` and `KILL QUERY`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use squilla_query::Query;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::EventTime;
+use crate::info::QueryInfo;
+
+/// A query that somebody reads.
+pub(crate) struct LiveQuery {
+    /// `q` and a number; a sink's name for its query.
+    pub(crate) id: String,
+    pub(crate) sql: String,
+    /// It feeds a sink.
+    pub(crate) sink: bool,
+    /// Relations that it reads.
+    pub(crate) reads: Vec<String>,
+    pub(crate) started: EventTime,
+    pub(crate) jobs: Mutex<Vec<String>>,
+    pub(crate) rows: AtomicU64,
+    pub(crate) kill: CancellationToken,
+}
+
+impl LiveQuery {
+    pub(crate) fn new(number: u64, query: &Query, sink: Option<&str>, started: EventTime) -> Self {
+        Self {
+            id: sink.map_or_else(|| format!("q{number}"), str::to_owned),
+            sql: query.sql.clone(),
+            sink: sink.is_some(),
+            reads: query.plan.relations(),
+            started,
+            jobs: Mutex::default(),
+            rows: AtomicU64::new(0),
+            kill: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn info(&self) -> QueryInfo {
+        QueryInfo {
+            id: self.id.clone(),
+            sql: self.sql.clone(),
+            started: self.started,
+            jobs: self.jobs.lock().expect("no holder of this lock panics").clone(),
+            subscriptions: 1,
+            rows: self.rows.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// All live queries of an engine.
+pub(crate) type LiveQueries = Arc<Mutex<BTreeMap<u64, Arc<LiveQuery>>>>;
+
+/// A query's place among the live ones. Dropping it gives it up.
+pub(crate) struct Admission {
+    pub(crate) live: Arc<LiveQuery>,
+    number: u64,
+    queries: LiveQueries,
+}
+
+impl Admission {
+    pub(crate) fn new(live: Arc<LiveQuery>, number: u64, queries: &LiveQueries) -> Self {
+        Self { live, number, queries: queries.clone() }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.queries.lock().expect("no holder of this lock panics").remove(&self.number);
+    }
+}

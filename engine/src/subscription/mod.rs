@@ -1,0 +1,341 @@
+//! A client's bounded view of a query's output.
+
+mod conflate;
+mod live;
+mod open;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+
+use crate::batch::StreamBatch;
+use crate::clock::{Clock, EventTime};
+use crate::error::EngineError;
+use crate::job::{DemandLease, Job, Lease, Relations};
+use crate::stream::{Gap, Offset, Position, Read, StreamReader};
+
+use conflate::Conflater;
+pub(crate) use live::{Admission, LiveQueries, LiveQuery};
+pub(crate) use open::ask;
+
+/// What happens when a client reads more slowly than rows come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The oldest rows are skipped, and told as a gap. Default for appended rows.
+    DropOldest,
+    /// Only the latest row of each key is told. Default for keyed updates.
+    Conflate,
+    /// Nothing is skipped while the log holds it; what retention takes is told as a gap.
+    Block,
+    /// The subscription ends.
+    Disconnect,
+}
+
+/// What a subscription is.
+#[derive(Debug, Clone)]
+pub struct SubscriptionInfo {
+    /// Id of the query, as `SHOW QUERIES` prints it.
+    pub query: String,
+    /// Names the output: subscriptions with the same channel get the same batches (and may share what is encoded
+    /// of them in [`StreamBatch::memo`]).
+    pub channel: u64,
+    /// The visible fields.
+    pub schema: SchemaRef,
+    /// The fields by which updates replace each other; empty for appended rows.
+    pub key: Vec<String>,
+    /// Before the first row that comes.
+    pub position: Position,
+    /// `Some(true)`: every row since the position asked for will come. `Some(false)`: not, a gap comes first. `None`:
+    /// no position was asked for.
+    pub recovered: Option<bool>,
+    /// Windows that start before this moment may be partial; `None`: none is.
+    pub complete_from: Option<EventTime>,
+    /// How many other users the query's jobs have.
+    pub shared_with: usize,
+    /// What must be told wherever the rows are shown: that a source is a replay, or synthetic.
+    pub labels: Vec<String>,
+    /// The policy in force.
+    pub policy: Policy,
+}
+
+/// What a client gets.
+#[derive(Debug)]
+pub enum SubscriptionEvent {
+    /// Rows. They are `batch.rows` less the first `skip` ones.
+    Rows {
+        /// The batch, shared by all subscriptions of the channel.
+        batch: Arc<StreamBatch>,
+        /// Rows of the batch that come before the position that the client resumed from; nearly always zero.
+        skip: usize,
+        /// Behind the batch.
+        position: Position,
+        /// Part of the snapshot that a joiner of running results gets first.
+        snapshot: bool,
+    },
+    /// Rows that the client does not get.
+    Gap(Gap),
+    /// How things stand; at most once a second and only when something changed.
+    Progress(Progress),
+    /// All inputs have ended and all rows were told; nothing follows.
+    Complete,
+    /// The query has failed or was killed; nothing follows.
+    Failed(Arc<EngineError>),
+}
+
+/// How a query stands. Counts are of the query's whole chain of jobs, since their start.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Progress {
+    /// The output's watermark; `None` while there is none.
+    pub watermark: Option<EventTime>,
+    /// Where the subscription is.
+    pub position: Position,
+    /// Wall clock less the arrival of the last row read from the source, in milliseconds; of a replay as well.
+    pub lag_ms: u64,
+    /// Rows that came too late for all their windows.
+    pub late: u64,
+    /// Rows lost on the way, undecodable, without event time or failed.
+    pub dropped: u64,
+    /// Share of rows seen of those that came, 1.0 when none was lost.
+    pub completeness: f64,
+}
+
+/// How often a progress event comes at the most, in nanoseconds.
+const PROGRESS_NS: i64 = 1_000_000_000;
+/// Batches that one conflated delivery is made of at the most.
+const GATHER_BATCHES: usize = 256;
+
+/// A running subscription. Dropping it takes its query's users down by one; its jobs linger and are then released.
+pub struct Subscription {
+    info: SubscriptionInfo,
+    admission: Admission,
+    clock: Arc<dyn Clock>,
+    lease: Arc<Lease>,
+    relations: Relations,
+    /// All jobs of the query, sources first.
+    chain: Vec<Arc<Job>>,
+    reader: Box<dyn StreamReader>,
+    /// Rows before these places are not told again: the client resumed, or got them in its snapshot.
+    told: BTreeMap<u32, (Offset, u64)>,
+    lag_bytes: u64,
+    conflater: Option<Conflater>,
+    /// Least time between deliveries, in nanoseconds; zero: none.
+    period_ns: i64,
+    next_delivery: EventTime,
+    ready: VecDeque<SubscriptionEvent>,
+    next_progress: EventTime,
+    last_progress: Option<Progress>,
+    last_arrival: EventTime,
+    gap_rows: u64,
+    /// Further deliveries of the burst that `period_ns` allows.
+    burst: usize,
+    done: bool,
+    _demand: Vec<DemandLease>,
+}
+
+impl Subscription {
+    /// What it is.
+    pub fn info(&self) -> &SubscriptionInfo {
+        &self.info
+    }
+
+    /// The next event; waits for it. Cancel safe. After [`SubscriptionEvent::Complete`] or
+    /// [`SubscriptionEvent::Failed`] it waits for ever.
+    pub async fn next(&mut self) -> SubscriptionEvent {
+        loop {
+            if let Some(event) = self.try_next() {
+                return event;
+            }
+            if self.done {
+                std::future::pending::<()>().await;
+            }
+            let waits = self.waits();
+            let until = if waits { self.next_delivery } else { self.next_progress };
+            let live = self.admission.live.clone();
+            tokio::select! {
+                biased;
+                () = live.kill.cancelled() => return self.fail(Arc::new(EngineError::Stopped)),
+                read = self.reader.next(), if !waits => self.take(read),
+                () = self.clock.sleep_until(until) => {
+                    if !waits {
+                        self.progress();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next event if it is there: to fill a socket's buffer without waiting.
+    pub fn try_next(&mut self) -> Option<SubscriptionEvent> {
+        if let Some(event) = self.ready.pop_front() {
+            return Some(event);
+        }
+        if self.done {
+            return None;
+        }
+        if self.admission.live.kill.is_cancelled() {
+            return Some(self.fail(Arc::new(EngineError::Stopped)));
+        }
+        if self.clock.now() >= self.next_progress {
+            self.progress();
+        }
+        while self.ready.is_empty() && !self.done && !self.waits() {
+            self.keep_up();
+            let Some(read) = self.reader.try_next() else { break };
+            self.take(read);
+        }
+        self.ready.pop_front()
+    }
+
+    /// Ends the subscription at the client's wish: its jobs linger for two seconds instead of a minute.
+    pub fn unsubscribe(self) {
+        self.lease.unsubscribe();
+        self.relations.values().for_each(|lease| lease.unsubscribe());
+    }
+
+    /// Whether the rate limit holds rows back now.
+    fn waits(&mut self) -> bool {
+        if self.period_ns == 0 || self.burst > 0 {
+            return false;
+        }
+        self.clock.now() < self.next_delivery
+    }
+
+    /// Applies the policy to a subscription that is behind.
+    fn keep_up(&mut self) {
+        if !matches!(self.info.policy, Policy::DropOldest | Policy::Disconnect) {
+            return;
+        }
+        if self.reader.behind_bytes() <= self.lag_bytes {
+            return;
+        }
+        if self.info.policy == Policy::Disconnect {
+            let behind_bytes = self.reader.behind_bytes();
+            let event = self.fail(Arc::new(EngineError::TooSlow { behind_bytes, limit_bytes: self.lag_bytes }));
+            self.ready.push_back(event);
+        } else if let Some(gap) = self.reader.skip_to_latest(self.lag_bytes / 2) {
+            self.gap(gap);
+        }
+    }
+
+    fn fail(&mut self, error: Arc<EngineError>) -> SubscriptionEvent {
+        self.done = true;
+        SubscriptionEvent::Failed(error)
+    }
+
+    fn gap(&mut self, gap: Gap) {
+        self.gap_rows += gap.rows.unwrap_or_default();
+        self.ready.push_back(SubscriptionEvent::Gap(gap));
+    }
+
+    fn take(&mut self, read: Read) {
+        match read {
+            Read::Batch(batch) => self.batch(batch),
+            Read::Gap(gap) => self.gap(gap),
+            Read::EndOfPartition(_) => {}
+            Read::End => {
+                self.done = true;
+                self.ready.push_back(SubscriptionEvent::Complete);
+            }
+            Read::Failed(error) => {
+                let event = self.fail(error);
+                self.ready.push_back(event);
+            }
+        }
+    }
+
+    fn batch(&mut self, batch: Arc<StreamBatch>) {
+        self.last_arrival = self.last_arrival.max(batch.arrival);
+        if self.period_ns > 0 && self.burst == 0 {
+            self.next_delivery = self.clock.now().plus(self.period_ns);
+            self.burst = GATHER_BATCHES;
+        }
+        let batches = match &mut self.conflater {
+            Some(conflater) => {
+                let mut batches = vec![batch];
+                while batches.len() < GATHER_BATCHES {
+                    match self.reader.try_next() {
+                        Some(Read::Batch(next)) => batches.push(next),
+                        Some(other) => {
+                            self.burst = 0;
+                            let batches = conflater.conflate(batches);
+                            self.tell(batches);
+                            return self.take(other);
+                        }
+                        None => break,
+                    }
+                }
+                self.burst = 0;
+                conflater.conflate(batches)
+            }
+            None => {
+                self.burst = self.burst.saturating_sub(1);
+                if self.reader.behind_rows() == 0 {
+                    self.burst = 0;
+                }
+                vec![batch]
+            }
+        };
+        self.tell(batches);
+    }
+
+    /// Queues the rows of batches that the client has not been told.
+    fn tell(&mut self, batches: Vec<Arc<StreamBatch>>) {
+        let position = self.reader.position();
+        for batch in batches {
+            let Some(skip) = self.skip(&batch) else { continue };
+            let rows = batch.rows.num_rows();
+            if skip >= rows {
+                continue;
+            }
+            self.admission.live.rows.fetch_add((rows - skip) as u64, Relaxed);
+            let position = position.clone();
+            self.ready.push_back(SubscriptionEvent::Rows { batch, skip, position, snapshot: false });
+        }
+    }
+
+    /// How many of a batch's rows were told before; `None`: all.
+    fn skip(&mut self, batch: &StreamBatch) -> Option<usize> {
+        let Some((offset, skip)) = self.told.get(&batch.partition).copied() else { return Some(0) };
+        if batch.next <= offset {
+            return None;
+        }
+        self.told.remove(&batch.partition);
+        let before = offset.0.saturating_sub(batch.first.0) + skip;
+        Some(usize::try_from(before).unwrap_or(usize::MAX))
+    }
+
+    /// Queues a progress event if something has changed.
+    fn progress(&mut self) {
+        let now = self.clock.now();
+        self.next_progress = now.plus(PROGRESS_NS);
+        let facts = self.lease.job().output.facts();
+        let known = facts.watermark > EventTime::MIN && facts.watermark < EventTime::MAX;
+        let (mut late, mut lost, mut came) = (0, self.gap_rows, 0);
+        for job in &self.chain {
+            let counts = job.counters.snapshot();
+            late += counts.late + counts.late_idle;
+            lost += counts.undecodable + counts.without_event_time + counts.failed + counts.dropped;
+            if job.branches.is_empty() {
+                came += counts.rows_in;
+            }
+        }
+        let lag_ns = if self.last_arrival == EventTime::MIN { 0 } else { now.0.saturating_sub(self.last_arrival.0) };
+        let progress = Progress {
+            watermark: known.then_some(facts.watermark),
+            position: self.reader.position(),
+            lag_ms: u64::try_from(lag_ns / 1_000_000).unwrap_or_default(),
+            late,
+            dropped: lost,
+            completeness: if came == 0 { 1.0 } else { 1.0 - (lost.min(came) as f64 / came as f64) },
+        };
+        let same = self.last_progress.as_ref().is_some_and(|last| Progress { lag_ms: progress.lag_ms, ..last.clone() } == progress);
+        if !same {
+            self.last_progress = Some(progress.clone());
+            self.ready.push_back(SubscriptionEvent::Progress(progress));
+        }
+    }
+}

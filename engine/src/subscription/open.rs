@@ -1,0 +1,247 @@
+//! How a subscription begins: which jobs it reads, from where, and what it is told first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use squilla_query::{Emit, Query};
+use tokio::sync::oneshot;
+
+use super::{Admission, Conflater, Policy, Subscription, SubscriptionEvent, SubscriptionInfo};
+use crate::batch::{StreamBatch, visible_schema};
+use crate::clock::EventTime;
+use crate::counters::Counters;
+use crate::engine::SubscribeOptions;
+use crate::error::EngineError;
+use crate::job::{Branch, Built, Command, Job, Node, Pipeline, Relations, build, split_position};
+use crate::shared::Shared;
+use crate::stream::{Offset, Position, Start, Stream};
+
+impl Subscription {
+    pub(crate) async fn open(
+        shared: &Arc<Shared>,
+        query: &Query,
+        options: &SubscribeOptions,
+        node: &Node,
+        relations: &Relations,
+        admission: Admission,
+    ) -> Result<Self, EngineError> {
+        let user = admission.live.id.clone();
+        let chosen = choose(shared, options, node, relations, &user)?;
+        let job = chosen.built.lease.job().clone();
+        let stream = if chosen.built.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
+        let policy = policy(shared, options, query);
+        let holding = shared.config.lossless || (job.can_wait && policy == Policy::Block);
+        let reader = stream.clone().reader(&chosen.start, holding);
+        let mut told = match &chosen.start {
+            Start::Position(position) => position.offsets.clone(),
+            _ => BTreeMap::new(),
+        };
+        let mut demand = Vec::new();
+        let mut ready = VecDeque::new();
+        if let Emit::Every(interval) = query.emit {
+            let heads = update_branches(&chosen.built);
+            demand.extend(heads.iter().map(|branch| branch.job().demand.add(interval)));
+            if !shared.config.lossless {
+                told = snapshot(&heads, &reader.position(), &mut ready).await?;
+            }
+        }
+        let chain = job.chain();
+        let complete_from = chain.iter().map(|job| job.complete_from).max().filter(|from| *from > EventTime::MIN);
+        let visible = visible_schema(stream.schema());
+        let conflater = conflater(query, policy, &visible)?;
+        *admission.live.jobs.lock().expect("no holder of this lock panics") =
+            chain.iter().map(|job| job.id.clone()).collect();
+        let info = SubscriptionInfo {
+            query: user,
+            channel: channel(&job, chosen.built.updates),
+            schema: visible,
+            key: query.key.clone(),
+            position: reader.position(),
+            recovered: chosen.recovered,
+            complete_from,
+            shared_with: chain.iter().map(|job| job.user_count()).max().unwrap_or(1).saturating_sub(1),
+            labels: job.labels.clone(),
+            policy,
+        };
+        let now = shared.clock.now();
+        Ok(Self {
+            info,
+            admission,
+            clock: shared.clock.clone(),
+            lease: chosen.built.lease,
+            relations: relations.clone(),
+            chain,
+            reader,
+            told,
+            lag_bytes: shared.config.subscription_lag_bytes,
+            conflater,
+            period_ns: period(shared, options, query),
+            next_delivery: now,
+            ready,
+            next_progress: now.plus(super::PROGRESS_NS),
+            last_progress: None,
+            last_arrival: EventTime::MIN,
+            gap_rows: 0,
+            burst: 0,
+            done: false,
+            _demand: demand,
+        })
+    }
+}
+
+/// The jobs to read, and from where.
+struct Chosen {
+    built: Built,
+    start: Start,
+    recovered: Option<bool>,
+}
+
+fn choose(
+    shared: &Arc<Shared>,
+    options: &SubscribeOptions,
+    node: &Node,
+    relations: &Relations,
+    user: &str,
+) -> Result<Chosen, EngineError> {
+    let afresh = || build(shared, node, relations, user, None, None);
+    let private = |from: &Start| build(shared, node, relations, user, None, Some(from));
+    let chosen = |built, start| Ok(Chosen { built, start, recovered: None });
+    if shared.config.lossless {
+        return chosen(afresh()?, Start::Earliest);
+    }
+    match &options.from {
+        None => {
+            let built = afresh()?;
+            if !built.lease.job().rereadable {
+                return chosen(built, Start::Latest);
+            }
+            let facts = built.lease.job().output.facts();
+            if facts.rows_total == facts.log_rows {
+                return chosen(built, Start::Earliest);
+            }
+            chosen(private(&Start::Earliest)?, Start::Earliest)
+        }
+        Some(Start::Latest) => chosen(afresh()?, Start::Latest),
+        Some(Start::Position(position)) => resume(shared, node, relations, user, position),
+        Some(start) => {
+            if node.is_relation() {
+                return chosen(afresh()?, start.clone());
+            }
+            chosen(private(start)?, Start::Earliest)
+        }
+    }
+}
+
+/// A client comes back with its position.
+fn resume(
+    shared: &Arc<Shared>,
+    node: &Node,
+    relations: &Relations,
+    user: &str,
+    position: &Position,
+) -> Result<Chosen, EngineError> {
+    let start = Start::Position(position.clone());
+    let built = build(shared, node, relations, user, None, None)?;
+    let job = built.lease.job().clone();
+    let stream = if built.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
+    if stream.covers(position) || job.logged || built.updates {
+        let recovered = Some(stream.covers(position));
+        return Ok(Chosen { built, start, recovered });
+    }
+    drop(built);
+    let built = build(shared, node, relations, user, None, Some(&start))?;
+    let branches = &built.lease.job().branches;
+    let parts = split_position(position, branches);
+    let whole = branches.iter().zip(&parts).all(|(branch, part)| branch.job().output.covers(part));
+    // The private job begins at the position itself: its first batch holds the rows that the client's last frame
+    // may have stopped in.
+    let own = Position { epoch: built.lease.job().output.epoch(), offsets: position.offsets.clone() };
+    let start = if whole { Start::Position(own) } else { Start::Earliest };
+    Ok(Chosen { built, start, recovered: Some(whole) })
+}
+
+/// The branches that give running results.
+fn update_branches(built: &Built) -> Vec<Branch> {
+    if built.updates {
+        return vec![Branch { input: built.lease.clone(), updates: true, ops: Vec::new() }];
+    }
+    built.lease.job().branches.iter().filter(|branch| branch.updates).cloned().collect()
+}
+
+/// The open windows as they stand, queued; and the places from which changes follow. `position`: of the reader of
+/// the changes.
+async fn snapshot(
+    heads: &[Branch],
+    position: &Position,
+    ready: &mut VecDeque<SubscriptionEvent>,
+) -> Result<BTreeMap<u32, (Offset, u64)>, EngineError> {
+    let mut told = BTreeMap::new();
+    for (partition, head) in (0..).zip(heads) {
+        let job = head.job();
+        let Some((batches, next)) = ask(job).await? else { continue };
+        told.insert(partition, (next, 0));
+        let updates = job.updates.as_ref().unwrap_or(&job.output);
+        let key: Vec<usize> = (0..job.key_columns).collect();
+        let mut pipeline =
+            Pipeline::new(updates.schema(), &head.ops, Some(&key), &Arc::new(Counters::default()))?;
+        for batch in batches {
+            for batch in pipeline.process(batch)?.into_iter().filter(|batch| batch.rows.num_rows() > 0) {
+                let (batch, position) = (Arc::new(batch), position.clone());
+                ready.push_back(SubscriptionEvent::Rows { batch, skip: 0, position, snapshot: true });
+            }
+        }
+    }
+    Ok(told)
+}
+
+/// A job's snapshot; `None` when the job has ended.
+pub(crate) async fn ask(job: &Job) -> Result<Option<(Vec<StreamBatch>, Offset)>, EngineError> {
+    let (reply, answer) = oneshot::channel();
+    if job.commands.send(Command::Snapshot(reply)).await.is_err() {
+        return Ok(None);
+    }
+    answer.await.ok().transpose()
+}
+
+fn policy(shared: &Shared, options: &SubscribeOptions, query: &Query) -> Policy {
+    if shared.config.lossless {
+        return Policy::Block;
+    }
+    options.policy.unwrap_or(match query.emit {
+        Emit::Every(_) => Policy::Conflate,
+        Emit::OnWindowClose => Policy::DropOldest,
+    })
+}
+
+/// `conflate` on rows that are appended would lose them: there it is `drop_oldest`.
+fn conflater(
+    query: &Query,
+    policy: Policy,
+    schema: &arrow::datatypes::SchemaRef,
+) -> Result<Option<Conflater>, EngineError> {
+    if policy != Policy::Conflate || query.key.is_empty() {
+        return Ok(None);
+    }
+    let key = query.key.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>()?;
+    Conflater::new(schema, key).map(Some)
+}
+
+/// Least time between deliveries.
+fn period(shared: &Shared, options: &SubscribeOptions, query: &Query) -> i64 {
+    if shared.config.lossless {
+        return 0;
+    }
+    let asked = options.max_hz.filter(|hz| *hz > 0.0).map_or(0, |hz| (1e9 / hz) as i64);
+    let every = match query.emit {
+        // A little less than the interval: the job's own ticks may come a little early.
+        Emit::Every(interval) => i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX) / 10 * 9,
+        Emit::OnWindowClose => 0,
+    };
+    asked.max(every)
+}
+
+/// Names a job's output.
+fn channel(job: &Job, updates: bool) -> u64 {
+    let number: u64 = job.id.trim_start_matches('j').parse().unwrap_or_default();
+    number * 2 + u64::from(updates)
+}
