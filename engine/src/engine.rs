@@ -14,7 +14,7 @@ use crate::counters::FailedSample;
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
 use crate::job::{Linger, Node, Registry, Relations, build, explain, plan_jobs, wanted_columns};
-use crate::relation::{Definition, Relation};
+use crate::relation::Relation;
 use crate::shared::Shared;
 use crate::sink::{Sink, SinkHandle, spawn_sink};
 use crate::source::SourceDefinition;

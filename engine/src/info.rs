@@ -28,6 +28,8 @@ pub struct JobInfo {
     pub watermark: Option<EventTime>,
     /// Bytes of state.
     pub state_bytes: usize,
+    /// What it keeps, in words.
+    pub state: String,
     /// The ledger.
     pub counters: CountersSnapshot,
     /// `running`, `lingering`, `ended`, or `failed: …`.
@@ -114,6 +116,7 @@ impl JobInfo {
             started: job.started,
             watermark: job.watermark(),
             state_bytes: job.state_bytes.load(std::sync::atomic::Ordering::Relaxed),
+            state: job.state.clone(),
             counters: job.counters.snapshot(),
             status: job.status_text(),
         }

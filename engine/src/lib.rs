@@ -6,7 +6,7 @@
 //!
 //! SQL text, HTTP and wire formats never live here. Jobs see each other's rows only through streams.
 
-mod operator;
+pub mod operator;
 
 mod batch;
 mod clock;

@@ -10,7 +10,7 @@ use crate::error::EngineError;
 use crate::info::{ExplainedJob, StreamInfo};
 use crate::job::{Job, Lease, Status, make_source, start_source};
 use crate::shared::Shared;
-use crate::source::{ConnectorInfo, EventTimeSpec, SourceDefinition, WatermarkSpec};
+use crate::source::{EventTimeSpec, SourceDefinition, WatermarkSpec};
 use crate::stream::Stream;
 
 /// A name that queries can read.
@@ -23,7 +23,7 @@ enum Definition {
     /// Runs from its definition on.
     Live { definition: SourceDefinition, lease: Lease },
     /// Runs when it is read, anew for who comes too late to see every row.
-    Rereadable { definition: SourceDefinition, info: ConnectorInfo, current: Mutex<Weak<Job>> },
+    Rereadable { definition: SourceDefinition, current: Mutex<Weak<Job>> },
     /// A query.
     Stream { reads: Vec<String>, event_time: String, schema: SchemaRef, lease: Arc<Lease> },
 }
@@ -33,7 +33,7 @@ impl Relation {
         let info = definition.connector.info();
         let name = definition.name.clone();
         if info.rereadable {
-            return Ok(Self { name, definition: Definition::Rereadable { definition, info, current: Mutex::default() } });
+            return Ok(Self { name, definition: Definition::Rereadable { definition, current: Mutex::default() } });
         }
         let columns: Vec<usize> = (0..definition.schema.fields().len()).collect();
         let readers = definition.connector.open(&columns).await?;
@@ -102,7 +102,7 @@ impl Relation {
         let (definition, current) = match &self.definition {
             Definition::Live { lease, .. } => return Ok(Lease::new(lease.job().clone(), user, &shared.registry)),
             Definition::Stream { lease, .. } => return Ok(Lease::new(lease.job().clone(), user, &shared.registry)),
-            Definition::Rereadable { definition, current, .. } => (definition, current),
+            Definition::Rereadable { definition, current } => (definition, current),
         };
         let wanted: BTreeSet<usize> = columns.iter().filter_map(|name| definition.schema.index_of(name).ok()).collect();
         if let Some(job) = self.job()

@@ -12,7 +12,6 @@ use datafusion_expr::{Expr, expr};
 use squilla_query::{AggregateCall, NamedExpr, WindowSpec};
 
 use super::{Job, Lease};
-use crate::batch::physical_schema;
 
 /// One input of a job, with the stateless steps that it takes on its way.
 pub(crate) struct Branch {
@@ -32,8 +31,14 @@ impl Clone for Branch {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum OpSpec {
     Filter(Expr),
-    Project { exprs: Vec<NamedExpr>, schema: SchemaRef },
-    AssignWindow { window: WindowSpec, schema: SchemaRef },
+    Project {
+        exprs: Vec<NamedExpr>,
+        schema: SchemaRef,
+    },
+    AssignWindow {
+        window: WindowSpec,
+        schema: SchemaRef,
+    },
     /// Only these columns, found by name.
     Select(SchemaRef),
     /// Other names for the same columns (the second and further inputs of a union).
@@ -60,18 +65,6 @@ pub(crate) enum Stage {
 impl Branch {
     pub(crate) fn job(&self) -> &Arc<Job> {
         self.input.job()
-    }
-
-    /// The physical fields behind the last step.
-    pub(crate) fn schema(&self) -> SchemaRef {
-        let stepped = self.ops.iter().rev().find_map(|op| match op {
-            OpSpec::Filter(_) => None,
-            OpSpec::Project { schema, .. }
-            | OpSpec::AssignWindow { schema, .. }
-            | OpSpec::Select(schema)
-            | OpSpec::Rename(schema) => Some(physical_schema(schema)),
-        });
-        stepped.unwrap_or_else(|| crate::stream::Stream::schema(&*self.job().output).clone())
     }
 }
 

@@ -15,8 +15,8 @@ use super::feed::{Begin, leading_filters};
 use super::history::from_logs;
 use super::run::{JobSpec, describe, fingerprint, spawn_job};
 use super::{Branch, Lease, Registry};
-use crate::engine::ExplainedJob;
 use crate::error::EngineError;
+use crate::info::ExplainedJob;
 use crate::shared::Shared;
 use crate::stream::Start;
 
@@ -60,7 +60,11 @@ pub(crate) fn wanted_columns(plan: &Plan, relation: &str) -> BTreeSet<String> {
 }
 
 /// Cuts a plan into jobs. `fields`: the visible fields of a relation. `updates`: the reader wants running results.
-pub(crate) fn plan_jobs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>) -> Result<Node, EngineError> {
+pub(crate) fn plan_jobs(
+    plan: &Plan,
+    updates: bool,
+    fields: &dyn Fn(&str) -> Option<SchemaRef>,
+) -> Result<Node, EngineError> {
     let mut limbs = limbs(plan, updates, fields)?;
     limbs.iter_mut().for_each(Limb::settle);
     if let [only] = limbs.as_slice()
@@ -266,8 +270,10 @@ fn collect(
     let (name, job) = match node {
         Node::Relation(name) => (name.clone(), relation(name).1),
         Node::Job { inputs, stage } => {
-            let names: Vec<_> =
-                inputs.iter().map(|limb| (collect(registry, &limb.input, relation, jobs), limb.ops.as_slice())).collect();
+            let names: Vec<_> = inputs
+                .iter()
+                .map(|limb| (collect(registry, &limb.input, relation, jobs), limb.ops.as_slice()))
+                .collect();
             let running = registry.find(&node.fingerprint(None, &|name| relation(name).0));
             let kind = if matches!(stage, Stage::Aggregate { .. }) {
                 "aggregate"

@@ -13,8 +13,8 @@ use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
-use crate::subscription::ask;
 use crate::stream::{Offset, Position, Read, Start, Stream, StreamReader};
+use crate::subscription::ask;
 
 /// Where a job begins to read.
 #[derive(Debug, Clone, PartialEq)]
@@ -295,9 +295,9 @@ impl History {
     /// Some rows, or `None` when the live rows follow.
     fn step(&mut self) -> Result<Option<Vec<StreamBatch>>, EngineError> {
         let position = self.reader.position();
-        let reached = (0..).zip(&self.until).all(|(partition, until)| {
-            position.offsets.get(&partition).is_some_and(|(offset, _)| offset >= until)
-        });
+        let reached = (0..)
+            .zip(&self.until)
+            .all(|(partition, until)| position.offsets.get(&partition).is_some_and(|(offset, _)| offset >= until));
         if reached {
             return Ok(None);
         }

@@ -30,7 +30,6 @@ use crate::stream::{MemoryStream, Offset};
 pub(crate) use branch::{Branch, OpSpec, Stage};
 pub(crate) use build::{Built, Node, Relations, build, explain, plan_jobs, wanted_columns};
 pub(crate) use demand::{Demand, DemandLease};
-pub(crate) use feed::Begin;
 pub(crate) use history::split_position;
 pub(crate) use pipeline::Pipeline;
 pub(crate) use registry::Registry;

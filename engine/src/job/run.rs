@@ -96,7 +96,9 @@ fn make_job(
     labels.sort_unstable();
     labels.dedup();
     let (schema, start, partitions, limits) = match &spec.stage {
-        Stage::Stateless => (feed.schema().clone(), stateless_start(&spec.branches, feed), feed.partitions(), LogLimits::HAND_OFF),
+        Stage::Stateless => {
+            (feed.schema().clone(), stateless_start(&spec.branches, feed), feed.partitions(), LogLimits::HAND_OFF)
+        }
         Stage::Named => (feed.schema().clone(), fresh_epoch(shared), feed.partitions(), LogLimits::NAMED),
         Stage::Aggregate { schema, .. } => (physical_schema(schema), fresh_epoch(shared), 1, LogLimits::RESULTS),
     };
@@ -198,6 +200,8 @@ struct Task {
     /// The next moment for running results: of the wall clock, or of event time over bounded input.
     next_tick: EventTime,
     state_bytes: usize,
+    /// Partitions of the input that have not ended.
+    running_partitions: u32,
 }
 
 impl Task {
@@ -213,6 +217,7 @@ impl Task {
         let output = Writer::new(job.output.clone(), renumber)?;
         let updates = job.updates.clone().map(|stream| Writer::new(stream, true)).transpose()?;
         Ok(Self {
+            running_partitions: feed.partitions(),
             shared,
             job,
             feed,
@@ -326,7 +331,8 @@ impl Task {
             aggregate.end_partition(partition, &mut output)?;
             self.write(output).await?;
             self.book()?;
-            if aggregate_ended(&self.work) {
+            self.running_partitions -= 1;
+            if self.running_partitions == 0 {
                 self.job.output.end(0);
                 if let Some(updates) = &self.job.updates {
                     updates.end(0);
@@ -348,9 +354,10 @@ impl Task {
     }
 
     async fn write(&mut self, output: Output) -> Result<(), EngineError> {
-        let inputs = || self.job.branches.iter().map(|branch| branch.job().id.clone()).zip(self.feed.positions());
         if !output.rows.is_empty() {
-            self.output.write(output.rows, inputs().collect()).await?;
+            let ids = self.job.branches.iter().map(|branch| branch.job().id.clone());
+            let inputs = ids.zip(self.feed.positions()).collect();
+            self.output.write(output.rows, inputs).await?;
         }
         if let Some(updates) = self.updates.as_mut().filter(|_| !output.updates.is_empty()) {
             updates.write(output.updates, Vec::new()).await?;
@@ -368,10 +375,6 @@ impl Task {
         // Whoever asked may have gone.
         let _ = reply.send(batches.map(|batches| (batches, next)));
     }
-}
-
-fn aggregate_ended(work: &Work) -> bool {
-    matches!(work, Work::Aggregate(aggregate) if aggregate.ended())
 }
 
 fn nanoseconds(interval: Duration) -> i64 {

@@ -49,10 +49,6 @@ impl SourceJob {
     pub(crate) fn open_gate(&self) {
         self.gate.send_replace(true);
     }
-
-    pub(crate) fn begun(&self) -> bool {
-        *self.gate.borrow()
-    }
 }
 
 /// Columns without which a row has no event time.

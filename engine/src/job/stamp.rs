@@ -10,9 +10,9 @@ use arrow::compute::{filter_record_batch, is_not_null};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
 use datafusion_common::DFSchema;
 use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 
-use crate::batch::{EVENT_TIME, WATERMARK};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
@@ -67,7 +67,8 @@ impl Stamp {
             }
             EventTimeSpec::Column { index, watermark: WatermarkSpec::Expr(expr) } => {
                 let fields = DFSchema::try_from(visible.clone())?;
-                let expr = create_physical_expr(expr, &fields, &ExecutionProps::new())?;
+                let expr =
+                    create_physical_expr(expr, &fields, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
                 Rule::Expr { column: *index, expr }
             }
         };

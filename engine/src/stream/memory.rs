@@ -110,7 +110,6 @@ pub(crate) struct StreamFacts {
     pub(crate) log_bytes: u64,
     /// The greatest event time of rows no longer kept; `MIN` when all rows are kept.
     pub(crate) evicted_event_time: EventTime,
-    pub(crate) ended: bool,
 }
 
 impl MemoryStream {
@@ -173,15 +172,7 @@ impl MemoryStream {
             log_rows: log.entries.front().map_or(0, |entry| log.rows_total - entry.rows_before),
             log_bytes: log.bytes as u64,
             evicted_event_time: log.evicted_event_time,
-            ended: log.partitions.iter().all(|p| p.ended),
         }
-    }
-
-    /// Behind the last row.
-    pub(crate) fn end_position(&self) -> Position {
-        let log = self.read();
-        let offsets = (0..).zip(&log.partitions).map(|(index, p)| (index, (p.next, 0))).collect();
-        Position { epoch: self.epoch, offsets }
     }
 
     /// Whether every row since the position is kept.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{OwnedRow, RowConverter, SortField};
@@ -57,7 +57,7 @@ impl Conflater {
             let mut parts = Vec::new();
             for (batch, rows) in batches.iter().zip(&mut kept).filter(|(batch, _)| batch.kind == kind) {
                 rows.sort_unstable();
-                parts.push(take_record_batch(&batch.rows, &std::mem::take(rows).into())?);
+                parts.push(take_record_batch(&batch.rows, &UInt32Array::from(std::mem::take(rows)))?);
             }
             let Some(last) = batches.iter().rfind(|batch| batch.kind == kind) else { continue };
             let rows: RecordBatch = concat_batches(&last.rows.schema(), &parts)?;

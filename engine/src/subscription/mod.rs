@@ -332,7 +332,10 @@ impl Subscription {
             dropped: lost,
             completeness: if came == 0 { 1.0 } else { 1.0 - (lost.min(came) as f64 / came as f64) },
         };
-        let same = self.last_progress.as_ref().is_some_and(|last| Progress { lag_ms: progress.lag_ms, ..last.clone() } == progress);
+        let same = self
+            .last_progress
+            .as_ref()
+            .is_some_and(|last| Progress { lag_ms: progress.lag_ms, ..last.clone() } == progress);
         if !same {
             self.last_progress = Some(progress.clone());
             self.ready.push_back(SubscriptionEvent::Progress(progress));

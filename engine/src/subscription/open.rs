@@ -182,8 +182,7 @@ async fn snapshot(
         told.insert(partition, (next, 0));
         let updates = job.updates.as_ref().unwrap_or(&job.output);
         let key: Vec<usize> = (0..job.key_columns).collect();
-        let mut pipeline =
-            Pipeline::new(updates.schema(), &head.ops, Some(&key), &Arc::new(Counters::default()))?;
+        let mut pipeline = Pipeline::new(updates.schema(), &head.ops, Some(&key), &Arc::new(Counters::default()))?;
         for batch in batches {
             for batch in pipeline.process(batch)?.into_iter().filter(|batch| batch.rows.num_rows() > 0) {
                 let (batch, position) = (Arc::new(batch), position.clone());
