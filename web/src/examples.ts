@@ -1,0 +1,115 @@
+/** Queries worth a click. Each is offered when the streams that it reads are there. */
+
+export interface Example {
+  title: string;
+  /** What it shows, in a line. */
+  about: string;
+  /** Streams that it reads. */
+  needs: string[];
+  /** One text a pane. */
+  queries: string[];
+}
+
+const PLAYS_BY_OUTCOME = `-- Plays a second by outcome. Running results: the open window is told as it fills.
+SELECT window_start, outcome, count(*) AS plays
+FROM plays
+GROUP BY outcome, tumble('1s')
+EMIT EVERY INTERVAL '500 ms'`;
+
+const HOST_CPU = `-- How busy each CPU of this machine is, averaged over a sliding ten seconds.
+SELECT window_start, cpu, avg(usage) AS usage_percent
+FROM host_cpu
+GROUP BY cpu, hop('2s', '10s')
+EMIT EVERY INTERVAL '1 second'`;
+
+const FLIGHTS_PAIR = [
+  `-- A named stream: other queries read its output. Runs once, however many read it.
+CREATE STREAM IF NOT EXISTS departures AS
+SELECT window_start, origin, carrier, count(*) AS flights, avg(dep_delay) AS delay_minutes
+FROM flights
+WHERE event = 'departed'
+GROUP BY origin, carrier, tumble('30m');
+
+SELECT * FROM departures`,
+  `-- Chained: reads what the query beside it makes.
+SELECT window_start, origin, sum(flights) AS flights, max(delay_minutes) AS worst_carrier_delay
+FROM departures
+GROUP BY origin, tumble('2h')`,
+];
+
+/** In the order in which they are offered; the first that can run is run at once. */
+export const EXAMPLES: Example[] = [
+  {
+    title: "Plays by outcome",
+    about: "a second's plays, told while the second still runs",
+    needs: ["plays"],
+    queries: [PLAYS_BY_OUTCOME],
+  },
+  {
+    title: "Do plays fail in Brazil?",
+    about: "failures by device and title, over a sliding window",
+    needs: ["plays"],
+    queries: [
+      `-- Do plays of a title fail on a device in Brazil?
+SELECT window_start, device, title,
+       count(*) AS plays,
+       100.0 * count(*) FILTER (WHERE outcome <> 'ok') / count(*) AS failed_percent
+FROM plays
+WHERE country = 'BR'
+GROUP BY device, title, hop('5s', '30s')
+HAVING count(*) >= 20
+EMIT EVERY INTERVAL '1 second'`,
+    ],
+  },
+  {
+    title: "This machine's CPUs",
+    about: "sliding averages, truly live",
+    needs: ["host_cpu"],
+    queries: [HOST_CPU],
+  },
+  {
+    title: "Flights, chained, beside this machine",
+    about: "a named stream, a query that reads it, and a live one, side by side",
+    needs: ["flights", "host_cpu"],
+    queries: [...FLIGHTS_PAIR, HOST_CPU],
+  },
+  {
+    title: "Late departures",
+    about: "events as they come: a filter, no window",
+    needs: ["flights"],
+    queries: [
+      `-- Departures more than an hour late, as they are reported.
+SELECT ts, carrier, flight, origin, dest, dep_delay
+FROM flights
+WHERE event = 'departed' AND dep_delay > 60`,
+    ],
+  },
+  {
+    title: "Busiest processes",
+    about: "this machine's processes that use a CPU now",
+    needs: ["host_process"],
+    queries: [
+      `SELECT window_start, name, max(cpu) AS cpu_percent, max(memory_bytes) AS memory_bytes
+FROM host_process
+GROUP BY name, tumble('2s')
+HAVING max(cpu) > 1`,
+    ],
+  },
+  {
+    title: "What runs and what is shared",
+    about: "jobs, their users and their counters",
+    needs: [],
+    queries: ["SHOW JOBS"],
+  },
+];
+
+/** Shown when a server has no streams yet. */
+export const FIRST_STEPS = `-- No streams yet. This one takes what is posted to it:
+CREATE SOURCE events (ts TIMESTAMP, kind VARCHAR, amount DOUBLE) WITH (connector = 'http');
+SELECT * FROM events;
+-- curl -d '{"ts":"2026-01-01T00:00:00Z","kind":"a","amount":1}' ${typeof location === "undefined" ? "" : location.origin}/api/v1/streams/events/events`;
+
+/** Examples whose streams are there. */
+export function offered(streams: string[]): Example[] {
+  return EXAMPLES.filter((example) => example.needs.every((name) => streams.includes(name)));
+}

@@ -1,0 +1,161 @@
+/** The gateway's REST interface, as far as the console uses it. */
+
+import type { Cell, Diagnostic, Field } from "./wire";
+
+/** The ledger of a job: every row that came in is in one of the other counts. */
+export interface Counters {
+  rows_in: number;
+  passed: number;
+  absorbed: number;
+  filtered: number;
+  late: number;
+  late_idle: number;
+  undecodable: number;
+  without_event_time: number;
+  failed: number;
+  dropped: number;
+  rows_out: number;
+}
+
+export interface StreamInfo {
+  name: string;
+  kind: string;
+  labels: string[];
+  columns: Field[];
+  connector: string | null;
+  event_time: string;
+  watermark: string | null;
+  rows: number;
+  log_rows: number;
+  log_bytes: number;
+  users: string[];
+  counters: Counters;
+  status: string;
+}
+
+export interface JobInfo {
+  id: string;
+  kind: string;
+  description: string;
+  inputs: string[];
+  stream: string | null;
+  users: string[];
+  watermark: string | null;
+  state_bytes: number;
+  counters: Counters;
+  status: string;
+}
+
+export interface QueryInfo {
+  id: string;
+  sql: string;
+  jobs: string[];
+  subscriptions: number;
+  rows: number;
+}
+
+export interface FunctionInfo {
+  name: string;
+  kind: string;
+  syntax: string;
+  description: string;
+}
+
+export interface ConnectorHelp {
+  name: string;
+  description: string;
+  options: [string, string][];
+}
+
+/** What an editor completes, besides streams and their columns. */
+export interface Completion {
+  keywords: string[];
+  functions: FunctionInfo[];
+  connectors: ConnectorHelp[];
+}
+
+/** What a statement gave. */
+export type StatementResult =
+  | { kind: "done"; message: string }
+  | { kind: "table"; columns: Field[]; rows: Cell[][] }
+  /** To be subscribed to. */
+  | { kind: "live"; sql: string }
+  | { kind: "sink"; name: string };
+
+/** Why something was refused. */
+export interface Problem extends Diagnostic {
+  retryable?: boolean;
+  diagnostics?: Diagnostic[];
+}
+
+/** A refusal of the server, or that it cannot be reached. */
+export class ApiError extends Error {
+  readonly problem: Problem;
+  /** What was done before the statement that was refused. */
+  readonly results: StatementResult[];
+
+  constructor(problem: Problem, results: StatementResult[] = []) {
+    super(problem.message);
+    this.problem = problem;
+    this.results = results;
+  }
+
+  /** All mistakes, at least one. */
+  get diagnostics(): Diagnostic[] {
+    const { diagnostics } = this.problem;
+    return diagnostics !== undefined && diagnostics.length > 0 ? diagnostics : [this.problem];
+  }
+}
+
+async function call<Answer>(method: string, path: string, body?: object): Promise<Answer> {
+  let response: Response;
+  try {
+    response = await fetch(`/api/v1/${path}`, {
+      method,
+      headers: body === undefined ? {} : { "content-type": "application/json" },
+      body: body === undefined ? null : JSON.stringify(body),
+    });
+  } catch (error) {
+    throw new ApiError({
+      code: "unreachable",
+      message: `the server cannot be reached: ${error instanceof Error ? error.message : String(error)}`,
+      help: "is it still running? the console reconnects by itself",
+    });
+  }
+  const answer: unknown = await response.json().catch(() => null);
+  const { error, results } = (answer ?? {}) as { error?: Problem; results?: StatementResult[] };
+  if (error) throw new ApiError(error, results ?? []);
+  if (!response.ok) throw new ApiError({ code: `http_${response.status}`, message: `the server answered ${response.status}` });
+  return answer as Answer;
+}
+
+export async function readStreams(): Promise<StreamInfo[]> {
+  return (await call<{ streams: StreamInfo[] }>("GET", "streams")).streams;
+}
+
+export async function readJobs(): Promise<JobInfo[]> {
+  return (await call<{ jobs: JobInfo[] }>("GET", "jobs")).jobs;
+}
+
+export async function readQueries(): Promise<QueryInfo[]> {
+  return (await call<{ queries: QueryInfo[] }>("GET", "queries")).queries;
+}
+
+export async function readCompletion(): Promise<Completion> {
+  return call<Completion>("GET", "completion");
+}
+
+/** The mistakes of a script; spans are in its text. */
+export async function check(sql: string): Promise<Diagnostic[]> {
+  return (await call<{ diagnostics: Diagnostic[] }>("POST", "check", { sql })).diagnostics;
+}
+
+/** Carries out a script, one statement after the other. */
+export async function execute(sql: string): Promise<StatementResult[]> {
+  return (await call<{ results: StatementResult[] }>("POST", "statements", { sql })).results;
+}
+
+/** Ends a query for all who read it. */
+export async function kill(query: string): Promise<void> {
+  await call("DELETE", `queries/${encodeURIComponent(query)}`);
+}

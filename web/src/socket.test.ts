@@ -1,0 +1,178 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import { Connection, CREDIT_BYTES, type SubscriptionEvent, type Surroundings, type WebSocketLike } from "./socket";
+
+class FakeSocket implements WebSocketLike {
+  onopen: WebSocketLike["onopen"] = null;
+  onmessage: WebSocketLike["onmessage"] = null;
+  onclose: WebSocketLike["onclose"] = null;
+  sent: Record<string, unknown>[] = [];
+  closedWith: number | undefined;
+  send(text: string) {
+    this.sent.push(JSON.parse(text));
+  }
+  close(code?: number) {
+    this.closedWith = code;
+  }
+  says(message: object | string) {
+    this.onmessage?.({ data: typeof message === "string" ? message : JSON.stringify(message) });
+  }
+  greets() {
+    this.onopen?.();
+    this.says({ type: "welcome", limits: {}, heartbeat_ms: 15_000 });
+  }
+}
+
+let sockets: FakeSocket[];
+let timers: { milliseconds: number; act: () => void }[];
+let surroundings: Surroundings;
+
+beforeEach(() => {
+  sockets = [];
+  timers = [];
+  surroundings = {
+    open: () => {
+      const socket = new FakeSocket();
+      sockets.push(socket);
+      return socket;
+    },
+    after: (milliseconds, act) => {
+      const timer = { milliseconds, act };
+      timers.push(timer);
+      return () => {
+        timers = timers.filter((other) => other !== timer);
+      };
+    },
+    random: () => 1,
+  };
+});
+
+const subscribed = (id: string, channel: number, position = "e:0=0") => ({
+  type: "subscribed", id, channel, schema: [], key: [], position, recovered: null, complete_from: null,
+  shared_with: 0, labels: [], policy: "drop_oldest", query: "q",
+});
+const rows = (channel: number, position: string, values: unknown[][] = []) => ({
+  type: "rows", channel, position, watermark: null, rows: values,
+});
+
+function listen(connection: Connection, sql = "SELECT 1") {
+  const heard: SubscriptionEvent[] = [];
+  const stop = connection.subscribe(sql, (event) => heard.push(event));
+  return { heard, stop, types: () => heard.map((event) => event.type) };
+}
+
+describe("a connection", () => {
+  test("greets first, and subscribes once welcomed", () => {
+    const connection = new Connection(surroundings);
+    listen(connection, "SELECT a");
+    expect(connection.state.kind).toBe("connecting");
+    sockets[0]!.onopen?.();
+    expect(connection.state.kind).toBe("greeting");
+    expect(sockets[0]!.sent).toEqual([{ type: "hello" }]);
+    sockets[0]!.says({ type: "welcome", limits: {}, heartbeat_ms: 1 });
+    expect(connection.state.kind).toBe("open");
+    expect(sockets[0]!.sent[1]).toEqual({ type: "subscribe", id: "1", sql: "SELECT a", credit: CREDIT_BYTES });
+  });
+
+  test("frames go to the subscriptions of their channel", () => {
+    const connection = new Connection(surroundings);
+    const [first, second] = [listen(connection), listen(connection)];
+    sockets[0]!.greets();
+    sockets[0]!.says(subscribed("1", 7));
+    sockets[0]!.says(subscribed("2", 8));
+    sockets[0]!.says(rows(8, "e:0=1"));
+    expect(first.types()).toEqual(["subscribed"]);
+    expect(second.types()).toEqual(["subscribed", "rows"]);
+  });
+
+  test("after a loss it comes back with the position behind the last row or gap", () => {
+    const connection = new Connection(surroundings);
+    const { types } = listen(connection);
+    sockets[0]!.greets();
+    sockets[0]!.says(subscribed("1", 7));
+    sockets[0]!.says(rows(7, "e:0=5"));
+    sockets[0]!.says({ type: "gap", id: "1", from: "e:0=5", to: "e:0=9", rows: 4, reason: "slow" });
+    sockets[0]!.onclose?.({ code: 1012, reason: "restart" });
+    expect(connection.state).toEqual({ kind: "waiting", attempt: 1, reason: "restart" });
+    timers[0]!.act();
+    sockets[1]!.greets();
+    expect(sockets[1]!.sent[1]).toMatchObject({ type: "subscribe", id: "1", from: "e:0=9" });
+    expect(types()).toEqual(["subscribed", "rows", "gap", "lost"]);
+  });
+
+  test("pauses double up to a limit, and start anew after a welcome", () => {
+    const connection = new Connection(surroundings);
+    const pauses: number[] = [];
+    for (let attempt = 0; attempt < 8; attempt += 1) {
+      sockets.at(-1)!.onclose?.({ code: 1006, reason: "" });
+      pauses.push(timers.at(-1)!.milliseconds);
+      timers.at(-1)!.act();
+    }
+    expect(pauses).toEqual([250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+    sockets.at(-1)!.greets();
+    sockets.at(-1)!.onclose?.({ code: 1006, reason: "" });
+    expect(timers.at(-1)!.milliseconds).toBe(250);
+    connection.retryNow();
+    expect(connection.state.kind).toBe("connecting");
+  });
+
+  test("a final close code is not retried, unless asked to", () => {
+    const connection = new Connection(surroundings);
+    sockets[0]!.onclose?.({ code: 4403, reason: "origin" });
+    expect(connection.state).toEqual({ kind: "closed", code: 4403, reason: "origin" });
+    expect(timers).toEqual([]);
+    connection.retryNow();
+    expect(sockets).toHaveLength(2);
+  });
+
+  test("stopping unsubscribes, and what comes late is not heard", () => {
+    const connection = new Connection(surroundings);
+    const { stop, types } = listen(connection);
+    sockets[0]!.greets();
+    sockets[0]!.says(subscribed("1", 7));
+    stop();
+    stop();
+    sockets[0]!.says(rows(7, "e:0=5"));
+    sockets[0]!.says({ type: "complete", id: "1", reason: "unsubscribed" });
+    expect(types()).toEqual(["subscribed"]);
+    expect(sockets[0]!.sent.filter((message) => message["type"] === "unsubscribe")).toHaveLength(1);
+  });
+
+  test("an error or an end takes the subscription away", () => {
+    const connection = new Connection(surroundings);
+    const [first, second] = [listen(connection), listen(connection)];
+    sockets[0]!.greets();
+    sockets[0]!.says({ type: "error", id: "1", code: "limit", message: "too many", retryable: true });
+    sockets[0]!.says({ type: "complete", id: "2", reason: "end of input" });
+    sockets[0]!.onclose?.({ code: 1001, reason: "" });
+    expect(first.types()).toEqual(["error"]);
+    expect(second.types()).toEqual(["complete"]);
+    timers[0]!.act();
+    sockets[1]!.greets();
+    expect(sockets[1]!.sent).toEqual([{ type: "hello" }]);
+  });
+
+  test("credit is given back as frames are read, in bytes of UTF-8", () => {
+    const connection = new Connection(surroundings);
+    listen(connection);
+    sockets[0]!.greets();
+    sockets[0]!.says(subscribed("1", 7));
+    const frame = JSON.stringify(rows(7, "e:0=1", [["é".repeat(CREDIT_BYTES / 8)]]));
+    sockets[0]!.says(frame);
+    expect(sockets[0]!.sent.at(-1)).toEqual({
+      type: "credit", id: "1", bytes: new TextEncoder().encode(frame).length,
+    });
+  });
+
+  test("a message that cannot be read ends the connection, and the next one resumes", () => {
+    const connection = new Connection(surroundings);
+    listen(connection);
+    sockets[0]!.greets();
+    sockets[0]!.says(subscribed("1", 7, "e:0=3"));
+    sockets[0]!.says("{");
+    expect(sockets[0]!.closedWith).toBe(4000);
+    expect(connection.state.kind).toBe("waiting");
+    timers[0]!.act();
+    sockets[1]!.greets();
+    expect(sockets[1]!.sent[1]).toMatchObject({ from: "e:0=3" });
+  });
+});

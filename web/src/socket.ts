@@ -1,0 +1,236 @@
+/**
+ * The one owner of the WebSocket: greets, subscribes, grants credit, and after a loss comes back with the positions.
+ * Everything it needs of the outside is handed in, so that tests need no network and no clock.
+ */
+
+import { type ClientMessage, type Failure, readServerMessage, type ServerMessage, WireError } from "./wire";
+
+/** The connection, at every moment one of these. */
+export type SocketState =
+  | { kind: "connecting" }
+  /** The socket is open, `hello` was sent, `welcome` is awaited. */
+  | { kind: "greeting" }
+  | { kind: "open" }
+  /** Lost; a new attempt comes after a pause. */
+  | { kind: "waiting"; attempt: number; reason: string }
+  /** The server will not have us: trying again would end in the same way. */
+  | { kind: "closed"; code: number; reason: string };
+
+/** What a subscriber hears: the messages of its subscription, and that the connection was lost. */
+export type SubscriptionEvent = Exclude<ServerMessage, { type: "welcome" }> | { type: "lost" };
+
+/** The part of a browser's `WebSocket` that is used. */
+export interface WebSocketLike {
+  onopen: (() => void) | null;
+  onmessage: ((event: { data: unknown }) => void) | null;
+  onclose: ((event: { code: number; reason: string }) => void) | null;
+  send(text: string): void;
+  close(code?: number, reason?: string): void;
+}
+
+/** What the connection stands on. */
+export interface Surroundings {
+  open(): WebSocketLike;
+  /** Calls back once after a pause; the answer cancels it. */
+  after(milliseconds: number, act: () => void): () => void;
+  /** In [0, 1). */
+  random(): number;
+}
+
+export const SUBPROTOCOL = "squilla.v1.json";
+
+/** Bytes of row frames that may be on their way: a browser that cannot keep up must not pile them up in memory. */
+export const CREDIT_BYTES = 8 * 1024 * 1024;
+
+/** Credit is given back once so many bytes were read. */
+const CREDIT_STEP_BYTES = CREDIT_BYTES / 4;
+
+/** First and longest pause before a new attempt. */
+const RETRY_FIRST_MS = 250;
+const RETRY_LONGEST_MS = 10_000;
+
+/** Close codes after which a new attempt would end in the same way. */
+const FINAL_CODES = new Set([4400, 4401, 4403, 4408, 4409, 4413, 4429]);
+
+interface Subscription {
+  id: string;
+  sql: string;
+  hear: (event: SubscriptionEvent) => void;
+  /** Null until the server has confirmed it on this connection. */
+  channel: number | null;
+  /** Behind the last row heard; null before the first confirmation. */
+  position: string | null;
+  /** Bytes read since credit was last given. */
+  readBytes: number;
+}
+
+export class Connection {
+  readonly #surroundings: Surroundings;
+  readonly #subscriptions = new Map<string, Subscription>();
+  readonly #listeners = new Set<() => void>();
+  readonly #encoder = new TextEncoder();
+  #socket: WebSocketLike | null = null;
+  #state: SocketState = { kind: "connecting" };
+  #attempt = 0;
+  #asked = 0;
+  #cancelRetry: (() => void) | null = null;
+
+  constructor(surroundings: Surroundings) {
+    this.#surroundings = surroundings;
+    this.#connect();
+  }
+
+  get state(): SocketState {
+    return this.#state;
+  }
+
+  /** Calls back on every change of the state; the answer ends that. */
+  onState = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  /** Starts a live query; the answer stops it. Without a connection it starts when there is one. */
+  subscribe(sql: string, hear: (event: SubscriptionEvent) => void): () => void {
+    this.#asked += 1;
+    const id = String(this.#asked);
+    const subscription: Subscription = { id, sql, hear, channel: null, position: null, readBytes: 0 };
+    this.#subscriptions.set(id, subscription);
+    if (this.#state.kind === "open") this.#ask(subscription);
+    return () => {
+      if (this.#subscriptions.delete(id) && this.#state.kind === "open") this.#send({ type: "unsubscribe", id });
+    };
+  }
+
+  /** Tries at once instead of after the pause; also after the server has closed for good. */
+  retryNow = (): void => {
+    if (this.#state.kind !== "waiting" && this.#state.kind !== "closed") return;
+    this.#cancelRetry?.();
+    this.#attempt = 0;
+    this.#connect();
+  };
+
+  #connect(): void {
+    this.#enter({ kind: "connecting" });
+    const socket = this.#surroundings.open();
+    this.#socket = socket;
+    socket.onopen = () => {
+      this.#enter({ kind: "greeting" });
+      this.#send({ type: "hello" });
+    };
+    socket.onmessage = (event) => this.#hear(String(event.data));
+    socket.onclose = ({ code, reason }) => this.#lost(code, reason);
+  }
+
+  #lost(code: number, reason: string): void {
+    if (this.#socket !== null) this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket = null;
+    if (FINAL_CODES.has(code)) {
+      this.#enter({ kind: "closed", code, reason });
+    } else {
+      this.#attempt += 1;
+      const pause = Math.min(RETRY_FIRST_MS * 2 ** (this.#attempt - 1), RETRY_LONGEST_MS);
+      // Spread, so that a server that comes back is not met by all its clients at once.
+      const spread = pause * (0.5 + this.#surroundings.random() / 2);
+      this.#cancelRetry = this.#surroundings.after(spread, () => this.#connect());
+      this.#enter({ kind: "waiting", attempt: this.#attempt, reason: reason === "" ? `code ${code}` : reason });
+    }
+    for (const subscription of this.#subscriptions.values()) {
+      subscription.channel = null;
+      subscription.hear({ type: "lost" });
+    }
+  }
+
+  #hear(text: string): void {
+    let message: ServerMessage;
+    try {
+      message = readServerMessage(text);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      // What follows cannot be trusted to be whole: start again from the last position.
+      this.#socket?.close(4000, error.message);
+      this.#lost(4000, error.message);
+      return;
+    }
+    switch (message.type) {
+      case "welcome":
+        this.#attempt = 0;
+        this.#enter({ kind: "open" });
+        for (const subscription of this.#subscriptions.values()) this.#ask(subscription);
+        break;
+      case "rows":
+      case "progress":
+        for (const subscription of this.#subscriptions.values()) {
+          if (subscription.channel !== message.channel) continue;
+          subscription.position = message.position;
+          if (message.type === "rows") this.#giveCredit(subscription, text);
+          subscription.hear(message);
+        }
+        break;
+      case "error":
+        this.#failed(message);
+        break;
+      default:
+        this.#hearOne(message);
+    }
+  }
+
+  #hearOne(message: Extract<ServerMessage, { type: "subscribed" | "gap" | "complete" }>): void {
+    const subscription = this.#subscriptions.get(message.id);
+    if (subscription === undefined) return; // stopped while the message was on its way
+    if (message.type === "subscribed") {
+      subscription.channel = message.channel;
+      subscription.position ??= message.position;
+    } else if (message.type === "gap") {
+      subscription.position = message.to;
+    } else {
+      this.#subscriptions.delete(message.id);
+    }
+    subscription.hear(message);
+  }
+
+  #failed(message: Failure): void {
+    if (message.id === undefined) {
+      for (const subscription of this.#subscriptions.values()) subscription.hear(message);
+      return;
+    }
+    const subscription = this.#subscriptions.get(message.id);
+    this.#subscriptions.delete(message.id);
+    subscription?.hear(message);
+  }
+
+  #giveCredit(subscription: Subscription, text: string): void {
+    subscription.readBytes += this.#encoder.encode(text).length;
+    if (subscription.readBytes < CREDIT_STEP_BYTES) return;
+    this.#send({ type: "credit", id: subscription.id, bytes: subscription.readBytes });
+    subscription.readBytes = 0;
+  }
+
+  #ask(subscription: Subscription): void {
+    subscription.readBytes = 0;
+    const { id, sql, position } = subscription;
+    this.#send({ type: "subscribe", id, sql, from: position ?? undefined, credit: CREDIT_BYTES });
+  }
+
+  #send(message: ClientMessage): void {
+    this.#socket?.send(JSON.stringify(message));
+  }
+
+  #enter(state: SocketState): void {
+    this.#state = state;
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+/** The browser's own surroundings: a socket to the server that the page came from. */
+export function browserSurroundings(location: Location): Surroundings {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  return {
+    open: () => new WebSocket(`${scheme}://${location.host}/api/v1/ws`, SUBPROTOCOL) as WebSocketLike,
+    after: (milliseconds, act) => {
+      const timer = setTimeout(act, milliseconds);
+      return () => clearTimeout(timer);
+    },
+    random: Math.random,
+  };
+}

@@ -1,0 +1,208 @@
+/** A chart chosen from the result's schema: lines over event time, or bars. */
+
+import { useEffect, useRef, useState } from "react";
+import uPlot from "uplot";
+import type { LiveQuery } from "../pane";
+import { bars, CHART_ROWS, type ChartChoice, type ChartData, type ChartPlan, type ChartRow, chooseChart, lines, MOST_SERIES } from "../state/chart";
+import { shownText } from "../state/cell";
+import type { Result } from "../state/result";
+import type { Field } from "../wire";
+
+/** A chart is redrawn at most so often; the eye needs no more, and the table has the frames. */
+const REDRAW_MS = 120;
+
+const HEIGHT = 190;
+
+/** What the reader has chosen; absent: what fits. */
+interface Wish {
+  measure?: number;
+  split?: number | "none";
+}
+
+export function Chart({ query, plan, theme }: { query: LiveQuery; plan: ChartPlan; theme: string }) {
+  const [wish, setWish] = useState<Wish>({});
+  const { schema } = query.result;
+  return (
+    <figure className="chart">
+      <figcaption>
+        <Pick label="measure" options={plan.measures} schema={schema} value={wish.measure} onPick={(measure) => setWish({ ...wish, measure: measure as number })} onFit={() => setWish(({ measure: _, ...rest }) => rest)} />
+        {plan.labels.length > 0 && (
+          <Pick label="split by" options={plan.labels} schema={schema} value={wish.split} none onPick={(split) => setWish({ ...wish, split })} onFit={() => setWish(({ split: _, ...rest }) => rest)} />
+        )}
+      </figcaption>
+      {plan.x === null ? <Bars query={query} plan={plan} wish={wish} /> : <Lines query={query} plan={plan} wish={wish} theme={theme} />}
+    </figure>
+  );
+}
+
+interface PickProps {
+  label: string;
+  options: number[];
+  schema: Field[];
+  value: number | "none" | undefined;
+  none?: boolean;
+  onPick: (column: number | "none") => void;
+  onFit: () => void;
+}
+
+function Pick({ label, options, schema, value, none = false, onPick, onFit }: PickProps) {
+  const picked = (text: string) => (text === "" ? onFit() : onPick(text === "none" ? "none" : Number(text)));
+  return (
+    <label>
+      {label}
+      <select value={value ?? ""} onChange={(event) => picked(event.target.value)}>
+        <option value="">what fits</option>
+        {none && <option value="none">nothing</option>}
+        {options.map((column) => (
+          <option key={column} value={column}>{schema[column]?.name}</option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+/** The newest rows, and what to draw of them. */
+function look(result: Result, plan: ChartPlan, wish: Wish): { rows: ChartRow[]; choice: ChartChoice } {
+  const rows = result.items.newestFirst(CHART_ROWS).filter((item) => item.kind === "row");
+  const fitting = chooseChart(plan, rows);
+  const split = wish.split === undefined ? fitting.split : wish.split === "none" ? [] : [wish.split];
+  return { rows, choice: { measures: wish.measure === undefined ? fitting.measures : [wish.measure], split } };
+}
+
+/** Calls `draw` after changes of the query, but not more often than charts are redrawn. */
+function useRedraw(query: LiveQuery, draw: () => void) {
+  const latest = useRef(draw);
+  latest.current = draw;
+  useEffect(() => {
+    let timer: ReturnType<typeof setTimeout> | null = null;
+    const redraw = () => {
+      timer = null;
+      latest.current();
+    };
+    redraw();
+    const stop = query.onChange(() => (timer ??= setTimeout(redraw, REDRAW_MS)));
+    return () => {
+      stop();
+      if (timer !== null) clearTimeout(timer);
+    };
+  }, [query]);
+}
+
+function Lines({ query, plan, wish, theme }: { query: LiveQuery; plan: ChartPlan; wish: Wish; theme: string }) {
+  const holder = useRef<HTMLDivElement>(null);
+  const plot = useRef<{ plot: uPlot; names: string } | null>(null);
+  const [hidden, setHidden] = useState(0);
+
+  const draw = () => {
+    const parent = holder.current;
+    if (parent === null) return;
+    const { rows, choice } = look(query.result, plan, wish);
+    const data = lines(query.result.schema, choice, rows);
+    const names = JSON.stringify([theme, data.series.map((series) => series.name)]);
+    const columns: uPlot.AlignedData = [data.xs, ...data.series.map((series) => series.values)];
+    if (plot.current?.names === names) {
+      plot.current.plot.setData(columns);
+    } else {
+      plot.current?.plot.destroy();
+      plot.current = { names, plot: new uPlot(settings(parent, data), columns, parent) };
+    }
+    // While nobody points at the chart, the legend has the newest values.
+    const { plot: drawn } = plot.current;
+    if ((drawn.cursor.idx ?? null) === null) drawn.setLegend({ idx: data.xs.length - 1 });
+    setHidden(data.hidden);
+    parent.dataset["points"] = String(data.xs.length);
+    parent.dataset["latest"] = String(data.xs.at(-1) ?? "");
+    parent.dataset["values"] = data.series.map((series) => series.values.at(-1) ?? "").join();
+    parent.setAttribute("aria-label", `line chart of ${choice.measures.map((at) => query.result.schema[at]?.name).join(", ")}, ${data.series.length} lines`);
+  };
+  useRedraw(query, draw);
+  const latest = useRef(draw);
+  latest.current = draw;
+  useEffect(() => latest.current(), [wish, theme]);
+  useEffect(() => {
+    const parent = holder.current!;
+    const observer = new ResizeObserver(() => plot.current?.plot.setSize({ width: parent.clientWidth, height: HEIGHT }));
+    observer.observe(parent);
+    return () => {
+      observer.disconnect();
+      plot.current?.plot.destroy();
+      plot.current = null;
+    };
+  }, []);
+  return (
+    <>
+      <div className="lines" ref={holder} role="img" aria-label="line chart" />
+      {hidden > 0 && <p className="note">the {MOST_SERIES} largest lines are drawn, {hidden} others are not</p>}
+    </>
+  );
+}
+
+function settings(parent: HTMLElement, data: ChartData): uPlot.Options {
+  const colour = (name: string) => resolved(parent, `var(--${name})`);
+  const axis = { stroke: colour("soft"), grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+  const single = data.xs.length < 3;
+  return {
+    width: Math.max(parent.clientWidth, 100),
+    height: HEIGHT,
+    // Event time is UTC everywhere.
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+    cursor: { points: { size: 5 }, drag: { x: false, y: false } },
+    legend: { show: data.series.length > 1 || data.series[0]?.name !== undefined },
+    scales: { x: { time: true } },
+    axes: [
+      { ...axis, size: 26, space: 90, values: (_, splits, __, ___, step) => splits.map((at) => tick(at, step)) },
+      { ...axis, size: 52 },
+    ],
+    series: [
+      { label: "event time (UTC)", value: "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" },
+      ...data.series.map((series, at) => ({
+        label: series.name,
+        stroke: colour(`series-${at % MOST_SERIES}`),
+        width: 1.5,
+        spanGaps: true,
+        points: { show: single ? true : undefined, size: 4 } as uPlot.Series.Points,
+      })),
+    ],
+  };
+}
+
+/** A moment on the axis, in UTC, as exactly as the distance between the marks needs. */
+function tick(seconds: number, step: number): string {
+  const [day, clock] = new Date(seconds * 1000).toISOString().split("T") as [string, string];
+  if (step >= 86_400) return day;
+  if (step >= 60) return clock === "00:00:00.000Z" ? day : clock.slice(0, 5);
+  return clock.slice(0, step >= 1 ? 8 : 10);
+}
+
+/** A colour as a canvas understands it: a canvas knows no variables. */
+function resolved(parent: HTMLElement, colour: string): string {
+  const probe = document.createElement("span");
+  probe.style.color = colour;
+  parent.append(probe);
+  const result = getComputedStyle(probe).color;
+  probe.remove();
+  return result;
+}
+
+function Bars({ query, plan, wish }: { query: LiveQuery; plan: ChartPlan; wish: Wish }) {
+  const [, setDrawn] = useState(0);
+  useRedraw(query, () => setDrawn((drawn) => drawn + 1));
+  const { rows, choice } = look(query.result, plan, wish);
+  const shown = bars(choice, rows);
+  const most = Math.max(...shown.bars.map((bar) => Math.abs(bar.value)), Number.MIN_VALUE);
+  const field = query.result.schema[choice.measures[0]!]!;
+  return (
+    <>
+      <ul className="bars" aria-label={`bars of ${field.name}`}>
+        {shown.bars.map((bar, at) => (
+          <li key={bar.name}>
+            <span className="bar-name" title={bar.name}>{bar.name || field.name}</span>
+            <span className="bar" style={{ width: `${(Math.abs(bar.value) / most) * 60}%`, background: `var(--series-${at % MOST_SERIES})` }} />
+            <span className="bar-value">{shownText(bar.value, field)}</span>
+          </li>
+        ))}
+      </ul>
+      {shown.hidden > 0 && <p className="note">the {MOST_SERIES} largest are drawn, {shown.hidden} others are not</p>}
+    </>
+  );
+}

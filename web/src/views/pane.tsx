@@ -1,0 +1,164 @@
+/** A pane: editor, buttons, mistakes, and what the statements gave. */
+
+import { useEffect, useState } from "react";
+import type { Catalog } from "../catalog";
+import { Editor } from "../editor/editor";
+import type { LiveQuery, LiveState, Outcome, Pane, Run } from "../pane";
+import { placeOf } from "../state/spans";
+import type { Diagnostic } from "../wire";
+import { useChanges } from "./changes";
+import { Chart } from "./chart";
+import { Counters } from "./counters";
+import { LiveTable, PlainTable } from "./table";
+
+interface Props {
+  pane: Pane;
+  catalog: Catalog;
+  number: number;
+  theme: string;
+  /** Null: it is the only one. */
+  onClose: (() => void) | null;
+  onRun: (pane: Pane) => void;
+}
+
+export function PaneView({ pane, catalog, number, theme, onClose, onRun }: Props) {
+  useChanges(pane);
+  const { run } = pane;
+  const asking = run?.state === "asking";
+  const busy = asking || pane.live;
+  const escape = (event: React.KeyboardEvent) => {
+    // The editor's own uses of Escape, such as closing suggestions, come first.
+    if (event.key === "Escape" && !event.defaultPrevented && busy) pane.stop();
+  };
+  return (
+    <section className="pane" aria-label={`Query ${number}`} onKeyDown={escape}>
+      <Editor pane={pane} catalog={catalog} label={`SQL of query ${number}`} onRun={() => onRun(pane)} />
+      <div className="bar">
+        <button className="primary" onClick={() => onRun(pane)} title="Ctrl-Enter or Cmd-Enter">
+          {busy ? "Run again" : "Run"}
+        </button>
+        <button onClick={() => pane.stop()} disabled={!busy} title="Escape">Stop</button>
+        <span className="state" role="status">{stateOf(run)}</span>
+        {onClose !== null && (
+          <button className="quiet end" onClick={onClose} aria-label={`Close query ${number}`} title="Close">✕</button>
+        )}
+      </div>
+      <Mistakes pane={pane} />
+      {run !== null && <Outcomes run={run} theme={theme} />}
+    </section>
+  );
+}
+
+function stateOf(run: Run | null): string {
+  if (run === null) return "";
+  if (run.state === "asking") return "asking…";
+  const live = run.outcomes.filter((outcome) => outcome.kind === "live");
+  const words = live.map((outcome) => wordOf(outcome.query.state));
+  return [...new Set(words)].join(", ");
+}
+
+function wordOf(state: LiveState): string {
+  switch (state.kind) {
+    case "starting":
+      return "starting…";
+    case "resuming":
+      return "connection lost, resumes with it";
+    case "complete":
+      return `complete: ${state.reason}`;
+    default:
+      return state.kind;
+  }
+}
+
+/** Mistakes of the run, else those found while typing. */
+function Mistakes({ pane }: { pane: Pane }) {
+  const ofRun = pane.run !== null && pane.run.sql === pane.sql ? pane.run.problems : [];
+  const shown = ofRun.length > 0 ? ofRun : pane.mistakes;
+  if (shown.length === 0) return null;
+  return (
+    <ul className="mistakes" role={ofRun.length > 0 ? "alert" : undefined} aria-label="Mistakes">
+      {shown.map((mistake, at) => (
+        <Mistake key={at} mistake={mistake} text={pane.sql} />
+      ))}
+    </ul>
+  );
+}
+
+function Mistake({ mistake, text }: { mistake: Diagnostic; text: string | null }) {
+  const place = mistake.span && text !== null ? placeOf(text, mistake.span) : null;
+  return (
+    <li>
+      {place !== null && <span className="place">{place.line}:{place.column}</span>} {mistake.message}
+      {(mistake.notes ?? []).map((note) => (
+        <div key={note} className="hint">note: {note}</div>
+      ))}
+      {mistake.help && <div className="hint">help: {mistake.help}</div>}
+    </li>
+  );
+}
+
+function Outcomes({ run, theme }: { run: Run; theme: string }) {
+  const messages = run.outcomes.filter((outcome) => outcome.kind === "message");
+  const tabs = run.outcomes.filter((outcome) => outcome.kind !== "message");
+  const [chosen, choose] = useState<number | null>(null);
+  useEffect(() => choose(null), [run]);
+  // The last statement's rows are what a script is about.
+  const at = chosen !== null && chosen < tabs.length ? chosen : tabs.length - 1;
+  const shown = tabs[at];
+  return (
+    <>
+      {messages.length > 0 && (
+        <ul className="messages" role="status">
+          {messages.map((message, index) => (
+            <li key={index}>{message.text}</li>
+          ))}
+        </ul>
+      )}
+      {tabs.length > 1 && (
+        <div className="tabs" role="group" aria-label="Results">
+          {tabs.map((tab, index) => (
+            <button key={index} aria-pressed={index === at} onClick={() => choose(index)} title={titleOf(tab)}>
+              {tab.kind === "live" ? "live" : "table"} {index + 1}
+            </button>
+          ))}
+        </div>
+      )}
+      {shown?.kind === "table" && <PlainTable key={at} columns={shown.columns} rows={shown.rows} />}
+      {shown?.kind === "live" && <Live key={at} query={shown.query} theme={theme} />}
+    </>
+  );
+}
+
+function titleOf(outcome: Outcome): string {
+  return outcome.kind === "live" ? outcome.query.sql : "";
+}
+
+function Live({ query, theme }: { query: LiveQuery; theme: string }) {
+  useChanges(query);
+  const { result, state } = query;
+  return (
+    <div className="live">
+      {state.kind === "failed" && (
+        <ul className="mistakes" role="alert" aria-label="Why it failed">
+          {state.problems.map((problem, at) => (
+            <Mistake key={at} mistake={problem} text={null} />
+          ))}
+        </ul>
+      )}
+      {result.schema.length > 0 && (
+        <>
+          <Counters query={query} />
+          {result.chart !== null && <Chart query={query} plan={result.chart} theme={theme} />}
+          {result.rows === 0 && result.gaps === 0 && query.live && <p className="note">{waitsFor(query)}</p>}
+          <LiveTable result={result} />
+        </>
+      )}
+    </div>
+  );
+}
+
+function waitsFor(query: LiveQuery): string {
+  return query.result.chart?.windowed
+    ? "no rows yet: a window is told when it closes, or as it fills with EMIT EVERY INTERVAL '1 second'"
+    : "no rows yet: they come as events happen";
+}

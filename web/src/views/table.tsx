@@ -1,0 +1,152 @@
+/** The newest rows of a live query, newest first. Scrolling down holds the view still; rows go on being kept. */
+
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { useRef, useState } from "react";
+import { kindOf, shownText, wholeText } from "../state/cell";
+import { count } from "../state/quantity";
+import { type Item, KEPT_ROWS, type Result, type Row } from "../state/result";
+import type { Cell, Field } from "../wire";
+
+const ROW_HEIGHT = 22;
+
+/** Narrowest and widest column, in characters. */
+const WIDTHS = [5, 42] as const;
+
+/** Rows from which the widths of columns are taken. */
+const MEASURED_ROWS = 40;
+
+interface Held {
+  items: Item[];
+  /** The result's count when it was held. */
+  count: number;
+}
+
+export function LiveTable({ result }: { result: Result }) {
+  const scroller = useRef<HTMLDivElement>(null);
+  const [held, setHeld] = useState<Held | null>(null);
+  const item = (age: number) => (held === null ? result.items.fromNewest(age) : held.items[age]);
+  const length = held === null ? result.items.length : held.items.length;
+  const columns = useWidths(result.schema, length, item);
+  const scrolled = () => {
+    const top = scroller.current?.scrollTop ?? 0;
+    if (top === 0) setHeld(null);
+    else if (held === null) setHeld({ items: result.items.newestFirst(), count: result.count });
+  };
+  const resume = () => {
+    setHeld(null);
+    scroller.current?.scrollTo({ top: 0 });
+  };
+  return (
+    <div className="table-frame">
+      {held !== null && (
+        <button className="resume" onClick={resume}>
+          held still · {count(result.count - held.count)} new · resume
+        </button>
+      )}
+      <div className="table-scroll" ref={scroller} onScroll={scrolled} tabIndex={0} role="region" aria-label="Rows, newest first">
+        <Grid schema={result.schema} columns={columns} length={length} item={item} scroller={scroller} />
+      </div>
+      {result.items.evicted > 0 && (
+        <p className="note">the newest {count(KEPT_ROWS)} rows are kept; {count(result.items.evicted)} older ones were let go</p>
+      )}
+    </div>
+  );
+}
+
+/** A table that does not change. */
+export function PlainTable({ columns: schema, rows }: { columns: Field[]; rows: Cell[][] }) {
+  const scroller = useRef<HTMLDivElement>(null);
+  const item = (at: number): Item | undefined => {
+    const values = rows[at];
+    return values && { kind: "row", number: at, values, x: null, op: null, partial: false };
+  };
+  const columns = useWidths(schema, rows.length, item);
+  return (
+    <div className="table-frame">
+      <div className="table-scroll" ref={scroller} tabIndex={0} role="region" aria-label="Rows">
+        <Grid schema={schema} columns={columns} length={rows.length} item={item} scroller={scroller} />
+      </div>
+    </div>
+  );
+}
+
+interface GridProps {
+  schema: Field[];
+  columns: string;
+  length: number;
+  item: (at: number) => Item | undefined;
+  scroller: React.RefObject<HTMLDivElement | null>;
+}
+
+function Grid({ schema, columns, length, item, scroller }: GridProps) {
+  const virtualizer = useVirtualizer({
+    count: length,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => ROW_HEIGHT,
+    overscan: 8,
+  });
+  return (
+    <div role="table" aria-rowcount={length + 1} aria-colcount={schema.length} className="grid">
+      <div role="row" aria-rowindex={1} className="grid-head" style={{ gridTemplateColumns: columns }}>
+        {schema.map((field) => (
+          <div role="columnheader" key={field.name} title={`${field.name} ${field.type}${field.nullable ? "" : " not null"}`} className={kindOf(field.type)}>
+            {field.name}
+          </div>
+        ))}
+      </div>
+      <div role="rowgroup" className="grid-body" style={{ height: virtualizer.getTotalSize() }}>
+        {virtualizer.getVirtualItems().map(({ index, start }) => {
+          const shown = item(index);
+          const place = { transform: `translateY(${start}px)`, gridTemplateColumns: columns };
+          if (shown === undefined) return null;
+          return (
+            <div role="row" aria-rowindex={index + 2} key={shown.number} className={rowClass(shown)} style={place}>
+              {shown.kind === "gap" ? (
+                <div role="cell" className="gap-text">
+                  gap: {shown.rows === null ? "an unknown number of" : count(shown.rows)} rows are missing here ({shown.reason})
+                </div>
+              ) : (
+                <Cells schema={schema} row={shown} />
+              )}
+            </div>
+          );
+        })}
+      </div>
+    </div>
+  );
+}
+
+function Cells({ schema, row }: { schema: Field[]; row: Row }) {
+  return schema.map((field, at) => {
+    const value = row.values[at] ?? null;
+    const empty = value === null ? " empty" : "";
+    const partial = at === 0 && row.partial;
+    return (
+      <div role="cell" key={field.name} className={kindOf(field.type) + empty} title={partial ? `${wholeText(value)} · partial: the window began before the query did` : wholeText(value)}>
+        {partial && <span className="partial-mark" aria-label="partial window">◐</span>}
+        {shownText(value, field)}
+      </div>
+    );
+  });
+}
+
+function rowClass(item: Item): string {
+  if (item.kind === "gap") return "grid-row gap";
+  return `grid-row${item.op === "u" ? " running" : ""}${item.partial ? " partial" : ""}`;
+}
+
+/** Widths of the columns as CSS. They grow with what is shown and never shrink, so that columns do not jump. */
+function useWidths(schema: Field[], length: number, item: (at: number) => Item | undefined): string {
+  const kept = useRef<{ schema: Field[]; widths: number[] }>({ schema: [], widths: [] });
+  if (kept.current.schema !== schema) kept.current = { schema, widths: schema.map((field) => field.name.length) };
+  const { widths } = kept.current;
+  for (let at = 0; at < Math.min(length, MEASURED_ROWS); at += 1) {
+    const shown = item(at);
+    if (shown?.kind !== "row") continue;
+    schema.forEach((field, column) => {
+      const mark = column === 0 && shown.partial ? 2 : 0;
+      widths[column] = Math.max(widths[column]!, shownText(shown.values[column] ?? null, field).length + mark);
+    });
+  }
+  return widths.map((width) => `${Math.min(Math.max(width, WIDTHS[0]), WIDTHS[1]) + 2}ch`).join(" ");
+}
