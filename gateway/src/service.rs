@@ -76,8 +76,12 @@ impl Service {
             }
         };
         let engine = Engine::new(config.engine, config.clock.clone()).map_err(Refusal::Engine)?;
-        let sources =
-            SourceEnv { roots: config.roots, publishers: Arc::new(Publishers::default()), clock: config.clock };
+        let sources = SourceEnv {
+            roots: config.roots,
+            publishers: Arc::new(Publishers::default()),
+            faults: Arc::default(),
+            clock: config.clock,
+        };
         let service = Self {
             engine,
             sources,

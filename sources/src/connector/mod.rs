@@ -1,0 +1,39 @@
+//! One file a connector.
+
+pub(crate) mod file;
+pub(crate) mod generator;
+mod plays;
+mod text_file;
+
+use squilla_engine::EngineError;
+
+use crate::ConnectorHelp;
+
+/// The names of all connectors.
+pub(crate) const CONNECTORS: [&str; 2] = ["file", "generator"];
+
+/// A source's failure.
+pub(crate) fn failed(name: &str, message: impl Into<String>, retryable: bool) -> EngineError {
+    EngineError::Source { name: name.to_owned(), message: message.into(), retryable }
+}
+
+/// Options that all connectors take.
+const COMMON: [(&str, &str); 5] = [
+    ("connector", "what the source reads from"),
+    ("retention", "how far back the stream's log reaches: '15m' unless said"),
+    ("retention_size", "how large the stream's log gets: '64MiB' unless said"),
+    ("idle_timeout", "how long a silent partition holds back the others: '10s' unless said"),
+    ("durability", "'memory', which is the only one for now"),
+];
+
+/// See [`crate::connectors`].
+pub(crate) fn help() -> Vec<ConnectorHelp> {
+    let all = [
+        ("file", file::DESCRIPTION, &file::OPTIONS[..]),
+        ("generator", generator::DESCRIPTION, &generator::OPTIONS[..]),
+    ];
+    let help = |(name, description, own): (&'static str, &'static str, &[(&'static str, &'static str)])| {
+        ConnectorHelp { name, description, options: COMMON.iter().chain(own).copied().collect() }
+    };
+    all.into_iter().map(help).collect()
+}

@@ -1,0 +1,184 @@
+//! Newline-delimited JSON to record batches, without an object tree per row.
+//!
+//! In two steps over a block of text: first the place of every wanted value is found, record by record
+//! ([`layout`] where records look alike, [`cursor`] where they do not); then each column is made from its places.
+//! Fields that nobody reads are never decoded.
+//!
+//! - A missing field is null. Of a key that comes twice the last counts. White space and empty lines are skipped.
+//! - A record with a value that does not fit its column, or that is no JSON, is rejected whole, with a reason.
+//! - A text column takes every value: what is no string as its JSON text.
+//! - Text must be UTF-8 in all its fields, read or not.
+
+mod cells;
+mod cursor;
+mod layout;
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use arrow::datatypes::SchemaRef;
+
+use self::cells::JsonCells;
+pub(crate) use self::cursor::{Fault, array, key_text, object, skip_space};
+use self::layout::Layout;
+use super::column::{Conversion, Span, Spans};
+use super::scalar::TimestampUnit;
+use super::{BATCH_ROWS, Decoded, Records};
+
+/// Layouts that are remembered: how many kinds of records may alternate before reading slows down.
+const LAYOUTS: usize = 8;
+
+/// Decodes JSON objects into the columns of a schema.
+pub(crate) struct JsonDecoder {
+    schema: SchemaRef,
+    unit: TimestampUnit,
+    /// The column of each key.
+    columns: HashMap<Box<[u8]>, usize>,
+    /// The most recent first.
+    layouts: Vec<Layout>,
+    /// Off in tests that compare the two ways of reading.
+    speculate: bool,
+    /// For each record, the place of each column's value.
+    cells: Vec<Span>,
+    records: Records,
+}
+
+impl JsonDecoder {
+    /// A decoder of the fields of `schema`, which are those wanted.
+    pub(crate) fn new(schema: SchemaRef, unit: TimestampUnit) -> Self {
+        let columns = schema.fields().iter().enumerate();
+        let columns = columns.map(|(at, field)| (field.name().as_bytes().into(), at)).collect();
+        Self {
+            schema,
+            unit,
+            columns,
+            layouts: Vec::new(),
+            speculate: true,
+            cells: Vec::new(),
+            records: Records::default(),
+        }
+    }
+
+    /// Decodes lines from the front of `block`, as many as a batch takes; a line without its line feed only when it
+    /// is the `last`. Returns how many bytes were used.
+    pub(crate) fn decode(&mut self, block: &[u8], last: bool) -> (usize, Decoded) {
+        let mut at = 0;
+        while self.records.len() < BATCH_ROWS && at < block.len() {
+            if let Some(next) = self.follow(block, at) {
+                at = next;
+                continue;
+            }
+            let (end, next) = match memchr::memchr(b'\n', &block[at..]) {
+                Some(length) => (at + length, at + length + 1),
+                None if last => (block.len(), block.len()),
+                None => break,
+            };
+            self.records.line += 1;
+            let bom = if self.records.line == 1 && block[at..end].starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+            self.read(block, at + bom..end);
+            at = next;
+        }
+        (at, self.finish(block, at))
+    }
+
+    /// Decodes records that stand anywhere in `block`: the elements of an array. At most a batch of them.
+    pub(crate) fn decode_elements(&mut self, block: &[u8], elements: &[Range<usize>]) -> Decoded {
+        for element in elements {
+            self.records.line += 1;
+            self.read(block, element.clone());
+        }
+        self.finish(block, block.len())
+    }
+
+    /// Counts a line that was not decoded since it is too long.
+    pub(crate) fn reject_line(&mut self, line: &[u8], reason: &str) {
+        self.records.line += 1;
+        self.records.reject(line, reason.to_owned());
+    }
+
+    /// From here on come the lines of another file.
+    pub(crate) fn restart(&mut self) {
+        self.records.line = 0;
+    }
+
+    /// Reads the line at `at` if a known layout fits.
+    #[inline]
+    fn follow(&mut self, block: &[u8], at: usize) -> Option<usize> {
+        let first = self.cells.len();
+        let columns = self.columns.len();
+        self.cells.resize(first + columns, Span::MISSING);
+        for known in 0..self.layouts.len() {
+            if let Some(next) = self.layouts[known].follow(block, at, &mut self.cells[first..]) {
+                self.layouts[..=known].rotate_right(1);
+                self.records.line += 1;
+                self.records.push(at..next - 1);
+                return Some(next);
+            }
+            self.cells[first..].fill(Span::MISSING);
+        }
+        self.cells.truncate(first);
+        None
+    }
+
+    /// Reads a record in full, and remembers how it is laid out.
+    fn read(&mut self, block: &[u8], line: Range<usize>) {
+        let record = &block[line.clone()];
+        let start = cursor::skip_space(record, 0);
+        if start == record.len() {
+            return;
+        }
+        let first = self.cells.len();
+        self.cells.resize(first + self.columns.len(), Span::MISSING);
+        let mut values: Vec<(Range<usize>, Option<usize>)> = Vec::new();
+        let (mut twice, cells, columns) = (false, &mut self.cells[first..], &self.columns);
+        let read = cursor::object(record, start, 0, |key, value| {
+            let column = columns.get(&*cursor::key_text(&record[key])).copied();
+            let place = line.start + value.start..line.start + value.end;
+            if let Some(column) = column {
+                twice |= cells[column] != Span::MISSING;
+                cells[column] = Span::new(place.start, place.end);
+            }
+            values.push((place, column));
+            Ok(())
+        });
+        let behind = |end| {
+            let rest = cursor::skip_space(record, end);
+            if rest == record.len() { Ok(()) } else { Err(Fault { at: rest, what: "text behind the object" }) }
+        };
+        match read.and_then(behind) {
+            Ok(()) => self.records.push(line.clone()),
+            Err(fault) => {
+                self.cells.truncate(first);
+                self.records.reject(record, format!("not a JSON object: {fault}"));
+                return;
+            }
+        }
+        if self.speculate && !twice && !values.is_empty() {
+            self.layouts.truncate(LAYOUTS - 1);
+            self.layouts.insert(0, Layout::learn(block, line, &values));
+        }
+    }
+
+    /// Makes columns of what was found.
+    fn finish(&mut self, block: &[u8], used: usize) -> Decoded {
+        let mut conversion = Conversion { block, unit: self.unit, faults: Vec::new() };
+        let width = self.columns.len();
+        if std::str::from_utf8(&block[..used]).is_err() {
+            for (row, place) in self.records.places().enumerate() {
+                if std::str::from_utf8(&block[place]).is_err() {
+                    conversion.faults.push((row, "not valid UTF-8".to_owned()));
+                    self.cells[row * width..][..width].fill(Span::MISSING);
+                }
+            }
+        }
+        let columns = self.schema.fields().iter().enumerate();
+        let columns = columns
+            .map(|(at, field)| conversion.column::<JsonCells>(field, Spans::column(&self.cells, at, width)))
+            .collect();
+        self.cells.clear();
+        self.records.finish(&self.schema, columns, conversion.faults, block)
+    }
+}
+
+#[cfg(test)]
+mod tests;
