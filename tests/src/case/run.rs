@@ -2,21 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::SchemaRef;
 use squilla_engine::{
-    CountersSnapshot, Engine, EngineConfig, EngineError, EventTime, EventTimeSpec, JobInfo, ManualClock, Policy,
-    RowKind, SourceDefinition, StreamBatch, SubscribeOptions, Subscription, SubscriptionEvent, WatermarkSpec,
+    Connector, CountersSnapshot, Engine, EngineConfig, EventTime, JobInfo, ManualClock, Policy, RowKind, StreamBatch,
+    SubscribeOptions, Subscription, SubscriptionEvent,
 };
-use squilla_query::{
-    Catalog, CreateSource, Diagnostic, Plan, Query, Relation, RelationKind, Statement, TimeAttribute, analyze,
-    bind_watermark, split_statements, timestamp_type,
-};
+use squilla_query::{Plan, Query, split_statements};
 
 use super::replay::{Feeder, Live, Replay, deliveries};
 use super::values::{parse_time, render_value};
 use super::{Case, Step};
+use crate::lab::{Lab, Refusal};
 
 /// How long a case may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -24,12 +23,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const BOUNDED_CLOCK: &str = "2030-01-01T00:00:00";
 /// Where the clock of timelines starts.
 const LIVE_CLOCK: &str = "00:00:00";
-/// Delay of the watermark where no clause says one.
-const DEFAULT_DELAY_NS: i64 = 5_000_000_000;
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-const RETENTION: Duration = Duration::from_secs(900);
-const RETENTION_BYTES: usize = 64 << 20;
-
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -110,50 +103,14 @@ pub fn run(case: &Case, batch_rows: usize) -> Result<Outcome, String> {
     outcome
 }
 
-/// Names that the case has defined so far.
-#[derive(Default)]
-struct Names(Mutex<BTreeMap<String, Relation>>);
-
-impl Names {
-    fn add(&self, relation: Relation) {
-        self.0.lock().expect("no holder of this lock panics").insert(relation.name.clone(), relation);
-    }
-
-    fn add_query(&self, name: &str, kind: RelationKind, plan: &Plan) {
-        let time = plan.time_attribute(&|name| self.relation(name).map(|relation| relation.time));
-        let replay = plan.relations().iter().any(|name| self.relation(name).is_some_and(|read| read.replay));
-        self.add(Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, replay });
-    }
-}
-
-impl Catalog for Names {
-    fn relation(&self, name: &str) -> Option<Relation> {
-        self.0.lock().expect("no holder of this lock panics").get(name).cloned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.lock().expect("no holder of this lock panics").keys().cloned().collect()
-    }
-}
+/// Feeders of live sources, and the columns that they take, by name.
+type Feeders = BTreeMap<String, (SchemaRef, Vec<Feeder>)>;
 
 struct Run {
-    engine: Engine,
+    lab: Lab,
     clock: Arc<ManualClock>,
-    names: Names,
     batch_rows: usize,
-    feeders: BTreeMap<String, (arrow::datatypes::SchemaRef, Vec<Feeder>)>,
-}
-
-/// A statement was refused; what it is told.
-enum Stop {
-    Refused(String),
-    Broken(String),
-}
-
-impl From<EngineError> for Stop {
-    fn from(error: EngineError) -> Self {
-        Self::Refused(format!("error[{}]: {error}", error.code()))
-    }
+    feeders: Feeders,
 }
 
 impl Run {
@@ -161,116 +118,64 @@ impl Run {
         let start = if case.timeline.is_empty() { BOUNDED_CLOCK } else { LIVE_CLOCK };
         let clock = Arc::new(ManualClock::new(EventTime(parse_time(start).expect("the constant is a time"))));
         let config = EngineConfig { lossless: true, compute_threads: 2, ..EngineConfig::default() };
-        let engine = Engine::new(config, clock.clone()).map_err(|error| error.to_string())?;
-        Ok(Self { engine, clock, names: Names::default(), batch_rows, feeders: BTreeMap::new() })
+        let lab = Lab::new(config, clock.clone()).map_err(|error| error.to_string())?;
+        Ok(Self { lab, clock, batch_rows, feeders: BTreeMap::new() })
     }
 
     async fn run(mut self, case: &Case) -> Result<Outcome, String> {
         let mut last = None;
-        let statements = split_statements(&case.sql).map_err(|found| refusal(&found, &case.sql))?;
+        let statements = split_statements(&case.sql).map_err(|found| format!("{found:?}"))?;
         for statement in &statements {
-            match self.execute(&statement.sql, case).await {
+            let feeders = &mut self.feeders;
+            let mut connect = |name: &str, schema: &SchemaRef| connector(case, name, schema, self.batch_rows, feeders);
+            match self.lab.execute(&statement.sql, &mut connect).await {
                 Ok(query) => last = query.or(last),
-                Err(Stop::Refused(error)) => return Ok(Outcome::refused(error)),
-                Err(Stop::Broken(error)) => return Err(error),
+                Err(Refusal::Told(error)) => return Ok(Outcome::refused(error)),
+                Err(Refusal::Broken(error)) => return Err(error),
             }
         }
         let query = last.ok_or("there is no SELECT")?;
         let options = SubscribeOptions { policy: Some(Policy::Block), ..SubscribeOptions::default() };
-        let mut subscription = match self.engine.subscribe(&query, options).await {
+        let mut subscription = match self.lab.engine.subscribe(&query, options).await {
             Ok(subscription) => subscription,
-            Err(error) => return Ok(Outcome::refused(format!("error[{}]: {error}", error.code()))),
+            Err(error) => return Ok(Outcome::refused(Refusal::from(error).to_string())),
         };
-        self.engine.start_sources();
-        let (collected, ()) = tokio::try_join!(
-            collect(&mut subscription, &query),
-            play(&mut self.feeders, &self.engine, &self.clock, case, self.batch_rows)
-        )?;
-        let jobs = settled(&self.engine).await?;
+        self.lab.engine.start_sources();
+        let played = play(&mut self.feeders, &self.lab.engine, &self.clock, case, self.batch_rows);
+        let (rows, ()) = tokio::try_join!(collect(&mut subscription, &query), played)?;
+        let jobs = settled(&self.lab.engine).await?;
         let columns = query.plan.schema().fields().iter().map(|field| field.name().clone()).collect();
         drop(subscription);
-        self.engine.shutdown().await;
-        Ok(Outcome::of(columns, collected, &jobs))
-    }
-
-    /// Carries out a statement; the query when it is a `SELECT`.
-    async fn execute(&mut self, sql: &str, case: &Case) -> Result<Option<Query>, Stop> {
-        let statement = analyze(sql, &self.names).map_err(|found| Stop::Refused(refusal(&found, sql)))?;
-        match statement {
-            Statement::CreateSource(create) => self.create_source(&create, sql, case).await?,
-            Statement::CreateStream(create) => {
-                self.engine.create_stream(&create.name, &create.query).await?;
-                self.names.add_query(&create.name, RelationKind::Stream, &create.query.plan);
-            }
-            Statement::CreateView(create) => {
-                let kind = RelationKind::View { sql: create.query.sql.clone() };
-                self.names.add_query(&create.name, kind, &create.query.plan);
-            }
-            Statement::Select(query) => return Ok(Some(query)),
-            other => return Err(Stop::Broken(format!("a case cannot hold {other:?}"))),
-        }
-        Ok(None)
-    }
-
-    async fn create_source(&mut self, create: &CreateSource, sql: &str, case: &Case) -> Result<(), Stop> {
-        let schema = create.schema.clone().ok_or_else(|| Stop::Broken(format!("{}: declare columns", create.name)))?;
-        let (event_time, time) = event_time(create, &schema).map_err(|found| Stop::Refused(refusal(&found, sql)))?;
-        let broken = |error: String| Stop::Broken(format!("{}: {error}", create.name));
-        let connector: Arc<dyn squilla_engine::Connector> = if case.timeline.is_empty() {
-            let inputs = case.inputs.iter().filter(|(name, ..)| *name == create.name);
-            let read = |(_, _, lines): &(_, _, Vec<String>)| deliveries(&schema, lines, self.batch_rows);
-            Arc::new(Replay { partitions: inputs.map(read).collect::<Result<_, _>>().map_err(broken)? })
-        } else {
-            let partitions = case.timeline.iter().filter_map(|step| match step {
-                Step::Row { source, partition, .. } if *source == create.name => Some(*partition as usize + 1),
-                _ => None,
-            });
-            let (live, feeders) = Live::new(partitions.max().unwrap_or(1));
-            self.feeders.insert(create.name.clone(), (schema.clone(), feeders));
-            Arc::new(live)
-        };
-        let definition = SourceDefinition {
-            name: create.name.clone(),
-            schema: schema.clone(),
-            event_time,
-            idle_timeout: IDLE_TIMEOUT,
-            retention: RETENTION,
-            retention_bytes: RETENTION_BYTES,
-            connector,
-        };
-        self.engine.create_source(definition).await?;
-        let kind = RelationKind::Source;
-        self.names.add(Relation { name: create.name.clone(), kind, schema, time, replay: false });
-        Ok(())
+        self.lab.engine.shutdown().await;
+        Ok(Outcome::of(columns, rows, &jobs))
     }
 }
 
-fn refusal(found: &[Diagnostic], sql: &str) -> String {
-    found.iter().map(|diagnostic| diagnostic.render(sql)).collect::<Vec<_>>().join("\n")
-}
-
-fn event_time(
-    create: &CreateSource,
-    schema: &arrow::datatypes::SchemaRef,
-) -> Result<(EventTimeSpec, TimeAttribute), Vec<Diagnostic>> {
-    let (index, watermark) = match &create.watermark {
-        Some(clause) => {
-            let index =
-                schema.index_of(&clause.column).map_err(|error| vec![Diagnostic::new("case", error.to_string())])?;
-            (index, WatermarkSpec::Expr(bind_watermark(clause, schema)?))
-        }
-        None => match schema.fields().iter().position(|field| field.data_type() == &timestamp_type()) {
-            Some(index) => (index, WatermarkSpec::Delay(DEFAULT_DELAY_NS)),
-            None => return Ok((EventTimeSpec::Arrival, TimeAttribute::Arrival)),
-        },
-    };
-    let time = TimeAttribute::Column(schema.field(index).name().clone());
-    Ok((EventTimeSpec::Column { index, watermark }, time))
+/// What stands behind a source of the case.
+fn connector(
+    case: &Case,
+    name: &str,
+    schema: &SchemaRef,
+    batch_rows: usize,
+    feeders: &mut Feeders,
+) -> Result<Arc<dyn Connector>, String> {
+    if case.timeline.is_empty() {
+        let inputs = case.inputs.iter().filter(|(source, ..)| source == name);
+        let partitions = inputs.map(|(_, _, lines)| deliveries(schema, lines, batch_rows)).collect::<Result<_, _>>()?;
+        return Ok(Arc::new(Replay { partitions }));
+    }
+    let partitions = case.timeline.iter().filter_map(|step| match step {
+        Step::Row { source, partition, .. } if source == name => Some(*partition as usize + 1),
+        _ => None,
+    });
+    let (live, fed) = Live::new(partitions.max().unwrap_or(1));
+    feeders.insert(name.to_owned(), (schema.clone(), fed));
+    Ok(Arc::new(live))
 }
 
 /// Tells live sources what the timeline says, and ends them; does nothing to bounded ones.
 async fn play(
-    sources: &mut BTreeMap<String, (arrow::datatypes::SchemaRef, Vec<Feeder>)>,
+    sources: &mut Feeders,
     engine: &Engine,
     clock: &ManualClock,
     case: &Case,

@@ -2,4 +2,6 @@
 
 mod cases;
 mod oracle;
+mod sharing;
+mod slow_reader;
 mod tidy;
