@@ -23,6 +23,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 const BOUNDED_CLOCK: &str = "2030-01-01T00:00:00";
 /// Where the clock of timelines starts.
 const LIVE_CLOCK: &str = "00:00:00";
+/// Empty polls behind a move of the clock. A source reads a few events ahead of what it handles: so many, that the
+/// first of them are handled before the next rows come.
+const EMPTY_POLLS: usize = 8;
+
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -143,7 +147,7 @@ impl Run {
         self.lab.engine.start_sources();
         let played = play(&mut self.feeders, &self.lab.engine, &self.clock, case, self.batch_rows);
         let (rows, ()) = tokio::try_join!(collect(&mut subscription, &query), played)?;
-        let jobs = settled(&self.lab.engine).await?;
+        let jobs = settled(&self.lab.engine, &BTreeMap::new()).await?;
         let columns = query.plan.schema().fields().iter().map(|field| field.name().clone()).collect();
         drop(subscription);
         self.lab.engine.shutdown().await;
@@ -181,6 +185,7 @@ async fn play(
     case: &Case,
     batch_rows: usize,
 ) -> Result<(), String> {
+    let mut fed: BTreeMap<&str, u64> = BTreeMap::new();
     for phase in case.timeline.split_inclusive(|step| matches!(step, Step::Clock(_))) {
         let mut lines: BTreeMap<(&str, u32), Vec<String>> = BTreeMap::new();
         for step in phase {
@@ -194,17 +199,16 @@ async fn play(
             for delivery in deliveries(schema, &lines, batch_rows)? {
                 feeders[partition as usize].rows(delivery).await;
             }
+            *fed.entry(source).or_default() += lines.len() as u64;
         }
-        let mut feeders: Vec<&mut Feeder> = sources.values_mut().flat_map(|(_, feeders)| feeders).collect();
-        for feeder in &mut feeders {
-            feeder.handled().await;
-        }
-        settled(engine).await?;
+        settled(engine, &fed).await?;
         if let Some(Step::Clock(now)) = phase.last() {
             clock.set(EventTime(*now));
-            for feeder in &mut feeders {
-                feeder.empty().await;
-                feeder.handled().await;
+            for _ in 0..EMPTY_POLLS {
+                for feeder in sources.values_mut().flat_map(|(_, feeders)| feeders) {
+                    feeder.empty().await;
+                    feeder.handled().await;
+                }
             }
         }
     }
@@ -252,20 +256,22 @@ fn take_rows(batch: &StreamBatch, skip: usize, rows: &mut Vec<(u32, i64, String)
     }
 }
 
-/// Waits until every row that came in is accounted for.
-async fn settled(engine: &Engine) -> Result<Vec<JobInfo>, String> {
+/// Waits until sources have taken what they were fed, and every row that came in is accounted for.
+async fn settled(engine: &Engine, fed: &BTreeMap<&str, u64>) -> Result<Vec<JobInfo>, String> {
     let deadline = Instant::now() + LIMIT / 4;
     loop {
         let jobs = engine.jobs();
+        let taken = fed.iter().all(|(source, rows)| {
+            let taken = |job: &&JobInfo| job.inputs.is_empty() && job.stream.as_deref() == Some(source);
+            jobs.iter().filter(taken).all(|job| job.counters.rows_in == *rows)
+        });
         let whole = jobs.iter().all(|job| job.counters.unaccounted() == 0);
-        if whole && jobs.iter().all(|job| received(job, &jobs) == job.counters.rows_in) {
+        if taken && whole && jobs.iter().all(|job| received(job, &jobs) == job.counters.rows_in) {
             return Ok(jobs);
         }
         if Instant::now() > deadline {
-            return Err(format!(
-                "rows are not accounted for:\n{}",
-                jobs.iter().map(describe).collect::<Vec<_>>().join("\n")
-            ));
+            let jobs = jobs.iter().map(describe).collect::<Vec<_>>().join("\n");
+            return Err(format!("rows are not accounted for:\n{jobs}"));
         }
         tokio::task::yield_now().await;
     }
