@@ -58,15 +58,43 @@ impl Diagnostic {
 
     /// The diagnostic as a person reads it in a terminal: message, the line with a caret below, notes and help.
     pub fn render(&self, text: &str) -> String {
-        self.render_from("", text)
+        self.parts().render("", text)
     }
 
     /// The same, with the name of the file that holds the text before the place: `--> bids.sql, line 2, column 3`.
     pub fn render_in(&self, file: &str, text: &str) -> String {
-        self.render_from(&format!("{file}, "), text)
+        self.parts().render(&format!("{file}, "), text)
     }
 
-    fn render_from(&self, before_place: &str, text: &str) -> String {
+    fn parts(&self) -> DiagnosticParts<'_> {
+        DiagnosticParts {
+            code: self.code,
+            message: &self.message,
+            span: self.span,
+            notes: &self.notes,
+            help: self.help.as_deref(),
+        }
+    }
+}
+
+/// A diagnostic that belongs to somebody else: one that came over the wire has a code of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct DiagnosticParts<'a> {
+    /// As in [`Diagnostic`].
+    pub code: &'a str,
+    /// As in [`Diagnostic`].
+    pub message: &'a str,
+    /// As in [`Diagnostic`].
+    pub span: Option<Span>,
+    /// As in [`Diagnostic`].
+    pub notes: &'a [String],
+    /// As in [`Diagnostic`].
+    pub help: Option<&'a str>,
+}
+
+impl DiagnosticParts<'_> {
+    /// As [`Diagnostic::render`], with words before the place.
+    pub fn render(&self, before_place: &str, text: &str) -> String {
         let mut out = format!("error[{}]: {}", self.code, self.message);
         if let Some(span) = self.span {
             let start = floor_char_boundary(text, span.start);
@@ -82,10 +110,10 @@ impl Diagnostic {
             out.push_str(&format!("\n{pad} |\n{gutter} | {}", &text[line_start..line_end]));
             out.push_str(&format!("\n{pad} | {}{}", " ".repeat(column), "^".repeat(width)));
         }
-        for note in &self.notes {
+        for note in self.notes {
             out.push_str(&format!("\n  note: {note}"));
         }
-        if let Some(help) = &self.help {
+        if let Some(help) = self.help {
             out.push_str(&format!("\n  help: {help}"));
         }
         out

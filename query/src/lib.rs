@@ -14,7 +14,7 @@ mod plan;
 mod statement;
 
 pub use catalog::{Catalog, Relation, RelationKind, TimeAttribute};
-pub use diagnostic::{Diagnostic, Span};
+pub use diagnostic::{Diagnostic, DiagnosticParts, Span};
 pub use plan::{AggregateCall, NamedExpr, Plan, WindowKind, WindowSpec};
 pub use statement::{
     CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit, InsertInto,

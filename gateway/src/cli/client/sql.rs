@@ -1,0 +1,102 @@
+//! `squilla sql`: statements, given or typed, against a server.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use serde_json::value::{RawValue, to_raw_value};
+use squilla_query::StatementText;
+
+use super::live::{Subject, follow, format_of};
+use super::prompt::{Line, Prompt};
+use super::wire::StatementResult;
+use super::{Server, runtime};
+use crate::cli::Outcome;
+use crate::cli::args::{RowsArgs, SqlArgs};
+use crate::cli::failure::Failure;
+use crate::cli::output::{Column, JsonRowWriter, Output};
+use crate::cli::script::Script;
+
+/// Carries out the command.
+pub(crate) fn sql(args: &SqlArgs) -> Result<Outcome, Failure> {
+    let server = Server::new(&args.server)?;
+    let runtime = runtime()?;
+    let mut output = Output::stdout()?;
+    let script = match &args.execute {
+        Some(text) => Script::of_text(text),
+        None if !std::io::stdin().is_terminal() => Script::read(Path::new("-"))?,
+        None => return converse(&runtime, &server, &args.rows, &mut output),
+    };
+    runtime.block_on(carry_out(&server, &script, &args.rows, &mut output))
+}
+
+/// Reads statements from the terminal until the user has enough.
+fn converse(
+    runtime: &tokio::runtime::Runtime,
+    server: &Server,
+    rows: &RowsArgs,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let mut prompt = Prompt::new()?;
+    println!("{} · end statements with ; · \\? for help, \\q to leave", server.base);
+    loop {
+        let statements = match prompt.read()? {
+            Line::End => return Ok(Outcome::Done),
+            Line::Nothing => continue,
+            Line::Statements(text) => text,
+        };
+        let script = Script::of_text(&statements);
+        // A mistake, or a server that is away for a moment, does not end the conversation.
+        match runtime.block_on(carry_out(server, &script, rows, output)) {
+            Ok(_) => {}
+            Err(failure) if failure.is_broken_pipe() => return Err(failure),
+            Err(failure) => eprintln!("{failure}"),
+        }
+        std::io::stdout().flush()?;
+    }
+}
+
+/// Carries out the statements in their order; an interrupt ends all of them.
+async fn carry_out(server: &Server, script: &Script, rows: &RowsArgs, output: &mut Output) -> Result<Outcome, Failure> {
+    for statement in script.statements()? {
+        if carry_out_one(server, &statement, rows, output).await? == Outcome::Interrupted {
+            return Ok(Outcome::Interrupted);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+async fn carry_out_one(
+    server: &Server,
+    statement: &StatementText,
+    rows: &RowsArgs,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let results = server.statement(&statement.sql).await?;
+    let results = results.map_err(|error| Failure::Rendered(error.render(&statement.sql)))?;
+    for result in results {
+        match result {
+            StatementResult::Done { message } => eprintln!("{message}"),
+            StatementResult::Sink { name } => eprintln!("sink {name} runs"),
+            StatementResult::Table { columns, rows: table } => write_table(&columns, &table, rows, output)?,
+            StatementResult::Live {} => return follow(server, Subject::Sql(&statement.sql), rows, output).await,
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn write_table(
+    columns: &[Column],
+    table: &[Vec<serde_json::Value>],
+    args: &RowsArgs,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let mut writer = JsonRowWriter::new(format_of(args), columns, false);
+    for row in table {
+        let values: Vec<Box<RawValue>> =
+            row.iter().map(|value| to_raw_value(value).expect("a JSON value can be written")).collect();
+        let values: Vec<&RawValue> = values.iter().map(|value| &**value).collect();
+        writer.write(None, &values, output)?;
+    }
+    writer.end(output)?;
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! What a server sends, as this client reads it. Fields that it does not need are left out.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use squilla_query::{DiagnosticParts, Span};
+
+use crate::cli::output::Column;
+
+/// The subprotocol that is spoken.
+pub(super) const SUBPROTOCOL: &str = "squilla.v1.json";
+
+/// Answer to `POST /statements`.
+#[derive(Debug, Deserialize)]
+pub(super) struct StatementResults {
+    pub(super) results: Vec<StatementResult>,
+}
+
+/// What one statement gave.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(super) enum StatementResult {
+    /// Carried out.
+    Done { message: String },
+    /// Rows that end.
+    Table { columns: Vec<Column>, rows: Vec<Vec<serde_json::Value>> },
+    /// A live query: subscribe to it.
+    Live {},
+    /// A sink that runs.
+    Sink { name: String },
+}
+
+/// Body of every error.
+#[derive(Debug, Deserialize)]
+pub(super) struct ErrorBody {
+    pub(super) error: WireError,
+}
+
+/// An error, with all the mistakes of a statement in `diagnostics`.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct WireError {
+    #[serde(flatten)]
+    pub(super) first: WireDiagnostic,
+    #[serde(default)]
+    pub(super) retryable: bool,
+    #[serde(default)]
+    diagnostics: Vec<WireDiagnostic>,
+}
+
+/// One mistake.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct WireDiagnostic {
+    pub(super) code: String,
+    pub(super) message: String,
+    span: Option<WireSpan>,
+    #[serde(default)]
+    notes: Vec<String>,
+    help: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct WireSpan {
+    start: usize,
+    end: usize,
+}
+
+impl WireError {
+    /// An error without a readable body.
+    pub(super) fn of_status(status: u16, text: &str) -> Self {
+        let message = if text.is_empty() { format!("status {status}") } else { format!("status {status}: {text}") };
+        let first = WireDiagnostic { code: "http".to_owned(), message, span: None, notes: Vec::new(), help: None };
+        Self { first, retryable: false, diagnostics: Vec::new() }
+    }
+
+    /// The error as a person reads it, places shown in the statement.
+    pub(super) fn render(&self, statement: &str) -> String {
+        let all = if self.diagnostics.is_empty() { std::slice::from_ref(&self.first) } else { &self.diagnostics[..] };
+        let rendered: Vec<String> = all.iter().map(|diagnostic| diagnostic.render(statement)).collect();
+        rendered.join("\n\n")
+    }
+}
+
+impl WireDiagnostic {
+    fn render(&self, statement: &str) -> String {
+        let parts = DiagnosticParts {
+            code: &self.code,
+            message: &self.message,
+            span: self.span.map(|span| Span { start: span.start, end: span.end }),
+            notes: &self.notes,
+            help: self.help.as_deref(),
+        };
+        parts.render("", statement)
+    }
+}
+
+/// The kind of a message of the socket.
+#[derive(Debug, Deserialize)]
+pub(super) struct Kind<'a> {
+    #[serde(rename = "type", borrow)]
+    pub(super) name: Cow<'a, str>,
+}
+
+/// `subscribed`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Subscribed {
+    pub(super) schema: Vec<Column>,
+    #[serde(default)]
+    pub(super) key: Vec<String>,
+    pub(super) position: Option<String>,
+    pub(super) complete_from: Option<serde_json::Value>,
+    #[serde(default)]
+    pub(super) labels: Vec<String>,
+}
+
+/// `rows`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Rows<'a> {
+    #[serde(borrow)]
+    pub(super) rows: Vec<Vec<&'a RawValue>>,
+    #[serde(borrow, default)]
+    pub(super) ops: Option<Vec<Cow<'a, str>>>,
+    pub(super) position: Option<String>,
+}
+
+/// `gap`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Gap {
+    /// `None`: unknown.
+    pub(super) rows: Option<u64>,
+    pub(super) reason: String,
+}
+
+/// `progress`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(super) struct Progress {
+    #[serde(default)]
+    pub(super) late: u64,
+    #[serde(default)]
+    pub(super) dropped: u64,
+}
+
+/// `complete`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Complete {
+    pub(super) reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_mistakes_of_a_statement_are_shown() {
+        let body = r#"{"error":{"code":"unknown_column","message":"no column \"a\"","span":{"start":7,"end":8},"retryable":false,
+            "diagnostics":[{"code":"unknown_column","message":"no column \"a\"","span":{"start":7,"end":8}},
+                           {"code":"unknown_column","message":"no column \"b\"","help":"did you mean \"c\"?"}]}}"#;
+        let error = serde_json::from_str::<ErrorBody>(body).expect("an error").error;
+        let shown = error.render("SELECT a, b FROM s");
+        assert!(shown.starts_with("error[unknown_column]: no column \"a\"\n  --> line 1, column 8\n"), "{shown}");
+        assert!(shown.ends_with("no column \"b\"\n  help: did you mean \"c\"?"), "{shown}");
+    }
+
+    #[test]
+    fn results_of_statements() {
+        let body = r#"{"results":[{"kind":"done","message":"created"},{"kind":"live","sql":"SELECT 1"},
+            {"kind":"table","columns":[{"name":"a","type":"Int64","nullable":true}],"rows":[[1]]}]}"#;
+        let results = serde_json::from_str::<StatementResults>(body).expect("results").results;
+        assert!(matches!(
+            &results[..],
+            [StatementResult::Done { .. }, StatementResult::Live {}, StatementResult::Table { .. }]
+        ));
+    }
+}
