@@ -64,11 +64,20 @@ pub(super) fn plan(
     let filter = lowered.filter.as_ref().map(&mut place);
     let states = function.state_fields().map_err(|error| plan_error(&error))?.len();
     let nth_value = (function.fun().name() == "nth_value").then(|| NthSpec::new(&function)).transpose()?;
+    let call = Call { function, arguments, filter, states, nth_value };
     // What an accumulator refuses (a delimiter that is not a literal, say) is refused now, not with the first row.
-    if nth_value.is_none() && !function.groups_accumulator_supported() {
-        function.create_accumulator().map_err(|error| plan_error(&error))?;
+    if call.nth_value.is_none() && !call.is_grouped() {
+        call.function.create_accumulator().map_err(|error| plan_error(&error))?;
     }
-    Ok(Call { function, arguments, filter, states, nth_value })
+    Ok(call)
+}
+
+impl Call {
+    /// Whether one accumulator serves all groups. That of `bit_xor` overlooks DISTINCT.
+    pub(super) fn is_grouped(&self) -> bool {
+        let overlooks_distinct = self.function.fun().name() == "bit_xor" && self.function.is_distinct();
+        self.function.groups_accumulator_supported() && !overlooks_distinct
+    }
 }
 
 fn is_volatile(expr: &Arc<dyn PhysicalExpr>) -> bool {

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder};
-use arrow::compute::{filter, prep_null_mask_filter};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::DataFusionError;
 use datafusion_expr::{EmitTo, GroupsAccumulator};
@@ -17,7 +17,7 @@ use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use squilla_query::{AggregateCall, NamedExpr};
 
 use super::aggregate_call::{self, Call};
-use super::expression::{Expressions, Planner};
+use super::expression::{Expressions, Planner, filter_columns};
 use super::nth_value::NthValue;
 use crate::error::EngineError;
 
@@ -65,8 +65,8 @@ impl Grouping {
         for key in keys {
             exprs.push(planner.expr(&key.expr)?);
         }
-        let calls = aggregates.iter().map(|call| aggregate_call::plan(&planner, call, &mut exprs)).collect();
-        let calls: Vec<Call> = Result::from_iter::<Vec<_>>(calls)?;
+        let calls: Vec<Call> =
+            aggregates.iter().map(|call| aggregate_call::plan(&planner, call, &mut exprs)).collect::<Result<_, _>>()?;
         let exprs = Expressions::new(exprs, input)?;
         let fields: Vec<Field> =
             keys.iter().zip(exprs.types()).map(|(key, kind)| Field::new(&key.name, kind.clone(), true)).collect();
@@ -122,16 +122,22 @@ impl Grouping {
         parts: impl IntoIterator<Item = &'a Sealed>,
         ids: &mut Vec<usize>,
     ) -> Result<Results, EngineError> {
-        let mut groups = self.groups()?;
+        let mut changed = self.groups()?;
         for part in wanted {
-            groups.intern(&part.keys, part.len, ids)?;
+            changed.intern(&part.keys, part.len, ids)?;
         }
-        let known = groups.len;
+        let known = changed.len;
+        let mut groups = self.groups()?;
         for part in parts {
-            groups.intern(&part.keys, part.len, ids)?;
-            groups.merge_known(self, part, ids, known)?;
+            changed.intern(&part.keys, part.len, ids)?;
+            if ids.iter().all(|id| *id < known) {
+                groups.merge(self, part, ids)?;
+                continue;
+            }
+            let keep: BooleanArray = ids.iter().map(|id| Some(*id < known)).collect();
+            groups.merge(self, &part.filter(&keep)?, ids)?;
         }
-        groups.evaluate(known)
+        groups.results()
     }
 }
 
@@ -177,44 +183,15 @@ impl Groups {
     }
 
     fn merge(&mut self, grouping: &Grouping, part: &Sealed, ids: &mut Vec<usize>) -> Result<(), EngineError> {
-        self.intern(&part.keys, part.len, ids)?;
-        let known = self.len;
-        self.merge_states(grouping, &part.states, ids, known)
-    }
-
-    /// Merges those rows of `part`, whose group ids are `ids`, that are of the first `known` groups.
-    fn merge_known(
-        &mut self,
-        grouping: &Grouping,
-        part: &Sealed,
-        ids: &mut Vec<usize>,
-        known: usize,
-    ) -> Result<(), EngineError> {
-        if ids.iter().all(|id| *id < known) {
-            return self.merge_states(grouping, &part.states, ids, known);
-        }
-        let mut wanted = BooleanBuilder::with_capacity(ids.len());
-        ids.iter().for_each(|id| wanted.append_value(*id < known));
-        let wanted = wanted.finish();
-        let states = part.states.iter().map(|state| filter(state, &wanted)).collect::<Result<Vec<_>, _>>()?;
-        ids.retain(|id| *id < known);
-        self.merge_states(grouping, &states, ids, known)
-    }
-
-    fn merge_states(
-        &mut self,
-        grouping: &Grouping,
-        states: &[ArrayRef],
-        ids: &[usize],
-        known: usize,
-    ) -> Result<(), EngineError> {
-        if ids.is_empty() {
+        if part.len == 0 {
             return Ok(());
         }
-        let mut states = states;
+        // Accumulators rely on it: each group that is counted has had a row by now.
+        self.intern(&part.keys, part.len, ids)?;
+        let mut states = part.states.as_slice();
         for (accumulator, call) in self.accumulators.iter_mut().zip(&grouping.calls) {
             let (own, others) = states.split_at(call.states);
-            accumulator.merge_batch(own, ids, known).map_err(failed)?;
+            accumulator.merge_batch(own, ids, self.len).map_err(failed)?;
             states = others;
         }
         Ok(())
@@ -225,7 +202,7 @@ impl Groups {
     /// # Errors
     /// As [`Groups::update`].
     pub(super) fn seal(mut self) -> Result<Sealed, EngineError> {
-        let keys = self.keys(self.len)?;
+        let keys = self.keys()?;
         let mut states = Vec::new();
         for accumulator in &mut self.accumulators {
             states.extend(accumulator.state(EmitTo::All).map_err(failed)?);
@@ -233,30 +210,21 @@ impl Groups {
         Ok(Sealed { keys, states, len: self.len })
     }
 
-    /// The results of the first `known` groups; the accumulators have seen no others.
-    fn evaluate(mut self, known: usize) -> Result<Results, EngineError> {
-        let mut columns = self.keys(known)?;
-        for accumulator in &mut self.accumulators {
-            columns.push(accumulator.evaluate(EmitTo::All).map_err(failed)?);
-        }
-        Ok(Results { columns, len: known })
-    }
-
     /// The results of all groups.
     ///
     /// # Errors
     /// As [`Groups::update`].
-    pub(super) fn results(self) -> Result<Results, EngineError> {
-        let len = self.len;
-        self.evaluate(len)
+    pub(super) fn results(mut self) -> Result<Results, EngineError> {
+        let mut columns = self.keys()?;
+        for accumulator in &mut self.accumulators {
+            columns.push(accumulator.evaluate(EmitTo::All).map_err(failed)?);
+        }
+        Ok(Results { columns, len: self.len })
     }
 
-    fn keys(&mut self, known: usize) -> Result<Vec<ArrayRef>, EngineError> {
+    fn keys(&mut self) -> Result<Vec<ArrayRef>, EngineError> {
         match &mut self.values {
-            Some(values) if self.len > 0 => {
-                let keys = values.emit(EmitTo::All).map_err(failed)?;
-                Ok(keys.into_iter().map(|key| if key.len() == known { key } else { key.slice(0, known) }).collect())
-            }
+            Some(values) if self.len > 0 => values.emit(EmitTo::All).map_err(failed),
             _ => Ok(Vec::new()),
         }
     }
@@ -269,6 +237,11 @@ impl Groups {
 }
 
 impl Sealed {
+    fn filter(&self, keep: &BooleanArray) -> Result<Self, EngineError> {
+        let keys = filter_columns(&self.keys, keep)?;
+        Ok(Self { keys, states: filter_columns(&self.states, keep)?, len: keep.true_count() })
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         self.keys.iter().chain(&self.states).map(|column| column.get_array_memory_size()).sum()
@@ -286,7 +259,7 @@ fn accumulator(call: &Call) -> Result<Box<dyn GroupsAccumulator>, DataFusionErro
         return Ok(Box::new(GroupsAccumulatorAdapter::new(move || Ok(Box::new(NthValue::new(nth.clone()))))));
     }
     let function: &Arc<AggregateFunctionExpr> = &call.function;
-    if function.groups_accumulator_supported() {
+    if call.is_grouped() {
         return function.create_groups_accumulator();
     }
     let function = Arc::clone(function);

@@ -25,6 +25,12 @@ mod aggregate_tests;
 #[cfg(test)]
 pub(crate) mod check;
 #[cfg(test)]
+mod functions_tests;
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod stateless_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use aggregate::{Aggregate, AggregateSpec};
