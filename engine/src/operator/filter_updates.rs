@@ -30,6 +30,8 @@ const KEY_BYTES: usize = 2 * size_of::<Box<[u8]>>();
 /// - Errors: a row on which the predicate fails does not pass. Counted `failed`, or `filtered` when it is not true,
 ///   unless the row comes out as a withdrawal.
 /// - Example: of `HAVING n > 2`, a key at 1, 3, 2 gives nothing, an update to 3, a delete.
+///
+/// Withdrawals are the retractions of Akidau et al., "The dataflow model" (VLDB 2015), section 2.3.
 pub struct FilterUpdates {
     schema: SchemaRef,
     predicate: Expressions,
