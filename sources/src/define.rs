@@ -42,6 +42,9 @@ pub(crate) fn source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDef
     let (retention, retention_bytes, idle_timeout) = common(&mut options);
     let made = match kind.to_ascii_lowercase().as_str() {
         "file" => connector::file::define(create, env, &mut options),
+        "flights" => connector::flights::define(create, env, &mut options),
+        "host" => connector::host::define(create, env, &mut options),
+        "http" => connector::http::define(create, env, &mut options),
         "generator" => connector::generator::define(create, env, &mut options),
         _ => {
             options.bad_value("connector", format!("there is no connector \"{kind}\""), suggest(kind, &names));

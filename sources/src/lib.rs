@@ -20,7 +20,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
 use serde::Serialize;
 use squilla_engine::{Clock, Sink, SourceDefinition};
 use squilla_query::{CreateSink, CreateSource, Diagnostic};
@@ -90,7 +89,9 @@ pub fn connectors() -> Vec<ConnectorHelp> {
 
 /// Hands what clients publish to the `http` sources.
 #[derive(Debug, Default)]
-pub struct Publishers {}
+pub struct Publishers {
+    registry: connector::http::Registry,
+}
 
 /// The answer to a publish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -127,16 +128,4 @@ pub enum PublishError {
         /// Rows that it holds.
         limit: usize,
     },
-}
-
-impl Publishers {
-    /// Decodes a body (NDJSON, or a JSON array of objects) against the columns of the source and queues its rows.
-    /// Rows that do not decode are rejected one by one and counted by the source.
-    ///
-    /// # Errors
-    /// [`PublishError`]; nothing was taken then.
-    pub async fn publish(&self, source: &str, body: Bytes) -> Result<PublishReport, PublishError> {
-        let _ = (source, body);
-        Err(PublishError::Unknown(source.to_owned()))
-    }
 }

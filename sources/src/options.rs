@@ -34,11 +34,6 @@ impl<'a> Options<'a> {
         self.given.iter().find(|option| option.name == name)
     }
 
-    /// Adds a mistake.
-    pub(crate) fn mistake(&mut self, mistake: Diagnostic) {
-        self.mistakes.push(mistake);
-    }
-
     /// Adds a mistake about an option's value.
     pub(crate) fn bad_value(&mut self, name: &'static str, message: impl Into<String>, help: impl Into<String>) {
         let span = self.find(name).and_then(|option| option.span);

@@ -7,7 +7,8 @@
 //! - `rows = N` ends it after N rows: then it is bounded, starts at 2026-01-01T00:00:00Z unless `start` says otherwise,
 //!   is as fast as it is read unless `rate` says otherwise, and gives the same rows each time.
 //! - The event time advances by 1/rate a row; without a rate, by 100 µs in bounded sources, and is the clock's in
-//!   others. `disorder` makes each row earlier by up to so much.
+//!   others. `disorder` makes each row earlier by up to so much; the watermark stays behind by as much unless a
+//!   WATERMARK clause says otherwise, so that no row is late.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use squilla_query::{CreateSource, Diagnostic};
 
 use super::plays::{self, Plays};
 use crate::SourceEnv;
-use crate::define::{Made, WATERMARK_DELAY, refuse_columns};
+use crate::define::{Made, refuse_columns};
 use crate::faults::{Fault, FaultControl, Faults};
 use crate::format::BATCH_ROWS;
 use crate::format::scalar;
@@ -102,7 +103,7 @@ pub(crate) fn define(
         control: env.faults.clone(),
         options: create.options.iter().map(|option| (option.name.clone(), option.value.clone())).collect(),
     };
-    Ok(Made { schema: plays::schema(), connector: Arc::new(connector), delay: disorder.max(WATERMARK_DELAY) })
+    Ok(Made { schema: plays::schema(), connector: Arc::new(connector), delay: disorder })
 }
 
 fn rate(options: &mut Options<'_>, rows: Option<u64>) -> Rate {

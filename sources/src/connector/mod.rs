@@ -1,7 +1,10 @@
 //! One file a connector.
 
 pub(crate) mod file;
+pub(crate) mod flights;
 pub(crate) mod generator;
+pub(crate) mod host;
+pub(crate) mod http;
 mod plays;
 mod text_file;
 
@@ -10,7 +13,7 @@ use squilla_engine::EngineError;
 use crate::ConnectorHelp;
 
 /// The names of all connectors.
-pub(crate) const CONNECTORS: [&str; 2] = ["file", "generator"];
+pub(crate) const CONNECTORS: [&str; 5] = ["file", "flights", "generator", "host", "http"];
 
 /// A source's failure.
 pub(crate) fn failed(name: &str, message: impl Into<String>, retryable: bool) -> EngineError {
@@ -30,7 +33,10 @@ const COMMON: [(&str, &str); 5] = [
 pub(crate) fn help() -> Vec<ConnectorHelp> {
     let all = [
         ("file", file::DESCRIPTION, &file::OPTIONS[..]),
+        ("flights", flights::DESCRIPTION, &flights::OPTIONS[..]),
         ("generator", generator::DESCRIPTION, &generator::OPTIONS[..]),
+        ("host", host::DESCRIPTION, &host::OPTIONS[..]),
+        ("http", http::DESCRIPTION, &http::OPTIONS[..]),
     ];
     let help = |(name, description, own): (&'static str, &'static str, &[(&'static str, &'static str)])| {
         ConnectorHelp { name, description, options: COMMON.iter().chain(own).copied().collect() }

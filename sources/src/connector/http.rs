@@ -1,0 +1,320 @@
+//! `http`: rows that clients publish.
+//!
+//! A body is decoded where it is published, so that the publisher learns what was rejected and why; its rows then
+//! wait in a queue for the one reader. A full queue refuses the body: nothing that was accepted is lost.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use bytes::Bytes;
+use squilla_engine::{Connector, ConnectorInfo, EngineError, PartitionReader, ReadEvent};
+use squilla_query::{CreateSource, Diagnostic};
+use tokio::sync::Notify;
+
+use crate::define::{Made, WATERMARK_DELAY, relaxed, timestamp_unit};
+use crate::format::column::is_decodable;
+use crate::format::json::{self, JsonDecoder};
+use crate::format::scalar::TimestampUnit;
+use crate::format::{BATCH_ROWS, Decoded};
+use crate::options::Options;
+use crate::{PublishError, PublishReject, PublishReport, Publishers, SourceEnv};
+
+/// Rows that wait for the reader at the most: about a second of a busy source.
+const QUEUE_ROWS: usize = 262_144;
+/// Bytes of rows that wait at the most.
+const QUEUE_BYTES: usize = 64 << 20;
+/// Bodies that wait at the most: small ones cost more than their rows.
+const QUEUE_BODIES: usize = 65_536;
+/// Rejected records of a body that are told.
+const TOLD_REJECTS: usize = 100;
+/// How long a reader waits for rows.
+const WAIT: Duration = Duration::from_millis(100);
+/// Bodies from this size on are decoded on a thread that may be busy, in bytes.
+const LARGE_BODY: usize = 128 << 10;
+
+pub(super) const DESCRIPTION: &str =
+    "takes rows that clients publish by POST /api/v1/streams/{name}/events: NDJSON or a JSON array";
+pub(super) const OPTIONS: [(&str, &str); 2] = [
+    ("format", "'json', which is the only one"),
+    ("timestamp_unit", "what whole numbers read as TIMESTAMP count: 's', 'ms' (unless said), 'us' or 'ns'"),
+];
+
+/// Takes what is published.
+#[derive(Debug)]
+pub(crate) struct HttpConnector {
+    name: String,
+    queue: Arc<Queue>,
+    registry: Arc<Publishers>,
+    options: Vec<(String, String)>,
+}
+
+pub(crate) fn define(
+    create: &CreateSource,
+    env: &SourceEnv,
+    options: &mut Options<'_>,
+) -> Result<Made, Vec<Diagnostic>> {
+    options.choice("format", (), &[("json", ()), ("ndjson", ()), ("jsonl", ())]);
+    let unit = timestamp_unit(options);
+    if options.has_mistakes() {
+        return Err(Vec::new());
+    }
+    let Some(declared) = &create.schema else {
+        let message = format!("the columns of \"{}\" are not known before its first events", create.name);
+        return Err(vec![Diagnostic::new("needs_events", message).help("publish some, or declare the columns")]);
+    };
+    let wrong = declared.fields().iter().find(|field| !is_decodable(field.data_type(), true));
+    if let Some(field) = wrong {
+        let message = format!("column \"{}\" cannot have type {} here", field.name(), field.data_type());
+        return Err(vec![
+            Diagnostic::new("unsupported", message).help("declare it as VARCHAR, and cast it in the query"),
+        ]);
+    }
+    let schema = relaxed(declared);
+    let queue = Arc::new(Queue { schema: schema.clone(), unit, waiting: Mutex::default(), arrived: Notify::new() });
+    env.publishers.register(&create.name, &queue);
+    let connector = HttpConnector {
+        name: create.name.clone(),
+        queue,
+        registry: env.publishers.clone(),
+        options: create.options.iter().map(|option| (option.name.clone(), option.value.clone())).collect(),
+    };
+    Ok(Made { schema, connector: Arc::new(connector), delay: WATERMARK_DELAY })
+}
+
+#[async_trait]
+impl Connector for HttpConnector {
+    fn info(&self) -> ConnectorInfo {
+        ConnectorInfo {
+            connector: "http",
+            label: None,
+            bounded: false,
+            rereadable: false,
+            can_wait: false,
+            replay: false,
+            options: self.options.clone(),
+        }
+    }
+
+    async fn open(&self, columns: &[usize]) -> Result<Vec<Box<dyn PartitionReader>>, EngineError> {
+        // A source of the same name may have been dropped and live on in a job that lingers.
+        self.registry.take_over(&self.name, &self.queue);
+        let schema = Arc::new(self.queue.schema.project(columns)?);
+        Ok(vec![Box::new(HttpReader {
+            name: self.name.clone(),
+            queue: self.queue.clone(),
+            columns: columns.to_vec(),
+            schema,
+        })])
+    }
+}
+
+/// The rows of one source that wait for their reader.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    schema: SchemaRef,
+    unit: TimestampUnit,
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    batches: VecDeque<(Decoded, u64)>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Queue {
+    fn publish(&self, body: &[u8]) -> Result<PublishReport, PublishError> {
+        let decoded = self.decode(body)?;
+        let mut report = PublishReport { accepted: 0, rejected: 0, errors: Vec::new() };
+        let mut bytes = 0;
+        for batch in &decoded {
+            report.accepted += batch.rows.num_rows() as u64;
+            report.rejected += batch.undecodable;
+            bytes += batch.rows.get_array_memory_size();
+            for reject in &batch.rejects {
+                if report.errors.len() < TOLD_REJECTS {
+                    report.errors.push(PublishReject { line: reject.line, reason: reject.reason.clone() });
+                }
+            }
+        }
+        self.push(decoded, usize::try_from(report.accepted).expect("rows in memory"), bytes, body.len())?;
+        Ok(report)
+    }
+
+    fn push(&self, decoded: Vec<Decoded>, rows: usize, bytes: usize, body_bytes: usize) -> Result<(), PublishError> {
+        let mut waiting = self.waiting.lock().expect("no holder of this lock panics");
+        // A body that is larger than the queue can be taken by an empty one only.
+        let is_full = waiting.rows + rows > QUEUE_ROWS
+            || waiting.bytes + bytes > QUEUE_BYTES
+            || waiting.batches.len() >= QUEUE_BODIES;
+        if is_full && !waiting.batches.is_empty() {
+            return Err(PublishError::Full { limit: QUEUE_ROWS });
+        }
+        waiting.rows += rows;
+        waiting.bytes += bytes;
+        let share = body_bytes as u64 / decoded.len().max(1) as u64;
+        waiting.batches.extend(decoded.into_iter().map(|batch| (batch, share)));
+        drop(waiting);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Vec<Decoded>, PublishError> {
+        let mut decoder = JsonDecoder::new(self.schema.clone(), self.unit);
+        let mut decoded = Vec::new();
+        if let Some(elements) = elements(body)? {
+            for elements in elements.chunks(BATCH_ROWS) {
+                decoded.push(decoder.decode_elements(body, elements));
+            }
+            return Ok(decoded);
+        }
+        let mut at = 0;
+        while at < body.len() {
+            let (used, batch) = decoder.decode(&body[at..], true);
+            at += used;
+            decoded.push(batch);
+        }
+        Ok(decoded)
+    }
+
+    /// What waits, up to a batch.
+    fn pop(&self) -> Vec<(Decoded, u64)> {
+        let mut waiting = self.waiting.lock().expect("no holder of this lock panics");
+        let mut taken = Vec::new();
+        let mut rows = 0;
+        while let Some((batch, _)) = waiting.batches.front() {
+            rows += batch.rows.num_rows();
+            if rows > BATCH_ROWS && !taken.is_empty() {
+                break;
+            }
+            let (batch, bytes) = waiting.batches.pop_front().expect("it was looked at above");
+            waiting.rows -= batch.rows.num_rows();
+            waiting.bytes -= batch.rows.get_array_memory_size();
+            taken.push((batch, bytes));
+        }
+        taken
+    }
+}
+
+/// The places of the objects of an array, or of one object over several lines; `None`: the body is lines.
+fn elements(body: &[u8]) -> Result<Option<Vec<Range<usize>>>, PublishError> {
+    let start = json::skip_space(body, 0);
+    let malformed = |fault: json::Fault| PublishError::Malformed(fault.to_string());
+    match body.get(start) {
+        None => Err(PublishError::Malformed("it is empty".to_owned())),
+        Some(b'[') => {
+            let mut elements = Vec::new();
+            let end = json::array(body, start, 0, |element| {
+                elements.push(element);
+                Ok(())
+            });
+            let rest = json::skip_space(body, end.map_err(malformed)?);
+            if rest < body.len() {
+                return Err(PublishError::Malformed(format!("text behind the array at byte {}", rest + 1)));
+            }
+            Ok(Some(elements))
+        }
+        Some(_) => {
+            let line = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |length| start + length);
+            if json::object(&body[..line], start, 0, |_, _| Ok(())).is_ok() {
+                return Ok(None);
+            }
+            // The first line is no object: perhaps the object has more lines.
+            match json::object(body, start, 0, |_, _| Ok(())) {
+                Ok(end) if json::skip_space(body, end) == body.len() => Ok(Some(vec![start..end])),
+                _ => Ok(None),
+            }
+        }
+    }
+}
+
+struct HttpReader {
+    name: String,
+    queue: Arc<Queue>,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl HttpReader {
+    fn event(&self, taken: Vec<(Decoded, u64)>) -> Result<ReadEvent, EngineError> {
+        let (mut undecodable, mut bytes) = (0, 0);
+        let mut rejects = Vec::new();
+        let mut batches: Vec<RecordBatch> = Vec::with_capacity(taken.len());
+        let of = format!("a body published to {}", self.name);
+        for (decoded, share) in taken {
+            undecodable += decoded.undecodable;
+            bytes += share;
+            rejects.extend(decoded.rejects.into_iter().map(|reject| reject.into_reject(&of)));
+            batches.push(decoded.rows.project(&self.columns)?);
+        }
+        let rows = if batches.len() == 1 { batches.swap_remove(0) } else { concat_batches(&self.schema, &batches)? };
+        Ok(ReadEvent::Batch { rows, undecodable, rejects, bytes })
+    }
+}
+
+#[async_trait]
+impl PartitionReader for HttpReader {
+    async fn next(&mut self) -> Result<ReadEvent, EngineError> {
+        let deadline = tokio::time::Instant::now() + WAIT;
+        loop {
+            let taken = self.queue.pop();
+            if !taken.is_empty() {
+                return self.event(taken);
+            }
+            // Rows that arrive in between leave a permit.
+            if tokio::time::timeout_at(deadline, self.queue.arrived.notified()).await.is_err() {
+                return Ok(ReadEvent::Empty);
+            }
+        }
+    }
+}
+
+/// The `http` sources by name.
+#[derive(Debug, Default)]
+pub(crate) struct Registry(Mutex<HashMap<String, Weak<Queue>>>);
+
+impl Registry {
+    fn find(&self, source: &str) -> Option<Arc<Queue>> {
+        self.0.lock().expect("no holder of this lock panics").get(source)?.upgrade()
+    }
+}
+
+impl Publishers {
+    /// Makes a queue known while someone holds it. One that is known already and alive is kept.
+    fn register(&self, source: &str, queue: &Arc<Queue>) {
+        let mut known = self.registry.0.lock().expect("no holder of this lock panics");
+        known.retain(|_, queue| queue.strong_count() > 0);
+        known.entry(source.to_owned()).or_insert_with(|| Arc::downgrade(queue));
+    }
+
+    /// As [`Publishers::register`], in place of whoever is known by that name.
+    fn take_over(&self, source: &str, queue: &Arc<Queue>) {
+        let mut known = self.registry.0.lock().expect("no holder of this lock panics");
+        known.insert(source.to_owned(), Arc::downgrade(queue));
+    }
+
+    /// Decodes a body (NDJSON, a JSON array of objects, or one object) against the columns of the source and queues
+    /// its rows. Rows that do not decode are rejected one by one and counted by the source.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing was taken then.
+    pub async fn publish(&self, source: &str, body: Bytes) -> Result<PublishReport, PublishError> {
+        let queue = self.registry.find(source).ok_or_else(|| PublishError::Unknown(source.to_owned()))?;
+        if body.len() < LARGE_BODY {
+            return queue.publish(&body);
+        }
+        let published = tokio::task::spawn_blocking(move || queue.publish(&body)).await;
+        published.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
