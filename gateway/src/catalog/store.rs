@@ -253,29 +253,60 @@ fn prepare(connection: &Connection, folder: &str) -> Result<(), StoreError> {
 #[derive(Serialize, Deserialize)]
 struct StoredColumn {
     name: String,
-    r#type: String,
+    r#type: StoredType,
     nullable: bool,
 }
 
+/// A type; those with names in them are written part by part, since Arrow does not read back names with quotes.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredType {
+    Plain(String),
+    List { list: Box<StoredColumn> },
+    Struct { columns: Vec<StoredColumn> },
+}
+
+impl From<&Field> for StoredColumn {
+    fn from(field: &Field) -> Self {
+        let r#type = match field.data_type() {
+            DataType::List(item) => StoredType::List { list: Box::new(Self::from(item.as_ref())) },
+            DataType::Struct(fields) => {
+                StoredType::Struct { columns: fields.iter().map(|field| Self::from(field.as_ref())).collect() }
+            }
+            other => StoredType::Plain(other.to_string()),
+        };
+        Self { name: field.name().clone(), r#type, nullable: field.is_nullable() }
+    }
+}
+
+impl TryFrom<StoredColumn> for Field {
+    type Error = StoreError;
+
+    fn try_from(column: StoredColumn) -> Result<Self, StoreError> {
+        let data_type = match column.r#type {
+            StoredType::Plain(text) => {
+                text.parse().map_err(|error: arrow::error::ArrowError| StoreError::Corrupt(error.to_string()))?
+            }
+            StoredType::List { list } => DataType::List(Arc::new((*list).try_into()?)),
+            StoredType::Struct { columns } => DataType::Struct(read_fields(columns)?.into()),
+        };
+        Ok(Self::new(column.name, data_type, column.nullable))
+    }
+}
+
+fn read_fields(columns: Vec<StoredColumn>) -> Result<Vec<Field>, StoreError> {
+    columns.into_iter().map(Field::try_from).collect()
+}
+
 fn write_columns(schema: &Schema) -> String {
-    let column = |field: &Arc<Field>| StoredColumn {
-        name: field.name().clone(),
-        r#type: field.data_type().to_string(),
-        nullable: field.is_nullable(),
-    };
-    let columns: Vec<StoredColumn> = schema.fields().iter().map(column).collect();
+    let columns: Vec<StoredColumn> = schema.fields().iter().map(|field| StoredColumn::from(field.as_ref())).collect();
     serde_json::to_string(&columns).expect("strings and booleans can be written as JSON")
 }
 
 fn read_columns(json: &str) -> Result<SchemaRef, StoreError> {
-    let corrupt = |error: &dyn std::fmt::Display| StoreError::Corrupt(error.to_string());
-    let columns: Vec<StoredColumn> = serde_json::from_str(json).map_err(|error| corrupt(&error))?;
-    let field = |column: StoredColumn| {
-        let data_type: DataType = column.r#type.parse().map_err(|error: arrow::error::ArrowError| corrupt(&error))?;
-        Ok(Field::new(column.name, data_type, column.nullable))
-    };
-    let fields: Result<Vec<Field>, StoreError> = columns.into_iter().map(field).collect();
-    Ok(Arc::new(Schema::new(fields?)))
+    let columns: Vec<StoredColumn> =
+        serde_json::from_str(json).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    Ok(Arc::new(Schema::new(read_fields(columns)?)))
 }
 
 #[cfg(test)]

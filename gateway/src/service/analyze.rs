@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_name_is_found_as_a_whole_word() {
         let at = |name: &str, sql: &str| place_of(name, sql).map(|span| (span.start, span.end));
-        assert_eq!(at("bids", "SELECT bids_id, x FROM Bids"), Some((22, 26)));
+        assert_eq!(at("bids", "SELECT bids_id, x FROM Bids"), Some((23, 27)));
         assert_eq!(at("bids", "SELECT 1"), None);
         assert_eq!(at("a longer name than the text", "SELECT"), None);
         assert_eq!(at("x", "x"), Some((0, 1)));
