@@ -3,6 +3,8 @@
 //! The semantics of queries and windows never live here.
 
 mod catalog;
+mod server;
 mod service;
 
+pub use server::{ServeConfig, ServeError, serve};
 pub use service::{Answer, PublishRefusal, Refusal, Service, ServiceConfig};

@@ -16,7 +16,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use squilla_engine::{Clock, Engine, EngineConfig, EngineError, SinkSummary};
 use squilla_query::{Diagnostic, Query, Statement};
-use squilla_sources::{PublishReport, Publishers, SourceEnv};
+use squilla_sources::{PublishReport, SourceEnv};
 use tokio::sync::Semaphore;
 
 use crate::catalog::{Names, Store};
@@ -76,12 +76,8 @@ impl Service {
             }
         };
         let engine = Engine::new(config.engine, config.clock.clone()).map_err(Refusal::Engine)?;
-        let sources = SourceEnv {
-            roots: config.roots,
-            publishers: Arc::new(Publishers::default()),
-            faults: Arc::default(),
-            clock: config.clock,
-        };
+        let sources =
+            SourceEnv { roots: config.roots, publishers: Arc::default(), faults: Arc::default(), clock: config.clock };
         let service = Self {
             engine,
             sources,

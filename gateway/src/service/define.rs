@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::Schema;
 use bytes::Bytes;
@@ -18,6 +19,9 @@ use crate::catalog::{Body, Definition, Feed, Names, Stored, StoredKind, relation
 
 /// Code of the diagnostic by which a source says that its columns must be inferred from events.
 const NEEDS_EVENTS: &str = "needs_events";
+
+/// How long a sink may take to end when it is dropped.
+const SINK_END: Duration = Duration::from_secs(5);
 
 /// A statement that defines something, while it is carried out.
 struct Task<'a> {
@@ -250,7 +254,7 @@ impl Service {
         self.store.remove(ids).await?;
         self.set_names(left);
         for sink in stopped {
-            self.stop_sink(sink);
+            self.stop_sink(sink).await;
         }
         for relation in dropped {
             match self.engine.drop_relation(relation) {
@@ -261,7 +265,11 @@ impl Service {
         Ok(())
     }
 
-    fn stop_sink(&self, name: &str) {
+    /// Ends a sink's query, so that what it reads is free.
+    async fn stop_sink(&self, name: &str) {
+        if self.engine.kill(name).is_ok() && tokio::time::timeout(SINK_END, self.sinks.finished(name)).await.is_err() {
+            tracing::warn!(sink = name, "the sink has not ended in time");
+        }
         self.sinks.stop(name);
     }
 

@@ -42,6 +42,7 @@ impl SinkRuns {
                         tracing::error!(sink = shown, %error, "that the sink has finished could not be stored");
                     }
                 }
+                Err(error) if matches!(**error, EngineError::Stopped) => {}
                 Err(error) => tracing::error!(sink = shown, %error, "the sink has failed"),
             }
             tell.send_replace(Some(result));

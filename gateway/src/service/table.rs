@@ -23,14 +23,28 @@ impl Service {
         }
     }
 
+    /// Sources and streams that do not run, and why: their columns are not known, or they could not be started again.
+    pub(crate) fn all_absent(&self) -> Vec<(String, String)> {
+        let names = self.names();
+        let readable = |definition: &&Arc<Definition>| {
+            is_absent(definition) && matches!(definition.kind(), StoredKind::Source | StoredKind::Stream)
+        };
+        let absent = names.definitions().filter(readable);
+        absent.map(|definition| (definition.name.clone(), status_of_absent(definition))).collect()
+    }
+
+    /// Why a source or stream does not run; `None`: it does, or there is none of that name.
+    pub(crate) fn absent(&self, name: &str) -> Option<String> {
+        let names = self.names();
+        names.get(name).filter(|definition| is_absent(definition)).map(|definition| status_of_absent(definition))
+    }
+
     fn streams_table(&self, kinds: &[StoredKind]) -> RecordBatch {
         let mut infos = self.engine.streams();
         infos.retain(|info| kinds.iter().any(|kind| kind.word() == info.kind));
         let names = self.names();
-        let absent = names.definitions().filter(|definition| {
-            kinds.contains(&definition.kind()) && matches!(definition.body, Body::Pending(_) | Body::Broken { .. })
-        });
-        let absent: Vec<&Arc<Definition>> = absent.collect();
+        let absent = |definition: &&Arc<Definition>| kinds.contains(&definition.kind()) && is_absent(definition);
+        let absent: Vec<&Arc<Definition>> = names.definitions().filter(absent).collect();
         let text = |of_info: &dyn Fn(&StreamInfo) -> String, of_absent: &dyn Fn(&Definition) -> String| {
             let values = infos.iter().map(of_info).chain(absent.iter().map(|definition| of_absent(definition)));
             Arc::new(StringArray::from_iter_values(values)) as ArrayRef
@@ -210,6 +224,10 @@ fn queries(queries: &[QueryInfo]) -> RecordBatch {
 /// Records that did not become rows.
 fn rejected(info: &StreamInfo) -> u64 {
     info.counters.undecodable + info.counters.without_event_time + info.counters.failed
+}
+
+fn is_absent(definition: &Definition) -> bool {
+    matches!(definition.body, Body::Pending(_) | Body::Broken { .. })
 }
 
 fn status_of_absent(definition: &Definition) -> String {

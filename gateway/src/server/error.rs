@@ -1,0 +1,225 @@
+//! Errors as clients see them: a status, a stable code, a message. Internal detail goes to the log.
+
+use axum::Json;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use squilla_engine::EngineError;
+use squilla_query::Diagnostic;
+use squilla_sources::PublishError;
+use utoipa::ToSchema;
+
+use super::frame::TooLarge;
+use super::limits::LARGEST_FRAME_BYTES;
+use crate::service::{PublishRefusal, Refusal};
+
+/// A place in a statement: bytes of UTF-8, half-open.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub(crate) struct Place {
+    /// First byte.
+    start: usize,
+    /// One past the last byte.
+    end: usize,
+}
+
+/// One mistake in a statement.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct Mistake {
+    /// Stable kind, in snake case.
+    code: String,
+    /// What is wrong.
+    message: String,
+    /// Where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span: Option<Place>,
+    /// Further facts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+}
+
+impl From<Diagnostic> for Mistake {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self {
+            code: diagnostic.code.to_owned(),
+            message: diagnostic.message,
+            span: diagnostic.span.map(|span| Place { start: span.start, end: span.end }),
+            notes: diagnostic.notes,
+            help: diagnostic.help,
+        }
+    }
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    /// The error; of several mistakes the first.
+    #[serde(flatten)]
+    pub(crate) mistake: Mistake,
+    /// Whether the same may succeed later.
+    pub(crate) retryable: bool,
+    /// All mistakes, where there are more than one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) diagnostics: Vec<Mistake>,
+}
+
+/// The body of every answer that is an error.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorAnswer {
+    /// The error.
+    error: ErrorBody,
+}
+
+/// An error with its status.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) body: ErrorBody,
+}
+
+impl ApiError {
+    /// An error that a retry does not help.
+    pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let mistake =
+            Mistake { code: code.to_owned(), message: message.into(), span: None, notes: Vec::new(), help: None };
+        Self { status, body: ErrorBody { mistake, retryable: false, diagnostics: Vec::new() } }
+    }
+
+    /// A request that cannot be understood.
+    pub(crate) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", message)
+    }
+
+    /// There is nothing of that name.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// The same with what to do.
+    #[must_use]
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.body.mistake.help = Some(help.into());
+        self
+    }
+
+    fn retryable(mut self) -> Self {
+        self.body.retryable = true;
+        self
+    }
+
+    /// The same with spans moved, for a statement that stands in a script.
+    #[must_use]
+    pub(crate) fn shifted(mut self, by: usize) -> Self {
+        let all = self.body.diagnostics.iter_mut().chain([&mut self.body.mistake]);
+        for span in all.filter_map(|mistake| mistake.span.as_mut()) {
+            span.start += by;
+            span.end += by;
+        }
+        self
+    }
+
+    fn mistakes(mistakes: Vec<Diagnostic>) -> Self {
+        let mut all: Vec<Mistake> = mistakes.into_iter().map(Mistake::from).collect();
+        let Some(first) = all.first().cloned() else {
+            return Self::new(StatusCode::BAD_REQUEST, "invalid", "the statement is not valid");
+        };
+        let status = match first.code.as_str() {
+            "exists" | "in_use" => StatusCode::CONFLICT,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        if all.len() == 1 {
+            all.clear();
+        }
+        Self { status, body: ErrorBody { mistake: first, retryable: false, diagnostics: all } }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Mistakes(mistakes) => Self::mistakes(mistakes),
+            Refusal::Engine(error) => Self::from(&error),
+            Refusal::Catalog(message) => {
+                tracing::error!(message, "the catalog failed");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "catalog", "the catalog cannot be written").retryable()
+            }
+        }
+    }
+}
+
+impl From<&EngineError> for ApiError {
+    fn from(error: &EngineError) -> Self {
+        let status = match error {
+            EngineError::UnknownRelation(_) | EngineError::UnknownQuery(_) => StatusCode::NOT_FOUND,
+            EngineError::Exists(_) | EngineError::InUse { .. } => StatusCode::CONFLICT,
+            EngineError::Plan(_) | EngineError::Position(_) => StatusCode::BAD_REQUEST,
+            EngineError::StateBudget { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            EngineError::Source { .. } => StatusCode::BAD_GATEWAY,
+            EngineError::Limit { .. } => StatusCode::TOO_MANY_REQUESTS,
+            EngineError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let chain = chain(error);
+        let message = if error.code() == "internal" {
+            tracing::error!(error = chain, "internal error");
+            "internal error".to_owned()
+        } else {
+            chain
+        };
+        let answer = Self::new(status, error.code(), message);
+        if error.retryable() { answer.retryable() } else { answer }
+    }
+}
+
+impl From<TooLarge> for ApiError {
+    fn from(too_large: TooLarge) -> Self {
+        let message =
+            format!("a row of {} bytes is over the frame limit of {LARGEST_FRAME_BYTES} bytes", too_large.bytes);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "row_too_large", message).help("select fewer or shorter columns")
+    }
+}
+
+impl From<PublishRefusal> for ApiError {
+    fn from(refusal: PublishRefusal) -> Self {
+        let error = match refusal {
+            PublishRefusal::Define(refusal) => return refusal.into(),
+            PublishRefusal::Publish(error) => error,
+        };
+        let message = error.to_string();
+        match error {
+            PublishError::Unknown(name) => Self::new(StatusCode::NOT_FOUND, "not_found", message)
+                .help(format!("create it first: CREATE SOURCE {name} WITH (connector = 'http')")),
+            PublishError::Malformed(_) => Self::new(StatusCode::BAD_REQUEST, "malformed", message),
+            PublishError::Full { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, "full", message)
+                .help("send again in a second: nothing of this request was taken")
+                .retryable(),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let retry = self.body.retryable
+            && matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let mut response = (self.status, Json(ErrorAnswer { error: self.body })).into_response();
+        if retry {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// An error and its causes, each once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,21 @@
+//! Whether the server lives, and whether it takes work.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::Shared;
+
+/// The server lives.
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = OK, body = String)))]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The server takes work: its catalog is open, and it does not stop.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operation",
+    responses((status = OK, body = String), (status = SERVICE_UNAVAILABLE, body = String))
+)]
+pub(super) async fn readyz(State(app): Shared) -> (StatusCode, &'static str) {
+    if app.drain.is_cancelled() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (StatusCode::OK, "ok\n") }
+}

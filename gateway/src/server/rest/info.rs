@@ -1,0 +1,251 @@
+//! What there is: streams, jobs, queries.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use squilla_engine::{CountersSnapshot, EngineError, JobInfo, QueryInfo, StreamInfo};
+use utoipa::ToSchema;
+
+use super::Shared;
+use crate::server::App;
+use crate::server::error::{ApiError, ErrorAnswer};
+use crate::server::moment;
+use crate::server::socket::message::{Column, columns};
+
+/// Sources and named streams.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Streams {
+    streams: Vec<StreamBody>,
+}
+
+/// A source or named stream.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StreamBody {
+    name: String,
+    /// `source` or `stream`.
+    kind: String,
+    /// `running`, `waiting`, `ended`, `failed: …`; of one whose columns are not known yet: why.
+    status: String,
+    /// What must be told wherever its rows are shown.
+    labels: Vec<String>,
+    columns: Vec<Column>,
+    /// Of a source.
+    connector: Option<String>,
+    /// Of a source; secrets are not shown.
+    options: BTreeMap<String, String>,
+    /// The event-time column and how the watermark follows.
+    event_time: String,
+    partitions: u32,
+    /// RFC 3339; null: none yet, or at the end.
+    watermark: Option<String>,
+    /// Rows so far.
+    rows: u64,
+    /// Rows kept to be read again.
+    log_rows: u64,
+    /// Bytes kept to be read again.
+    log_bytes: u64,
+    /// Who reads it.
+    users: Vec<String>,
+    #[schema(value_type = Object)]
+    counters: CountersSnapshot,
+}
+
+/// Running jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Jobs {
+    jobs: Vec<JobBody>,
+}
+
+/// A running job.
+#[derive(Debug, Serialize, ToSchema)]
+struct JobBody {
+    id: String,
+    kind: String,
+    description: String,
+    /// Jobs whose output it reads.
+    inputs: Vec<String>,
+    /// The name of its output.
+    stream: Option<String>,
+    /// Who uses it.
+    users: Vec<String>,
+    started: Option<String>,
+    watermark: Option<String>,
+    state_bytes: usize,
+    #[schema(value_type = Object)]
+    counters: CountersSnapshot,
+    status: String,
+}
+
+/// Live queries.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Queries {
+    queries: Vec<QueryBody>,
+}
+
+/// A live query.
+#[derive(Debug, Serialize, ToSchema)]
+struct QueryBody {
+    id: String,
+    sql: String,
+    started: Option<String>,
+    /// The source's first.
+    jobs: Vec<String>,
+    subscriptions: usize,
+    /// Rows handed to clients.
+    rows: u64,
+}
+
+/// Records that were set aside.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Rejects {
+    /// The last few, oldest first.
+    rejects: Vec<RejectBody>,
+}
+
+/// A record that was set aside.
+#[derive(Debug, Serialize, ToSchema)]
+struct RejectBody {
+    /// Why.
+    reason: String,
+    /// The record or row as text, cut to 2 KiB.
+    row: String,
+}
+
+/// Sources and named streams, by name.
+#[utoipa::path(get, path = "/api/v1/streams", tag = "streams", responses((status = OK, body = Streams)))]
+pub(super) async fn streams(State(app): Shared) -> Json<Streams> {
+    Json(Streams { streams: all_streams(&app) })
+}
+
+/// A source or named stream.
+#[utoipa::path(
+    get, path = "/api/v1/streams/{name}", tag = "streams", params(("name" = String, Path)),
+    responses((status = OK, body = StreamBody), (status = NOT_FOUND, body = ErrorAnswer))
+)]
+pub(super) async fn stream(State(app): Shared, Path(name): Path<String>) -> Result<Json<StreamBody>, ApiError> {
+    let found = all_streams(&app).into_iter().find(|stream| stream.name == name);
+    found.map(Json).ok_or_else(|| ApiError::not_found(format!("no stream \"{name}\"")))
+}
+
+/// The last records that a source could not decode, or rows on which a stream's query failed.
+#[utoipa::path(
+    get, path = "/api/v1/streams/{name}/rejects", tag = "streams", params(("name" = String, Path)),
+    responses((status = OK, body = Rejects), (status = NOT_FOUND, body = ErrorAnswer))
+)]
+pub(super) async fn rejects(State(app): Shared, Path(name): Path<String>) -> Result<Json<Rejects>, ApiError> {
+    let samples = match app.service.engine().failed_samples(&name) {
+        Ok(samples) => samples,
+        // Of a source that waits for its first events there are none.
+        Err(EngineError::UnknownRelation(_)) if app.service.absent(&name).is_some() => Vec::new(),
+        Err(error) => return Err(ApiError::from(&error)),
+    };
+    let reject = |sample: squilla_engine::FailedSample| RejectBody { reason: sample.reason, row: sample.row };
+    Ok(Json(Rejects { rejects: samples.into_iter().map(reject).collect() }))
+}
+
+/// Running jobs, sources first, with what they count.
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "operation", responses((status = OK, body = Jobs)))]
+pub(super) async fn jobs(State(app): Shared) -> Json<Jobs> {
+    Json(Jobs { jobs: app.service.engine().jobs().into_iter().map(JobBody::from).collect() })
+}
+
+/// Live queries, oldest first.
+#[utoipa::path(get, path = "/api/v1/queries", tag = "queries", responses((status = OK, body = Queries)))]
+pub(super) async fn queries(State(app): Shared) -> Json<Queries> {
+    Json(Queries { queries: app.service.engine().queries().into_iter().map(QueryBody::from).collect() })
+}
+
+/// Ends a live query for all who read it.
+#[utoipa::path(
+    delete, path = "/api/v1/queries/{id}", tag = "queries", params(("id" = String, Path)),
+    responses((status = NO_CONTENT), (status = NOT_FOUND, body = ErrorAnswer))
+)]
+pub(super) async fn kill(State(app): Shared, Path(id): Path<String>) -> Result<axum::http::StatusCode, ApiError> {
+    app.service.engine().kill(&id).map_err(|error| ApiError::from(&error))?;
+    Ok(axum::http::StatusCode::NO_CONTENT)
+}
+
+fn all_streams(app: &App) -> Vec<StreamBody> {
+    let mut streams: Vec<StreamBody> = app.service.engine().streams().into_iter().map(StreamBody::from).collect();
+    streams.extend(app.service.all_absent().into_iter().map(|(name, status)| StreamBody::absent(name, status)));
+    streams.sort_by(|a, b| a.name.cmp(&b.name));
+    streams
+}
+
+impl StreamBody {
+    /// One that does not run, since its columns are not known or it could not be started again.
+    fn absent(name: String, status: String) -> Self {
+        Self {
+            name,
+            kind: "source".to_owned(),
+            status,
+            labels: Vec::new(),
+            columns: Vec::new(),
+            connector: None,
+            options: BTreeMap::new(),
+            event_time: String::new(),
+            partitions: 0,
+            watermark: None,
+            rows: 0,
+            log_rows: 0,
+            log_bytes: 0,
+            users: Vec::new(),
+            counters: CountersSnapshot::default(),
+        }
+    }
+}
+
+impl From<StreamInfo> for StreamBody {
+    fn from(info: StreamInfo) -> Self {
+        Self {
+            columns: columns(&info.schema),
+            name: info.name,
+            kind: info.kind.to_owned(),
+            status: info.status,
+            labels: info.labels,
+            connector: info.connector.map(str::to_owned),
+            options: info.options.into_iter().collect(),
+            event_time: info.event_time,
+            partitions: info.partitions,
+            watermark: info.watermark.and_then(moment::text),
+            rows: info.rows,
+            log_rows: info.log_rows,
+            log_bytes: info.log_bytes,
+            users: info.users,
+            counters: info.counters,
+        }
+    }
+}
+
+impl From<JobInfo> for JobBody {
+    fn from(info: JobInfo) -> Self {
+        Self {
+            id: info.id,
+            kind: info.kind,
+            description: info.description,
+            inputs: info.inputs,
+            stream: info.stream,
+            users: info.users,
+            started: moment::text(info.started),
+            watermark: info.watermark.and_then(moment::text),
+            state_bytes: info.state_bytes,
+            counters: info.counters,
+            status: info.status,
+        }
+    }
+}
+
+impl From<QueryInfo> for QueryBody {
+    fn from(info: QueryInfo) -> Self {
+        Self {
+            id: info.id,
+            sql: info.sql,
+            started: moment::text(info.started),
+            jobs: info.jobs,
+            subscriptions: info.subscriptions,
+            rows: info.rows,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What is counted, for Prometheus.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use squilla_engine::{CountersSnapshot, EventTime};
+
+use super::Shared;
+use crate::server::App;
+
+/// The text format's name.
+const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What is counted, in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = OK, body = String)))]
+pub(super) async fn metrics(State(app): Shared) -> impl IntoResponse {
+    ([(CONTENT_TYPE, FORMAT)], text(&app))
+}
+
+fn text(app: &App) -> String {
+    let mut out = Metrics::default();
+    jobs(app, &mut out);
+    streams(app, &mut out);
+    out.one("squilla_queries", "gauge", "Live queries.", app.service.engine().queries().len());
+    let traffic = &app.traffic;
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+    out.one("squilla_sockets", "gauge", "Open WebSockets.", traffic.sockets.load(Relaxed));
+    let subscriptions = traffic.subscriptions.load(Relaxed);
+    out.one("squilla_subscriptions", "gauge", "Subscriptions of clients, over any protocol.", subscriptions);
+    out.one("squilla_sent_frames_total", "counter", "Frames of rows handed to clients.", count(&traffic.frames));
+    out.one("squilla_sent_rows_total", "counter", "Rows handed to clients.", count(&traffic.rows));
+    out.one("squilla_sent_bytes_total", "counter", "Bytes of rows handed to clients.", count(&traffic.bytes));
+    out.one("squilla_encoded_frames_total", "counter", "Frames encoded; others were shared.", count(&traffic.encoded));
+    out.one("squilla_gaps_total", "counter", "Gaps told to clients.", count(&traffic.gaps));
+    out.one("squilla_gap_rows_total", "counter", "Rows in gaps of known size.", count(&traffic.gap_rows));
+    let turned_away = count(&traffic.turned_away);
+    out.one("squilla_connections_refused_total", "counter", "Connections beyond the limit.", turned_away);
+    if let Some(bytes) = resident_bytes() {
+        out.one("process_resident_memory_bytes", "gauge", "Memory of the process.", bytes);
+    }
+    out.text
+}
+
+fn jobs(app: &App, out: &mut Metrics) {
+    let jobs = app.service.engine().jobs();
+    let labels = |job: &squilla_engine::JobInfo| vec![("job", job.id.clone()), ("kind", job.kind.clone())];
+    out.family("squilla_job_rows_total", "counter", "Rows by what became of them.");
+    for job in &jobs {
+        for (outcome, rows) in outcomes(&job.counters) {
+            let labels = [labels(job), vec![("outcome", outcome.to_owned())]].concat();
+            out.sample("squilla_job_rows_total", &labels, rows);
+        }
+    }
+    out.family("squilla_job_state_bytes", "gauge", "State of a job.");
+    for job in &jobs {
+        out.sample("squilla_job_state_bytes", &labels(job), job.state_bytes);
+    }
+    out.family("squilla_job_users", "gauge", "Users of a job.");
+    for job in &jobs {
+        out.sample("squilla_job_users", &labels(job), job.users.len());
+    }
+}
+
+fn streams(app: &App, out: &mut Metrics) {
+    let streams = app.service.engine().streams();
+    let labels = |stream: &squilla_engine::StreamInfo| vec![("stream", stream.name.clone())];
+    out.family("squilla_stream_rows_total", "counter", "Rows committed to a stream.");
+    for stream in &streams {
+        out.sample("squilla_stream_rows_total", &labels(stream), stream.rows);
+    }
+    out.family("squilla_stream_in_bytes_total", "counter", "Bytes read from outside.");
+    for stream in &streams {
+        out.sample("squilla_stream_in_bytes_total", &labels(stream), stream.counters.bytes_in);
+    }
+    out.family("squilla_stream_log_bytes", "gauge", "Bytes kept to be read again.");
+    for stream in &streams {
+        out.sample("squilla_stream_log_bytes", &labels(stream), stream.log_bytes);
+    }
+    out.family("squilla_stream_watermark_seconds", "gauge", "Watermark, in seconds since 1970.");
+    for stream in &streams {
+        let told = stream.watermark.filter(|moment| *moment != EventTime::MIN && *moment != EventTime::MAX);
+        if let Some(moment) = told {
+            out.sample("squilla_stream_watermark_seconds", &labels(stream), moment.0 as f64 / 1e9);
+        }
+    }
+}
+
+/// The ledger, name by name.
+fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 12] {
+    [
+        ("in", counters.rows_in),
+        ("out", counters.rows_out),
+        ("passed", counters.passed),
+        ("absorbed", counters.absorbed),
+        ("filtered", counters.filtered),
+        ("late", counters.late),
+        ("late_idle", counters.late_idle),
+        ("undecodable", counters.undecodable),
+        ("without_event_time", counters.without_event_time),
+        ("failed", counters.failed),
+        ("dropped", counters.dropped),
+        ("before_start", counters.before_start),
+    ]
+}
+
+/// Memory of this process, where the system tells it as Linux does.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Text in the making.
+#[derive(Default)]
+struct Metrics {
+    text: String,
+}
+
+impl Metrics {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, String)], value: impl std::fmt::Display) {
+        let shown: Vec<String> =
+            labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+        if shown.is_empty() {
+            self.line(format_args!("{name} {value}"));
+        } else {
+            self.line(format_args!("{name}{{{}}} {value}", shown.join(",")));
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.text, "{line}").expect("a string takes all that is written");
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut out = Metrics::default();
+        out.sample("m", &[("stream", "a\"b\\c\nd".to_owned())], 1.5);
+        assert_eq!(out.text, "m{stream=\"a\\\"b\\\\c\\nd\"} 1.5\n");
+    }
+}

@@ -1,0 +1,134 @@
+//! Statements, carried out or checked.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use squilla_query::split_statements;
+use squilla_sources::encode::json::write_rows_array;
+use utoipa::ToSchema;
+
+use super::{Body, Shared};
+use crate::server::error::{ApiError, ErrorAnswer, ErrorBody, Mistake};
+use crate::server::limits::STATEMENTS;
+use crate::server::socket::message::{Column, columns};
+use crate::service::{Answer, Refusal};
+
+/// One or several statements.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Script {
+    /// The text; statements end with a semicolon.
+    sql: String,
+}
+
+/// What the statements gave.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Results {
+    /// One for each statement that was carried out, in order.
+    results: Vec<StatementResult>,
+    /// Why the next one was not; the rest was not tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorBody>,
+}
+
+/// What a statement gave.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum StatementResult {
+    /// It was carried out.
+    Done {
+        /// What to tell.
+        message: String,
+    },
+    /// Rows that end.
+    Table {
+        /// The columns.
+        columns: Vec<Column>,
+        /// An array a row, in the order of the columns.
+        #[schema(value_type = Vec<Vec<Object>>)]
+        rows: Box<RawValue>,
+    },
+    /// A live query, which was not started: subscribe to it.
+    Live {
+        /// Its text.
+        sql: String,
+        /// Its columns.
+        columns: Vec<Column>,
+    },
+    /// A sink that runs now.
+    Sink {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// The mistakes of a script.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Checked {
+    /// All that were found; spans are in the whole text.
+    diagnostics: Vec<Mistake>,
+}
+
+/// Carries out statements one after the other, and stops at the first that is refused.
+#[utoipa::path(
+    post, path = "/api/v1/statements", request_body = Script, tag = "statements",
+    responses((status = OK, body = Results), (status = BAD_REQUEST, body = Results))
+)]
+pub(super) async fn execute(State(app): Shared, script: Body<Script>) -> Result<Response, ApiError> {
+    let Json(script) = script?;
+    let statements = split_statements(&script.sql).map_err(|mistakes| ApiError::from(Refusal::Mistakes(mistakes)))?;
+    if statements.is_empty() {
+        return Err(ApiError::malformed("there is no statement in the text"));
+    }
+    if statements.len() > STATEMENTS {
+        let message = format!("{} statements are over the limit of {STATEMENTS}", statements.len());
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "limit", message).help("send them in several requests"));
+    }
+    let mut results = Vec::new();
+    for statement in statements {
+        match app.service.execute(&statement.sql).await {
+            Ok(answer) => results.push(StatementResult::from(answer)),
+            Err(refusal) => {
+                let error = ApiError::from(refusal).shifted(statement.span.start);
+                let answer = Results { results, error: Some(error.body) };
+                return Ok((error.status, Json(answer)).into_response());
+            }
+        }
+    }
+    Ok(Json(Results { results, error: None }).into_response())
+}
+
+/// Reads and plans a script without carrying it out.
+#[utoipa::path(
+    post, path = "/api/v1/check", request_body = Script, tag = "statements",
+    responses((status = OK, body = Checked), (status = BAD_REQUEST, body = ErrorAnswer))
+)]
+pub(super) async fn check(State(app): Shared, script: Body<Script>) -> Result<Json<Checked>, ApiError> {
+    let Json(script) = script?;
+    let service = Arc::clone(&app.service);
+    let checked = tokio::task::spawn_blocking(move || service.check(&script.sql)).await;
+    let mistakes = checked.map_err(|error| ApiError::from(Refusal::panicked(error)))?.err().unwrap_or_default();
+    Ok(Json(Checked { diagnostics: mistakes.into_iter().map(Mistake::from).collect() }))
+}
+
+impl From<Answer> for StatementResult {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Done(message) => Self::Done { message },
+            Answer::Table(batch) => {
+                let mut rows = Vec::new();
+                write_rows_array(&batch, 0..batch.num_rows(), &mut rows);
+                let rows = String::from_utf8(rows).expect("JSON is written as UTF-8");
+                let rows = RawValue::from_string(rows).expect("rows are written as JSON");
+                Self::Table { columns: columns(&batch.schema()), rows }
+            }
+            Answer::Live(query) => Self::Live { columns: columns(query.plan.schema()), sql: query.sql },
+            Answer::Sink(name) => Self::Sink { name },
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! One subscription of a socket: waits for its next event while it has credit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+
+use squilla_engine::{Subscription, SubscriptionEvent};
+use tokio::sync::Notify;
+
+use crate::server::frame::Frame;
+
+/// What the client changes about a subscription while it runs.
+#[derive(Debug)]
+pub(super) struct Control {
+    /// Bytes that may still be sent; below zero when the last frame has overdrawn it.
+    credit: AtomicI64,
+    /// Without this there is no limit.
+    limited: bool,
+    ended: AtomicBool,
+    changed: Notify,
+}
+
+impl Control {
+    /// `credit`: see [`super::message::Subscribe::credit`].
+    pub(super) fn new(credit: Option<u64>) -> Self {
+        Self {
+            credit: AtomicI64::new(clamp(credit.unwrap_or(0))),
+            limited: credit.is_some(),
+            ended: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Grants more.
+    pub(super) fn grant(&self, bytes: u64) {
+        let more = |credit: i64| Some(credit.saturating_add(clamp(bytes)));
+        // The closure never refuses.
+        let _ = self.credit.fetch_update(SeqCst, SeqCst, more);
+        self.changed.notify_one();
+    }
+
+    /// The client wants no more.
+    pub(super) fn end(&self) {
+        self.ended.store(true, SeqCst);
+        self.changed.notify_one();
+    }
+
+    /// True when the client wants no more.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(SeqCst)
+    }
+
+    fn may_send(&self) -> bool {
+        !self.limited || self.credit.load(SeqCst) > 0
+    }
+
+    fn spend(&self, bytes: usize) {
+        if self.limited {
+            self.credit.fetch_sub(clamp(bytes as u64), SeqCst);
+        }
+    }
+}
+
+/// No client has use for more credit than this.
+fn clamp(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// A running subscription and what is still to be sent of its last batch.
+pub(super) struct Outlet {
+    pub(super) id: String,
+    pub(super) channel: u64,
+    /// Where the client asked to start.
+    pub(super) from: Option<String>,
+    /// The client wants snapshots.
+    pub(super) snapshot: bool,
+    pub(super) control: Arc<Control>,
+    pub(super) subscription: Subscription,
+    /// Frames of the last batch, for want of credit not sent.
+    pub(super) pending: VecDeque<Frame>,
+}
+
+/// Why an outlet has its turn.
+pub(super) enum Turn {
+    /// There is credit for frames that are pending.
+    Pending,
+    /// Something happened.
+    Event(SubscriptionEvent),
+    /// The client wants no more.
+    Ended,
+}
+
+impl Outlet {
+    /// Waits for the next turn. Dropping the future drops the subscription.
+    pub(super) async fn turn(mut self) -> (Self, Turn) {
+        let control = self.control.clone();
+        loop {
+            if control.is_ended() {
+                return (self, Turn::Ended);
+            }
+            if !control.may_send() {
+                control.changed.notified().await;
+                continue;
+            }
+            if !self.pending.is_empty() {
+                return (self, Turn::Pending);
+            }
+            tokio::select! {
+                biased;
+                () = control.changed.notified() => {}
+                event = self.subscription.next() => return (self, Turn::Event(event)),
+            }
+        }
+    }
+
+    /// The next pending frame, if there is credit for it, which is then spent.
+    pub(super) fn take_frame(&mut self) -> Option<Frame> {
+        if !self.control.may_send() {
+            return None;
+        }
+        let frame = self.pending.pop_front()?;
+        self.control.spend(frame.text.len());
+        Some(frame)
+    }
+
+    /// The next event, if it is there and may be sent.
+    pub(super) fn try_event(&mut self) -> Option<SubscriptionEvent> {
+        if self.control.is_ended() || !self.control.may_send() || !self.pending.is_empty() {
+            return None;
+        }
+        self.subscription.try_next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credit_is_spent_and_granted() {
+        let control = Control::new(Some(100));
+        assert!(control.may_send());
+        control.spend(150);
+        assert!(!control.may_send());
+        control.grant(50);
+        assert!(!control.may_send());
+        control.grant(1);
+        assert!(control.may_send());
+        control.grant(u64::MAX);
+        assert!(control.may_send());
+        let unlimited = Control::new(None);
+        unlimited.spend(usize::MAX);
+        assert!(unlimited.may_send());
+    }
+}

@@ -1,0 +1,342 @@
+//! What happens on one socket, from `hello` to its close.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use axum::extract::ws::WebSocket;
+use axum::http::StatusCode;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use squilla_engine::{EngineError, Subscription, SubscriptionEvent};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::Closing;
+use super::message::{ClientMessage, Limits, ServerMessage, Subscribe, Subscribed};
+use super::outlet::{Control, Outlet, Turn};
+use super::reader::{self, Input};
+use super::writer::{WriteError, Writer};
+use crate::server::App;
+use crate::server::error::{ApiError, ErrorBody};
+use crate::server::frame::Part;
+use crate::server::limits::{
+    HELLO_TIMEOUT, MISSED_HEARTBEATS, SUBSCRIPTIONS, TURN_BYTES, TURN_EVENTS, WAITING_MESSAGES,
+};
+use crate::server::stream_query::{Wanted, subscribe};
+use crate::server::traffic::Present;
+
+/// Channels of one socket's own begin here: far above the engine's, and exact in a JavaScript number.
+const OWN_CHANNELS: u64 = 1 << 52;
+/// Turns that are taken before what was written is flushed.
+const TURNS_BEFORE_FLUSH: usize = 64;
+
+type Starting = Pin<Box<dyn Future<Output = (Subscribe, Result<Subscription, ApiError>)> + Send>>;
+type Waiting = Pin<Box<dyn Future<Output = (Outlet, Turn)> + Send>>;
+
+/// Why a session is over.
+enum Over {
+    /// We close the socket.
+    Close(Closing),
+    /// The client has left.
+    Left,
+}
+
+impl From<WriteError> for Over {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Left => Self::Left,
+            WriteError::Silent => Self::Close(silent()),
+        }
+    }
+}
+
+fn silent() -> Closing {
+    Closing::new(4408, "no sign of life in time")
+}
+
+/// Serves one socket until it closes. All that belongs to it ends with this future.
+pub(super) async fn run(socket: WebSocket, app: Arc<App>) {
+    let _present = Present::new(&app.traffic.sockets);
+    let (sink, stream) = socket.split();
+    let (inputs, from_client) = mpsc::channel(WAITING_MESSAGES);
+    let seen = Arc::new(watch::Sender::new(Instant::now()));
+    let writer = Writer::new(sink, seen.subscribe(), app.heartbeat * MISSED_HEARTBEATS);
+    let session = Session {
+        app: app.clone(),
+        writer,
+        from_client,
+        active: HashMap::new(),
+        channels: HashSet::new(),
+        own_channels: 0,
+        starting: FuturesUnordered::new(),
+        waiting: FuturesUnordered::new(),
+    };
+    let reading = reader::run(stream, inputs, seen);
+    let mut serving = std::pin::pin!(session.serve());
+    tokio::select! {
+        () = &mut serving => {}
+        // The reader's last word waits for the session.
+        () = reading => serving.await,
+    }
+}
+
+struct Session {
+    app: Arc<App>,
+    writer: Writer,
+    from_client: mpsc::Receiver<Input>,
+    /// Subscriptions that start or run, by the client's id.
+    active: HashMap<String, Arc<Control>>,
+    /// Channels of this socket.
+    channels: HashSet<u64>,
+    own_channels: u64,
+    starting: FuturesUnordered<Starting>,
+    waiting: FuturesUnordered<Waiting>,
+}
+
+impl Session {
+    async fn serve(mut self) {
+        let over = match self.greet().await {
+            Ok(()) => self.converse().await,
+            Err(over) => over,
+        };
+        if let Over::Close(closing) = over {
+            tracing::debug!(code = closing.code, reason = closing.reason, "closing a socket");
+            self.writer.close(&closing).await;
+        }
+    }
+
+    async fn greet(&mut self) -> Result<(), Over> {
+        let first = tokio::select! {
+            input = tokio::time::timeout(HELLO_TIMEOUT, self.from_client.recv()) => input,
+            () = self.app.drain.cancelled() => return Err(Over::Close(Closing::stopping())),
+        };
+        match first {
+            Err(_) => Err(Over::Close(Closing::new(4408, "no hello in time"))),
+            Ok(Some(Input::Message(ClientMessage::Hello { .. }))) => {
+                let heartbeat_ms = u64::try_from(self.app.heartbeat.as_millis()).unwrap_or(u64::MAX);
+                let welcome = ServerMessage::Welcome { limits: Limits::OURS, heartbeat_ms };
+                self.writer.feed(welcome.text()).await?;
+                Ok(self.writer.flush().await?)
+            }
+            Ok(Some(Input::Message(_))) => Err(Over::Close(Closing::new(4401, "say hello first"))),
+            Ok(Some(Input::Wrong(closing))) => Err(Over::Close(closing)),
+            Ok(Some(Input::Left) | None) => Err(Over::Left),
+        }
+    }
+
+    async fn converse(&mut self) -> Over {
+        let heartbeat = self.app.heartbeat;
+        let mut heartbeats = interval_at(Instant::now() + heartbeat, heartbeat);
+        heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let drain = self.app.drain.clone();
+        loop {
+            let done = tokio::select! {
+                () = drain.cancelled() => return Over::Close(Closing::stopping()),
+                input = self.from_client.recv() => self.hear(input).await,
+                Some((wanted, started)) = self.starting.next() => self.started(wanted, started).await,
+                Some((outlet, turn)) = self.waiting.next() => self.turns(outlet, turn).await,
+                _ = heartbeats.tick() => {
+                    if self.writer.is_silent() {
+                        return Over::Close(silent());
+                    }
+                    self.writer.ping().await.map_err(Over::from)
+                }
+            };
+            if let Err(over) = done {
+                return over;
+            }
+        }
+    }
+
+    async fn hear(&mut self, input: Option<Input>) -> Result<(), Over> {
+        match input {
+            Some(Input::Message(ClientMessage::Subscribe(wanted))) => self.begin(*wanted).await,
+            Some(Input::Message(ClientMessage::Credit { id, bytes })) => {
+                // The subscription may have ended while this was on its way.
+                if let Some(control) = self.active.get(&id) {
+                    control.grant(bytes);
+                }
+                Ok(())
+            }
+            Some(Input::Message(ClientMessage::Unsubscribe { id })) => {
+                if let Some(control) = self.active.get(&id) {
+                    control.end();
+                }
+                Ok(())
+            }
+            Some(Input::Message(ClientMessage::Hello { .. })) => {
+                Err(Over::Close(Closing::new(4429, "hello was said before")))
+            }
+            Some(Input::Wrong(closing)) => Err(Over::Close(closing)),
+            Some(Input::Left) | None => Err(Over::Left),
+        }
+    }
+
+    async fn begin(&mut self, wanted: Subscribe) -> Result<(), Over> {
+        if self.active.contains_key(&wanted.id) {
+            let shown: String = wanted.id.chars().take(60).collect();
+            return Err(Over::Close(Closing::new(4409, format!("subscription \"{shown}\" runs already"))));
+        }
+        if self.active.len() >= SUBSCRIPTIONS {
+            let message = format!("limit of {SUBSCRIPTIONS} subscriptions on a socket reached");
+            let error =
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, "limit", message).help("end some, or open another socket");
+            return self.tell_error(&wanted.id, &error.body).await;
+        }
+        self.active.insert(wanted.id.clone(), Arc::new(Control::new(wanted.credit)));
+        let app = self.app.clone();
+        self.starting.push(Box::pin(async move {
+            let query = Wanted {
+                sql: wanted.sql.clone(),
+                stream: wanted.stream.clone(),
+                has_params: wanted.params.is_some(),
+                from: wanted.from.clone(),
+                policy: wanted.policy,
+                max_hz: wanted.max_hz,
+            };
+            let started = subscribe(&app, query).await;
+            (wanted, started)
+        }));
+        Ok(())
+    }
+
+    async fn started(&mut self, wanted: Subscribe, started: Result<Subscription, ApiError>) -> Result<(), Over> {
+        let control = self.active.get(&wanted.id).expect("a starting subscription is active").clone();
+        let subscription = match started {
+            Ok(subscription) => subscription,
+            Err(error) => {
+                self.active.remove(&wanted.id);
+                return self.tell_error(&wanted.id, &error.body).await;
+            }
+        };
+        let mut channel = subscription.info().channel;
+        if self.channels.contains(&channel) {
+            channel = OWN_CHANNELS + self.own_channels;
+            self.own_channels += 1;
+        }
+        self.channels.insert(channel);
+        let subscribed = Subscribed::new(&wanted.id, channel, subscription.info());
+        let message = ServerMessage::Subscribed(Box::new(subscribed)).text();
+        self.app.traffic.subscriptions.fetch_add(1, Relaxed);
+        let outlet = Outlet {
+            id: wanted.id,
+            channel,
+            from: wanted.from,
+            snapshot: wanted.snapshot.unwrap_or(true),
+            control,
+            subscription,
+            pending: VecDeque::new(),
+        };
+        self.waiting.push(Box::pin(outlet.turn()));
+        self.writer.feed(message).await?;
+        Ok(self.writer.flush().await?)
+    }
+
+    /// Takes a turn, and those of others that are ready too, before what was written is flushed.
+    async fn turns(&mut self, outlet: Outlet, turn: Turn) -> Result<(), Over> {
+        self.turn(outlet, turn).await?;
+        for _ in 1..TURNS_BEFORE_FLUSH {
+            let Some(Some((outlet, turn))) = self.waiting.next().now_or_never() else { break };
+            self.turn(outlet, turn).await?;
+        }
+        Ok(self.writer.flush().await?)
+    }
+
+    async fn turn(&mut self, mut outlet: Outlet, turn: Turn) -> Result<(), Over> {
+        let mut sent = 0;
+        let mut goes_on = match turn {
+            Turn::Ended => {
+                let ended = ServerMessage::Complete { id: &outlet.id, reason: "unsubscribed" }.text();
+                self.forget(&outlet);
+                outlet.subscription.unsubscribe();
+                return Ok(self.writer.feed(ended).await?);
+            }
+            Turn::Pending => true,
+            Turn::Event(event) => self.tell(&mut outlet, event).await?,
+        };
+        sent += self.send_pending(&mut outlet).await?;
+        for _ in 1..TURN_EVENTS {
+            if !goes_on || sent >= TURN_BYTES {
+                break;
+            }
+            let Some(event) = outlet.try_event() else { break };
+            goes_on = self.tell(&mut outlet, event).await?;
+            sent += self.send_pending(&mut outlet).await?;
+        }
+        if goes_on {
+            self.waiting.push(Box::pin(outlet.turn()));
+        } else {
+            self.forget(&outlet);
+        }
+        Ok(())
+    }
+
+    /// Tells an event, rows aside, which become pending; false when the subscription is over.
+    async fn tell(&mut self, outlet: &mut Outlet, event: SubscriptionEvent) -> Result<bool, Over> {
+        let (message, goes_on) = match event {
+            SubscriptionEvent::Rows { batch, skip, position, snapshot } => {
+                if (snapshot && !outlet.snapshot) || skip >= batch.rows.num_rows() {
+                    return Ok(true);
+                }
+                let part = Part { channel: outlet.channel, batch, skip, position, snapshot };
+                match self.app.frames.of(&part).await {
+                    Ok((frames, encoded)) => {
+                        self.app.traffic.encoded.fetch_add(if encoded { frames.len() as u64 } else { 0 }, Relaxed);
+                        outlet.pending.extend(frames.iter().cloned());
+                        return Ok(true);
+                    }
+                    Err(too_large) => {
+                        self.tell_error(&outlet.id, &ApiError::from(too_large).body).await?;
+                        return Ok(false);
+                    }
+                }
+            }
+            SubscriptionEvent::Gap(gap) => {
+                self.app.traffic.gap(&gap);
+                (ServerMessage::gap(&outlet.id, outlet.from.as_deref(), &gap).text(), true)
+            }
+            SubscriptionEvent::Progress(progress) => (ServerMessage::progress(outlet.channel, &progress).text(), true),
+            SubscriptionEvent::Complete => (ServerMessage::Complete { id: &outlet.id, reason: "ended" }.text(), false),
+            SubscriptionEvent::Failed(error) => {
+                self.tell_error(&outlet.id, &ApiError::from(error.as_ref()).body).await?;
+                if matches!(*error, EngineError::TooSlow { .. }) {
+                    return Err(Over::Close(Closing::new(4008, "slower than the policy disconnect allows")));
+                }
+                return Ok(false);
+            }
+        };
+        self.writer.feed(message).await?;
+        Ok(goes_on)
+    }
+
+    /// Sends pending frames as far as credit goes; how many bytes.
+    async fn send_pending(&mut self, outlet: &mut Outlet) -> Result<usize, Over> {
+        let mut sent = 0;
+        while let Some(frame) = outlet.take_frame() {
+            sent += frame.text.len();
+            self.app.traffic.sent(frame.rows, frame.text.len());
+            self.writer.feed(frame.text).await?;
+        }
+        Ok(sent)
+    }
+
+    async fn tell_error(&mut self, id: &str, error: &ErrorBody) -> Result<(), Over> {
+        self.writer.feed(ServerMessage::Error { id: Some(id), error }.text()).await?;
+        Ok(self.writer.flush().await?)
+    }
+
+    fn forget(&mut self, outlet: &Outlet) {
+        self.active.remove(&outlet.id);
+        self.channels.remove(&outlet.channel);
+        self.app.traffic.subscriptions.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let left = i64::try_from(self.waiting.len()).expect("a socket has few subscriptions");
+        self.app.traffic.subscriptions.fetch_sub(left, Relaxed);
+    }
+}

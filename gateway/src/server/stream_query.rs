@@ -1,0 +1,159 @@
+//! Live queries over plain HTTP: server-sent events, or a line of JSON a row.
+
+mod ndjson;
+mod sse;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
+use axum::response::Response;
+use serde::Deserialize;
+use squilla_engine::{Policy, SubscribeOptions, Subscription};
+use utoipa::{IntoParams, ToSchema};
+
+use super::App;
+use super::error::{ApiError, ErrorAnswer};
+use super::start;
+
+/// The fastest `max_hz` that is told apart from no limit.
+const MAX_HZ: f64 = 1_000.0;
+
+/// A live query that a client wants, over any protocol.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) sql: Option<String>,
+    pub(crate) stream: Option<String>,
+    pub(crate) has_params: bool,
+    pub(crate) from: Option<String>,
+    pub(crate) policy: Option<Policy>,
+    pub(crate) max_hz: Option<f64>,
+}
+
+/// Starts a live query.
+pub(crate) async fn subscribe(app: &App, wanted: Wanted) -> Result<Subscription, ApiError> {
+    if wanted.has_params {
+        return Err(
+            ApiError::malformed("statements have no parameters yet").help("write the values into the statement")
+        );
+    }
+    let sql = match (wanted.sql, wanted.stream) {
+        (Some(sql), None) => sql,
+        (None, Some(stream)) => {
+            if app.service.columns(&stream).is_none() {
+                return Err(ApiError::not_found(format!("no stream \"{stream}\"")));
+            }
+            format!("SELECT * FROM \"{}\"", stream.replace('"', "\"\""))
+        }
+        _ => return Err(ApiError::malformed("say what to read: sql or stream, and only one of them")),
+    };
+    let from = wanted.from.as_deref().map(start::parse).transpose().map_err(ApiError::malformed)?;
+    if let Some(max_hz) = wanted.max_hz
+        && !(max_hz > 0.0 && max_hz <= MAX_HZ)
+    {
+        return Err(ApiError::malformed(format!("max_hz is {max_hz}, not above 0 and at most {MAX_HZ}")));
+    }
+    let query = app.service.query(&sql).await?;
+    let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz };
+    app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error))
+}
+
+/// A live query in a URL.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LiveParams {
+    /// A `SELECT`; this or `stream`.
+    sql: Option<String>,
+    /// All rows of a source, stream or view.
+    stream: Option<String>,
+    /// `latest`, `earliest`, a position, a moment, or `-5m`.
+    from: Option<String>,
+    /// `drop_oldest`, `conflate`, `block` or `disconnect`.
+    #[param(value_type = Option<String>)]
+    policy: Option<Policy>,
+    /// At most so many deliveries a second.
+    max_hz: Option<f64>,
+}
+
+/// A live query in a body.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LiveRequest {
+    /// A `SELECT`; this or `stream`.
+    sql: Option<String>,
+    /// All rows of a source, stream or view.
+    stream: Option<String>,
+    /// `latest`, `earliest`, a position, a moment, or `-5m`.
+    from: Option<String>,
+    /// `drop_oldest`, `conflate`, `block` or `disconnect`.
+    #[schema(value_type = Option<String>)]
+    policy: Option<Policy>,
+    /// At most so many deliveries a second.
+    max_hz: Option<f64>,
+    /// The answer ends after so many rows.
+    limit: Option<u64>,
+    /// Lines about the query are mixed in, as `{"_squilla": …}`: what it is, and how it stands. Gaps are always told.
+    #[serde(default)]
+    meta: bool,
+}
+
+/// Server-sent events: `subscribed`, then `rows`, `gap`, `progress`, and `error` or `complete` at the end. The id of
+/// a `rows` event is its position: `Last-Event-ID` resumes there.
+#[utoipa::path(
+    get, path = "/api/v1/query", params(LiveParams), tag = "queries",
+    responses((status = OK, content_type = "text/event-stream", body = String), (status = BAD_REQUEST, body = ErrorAnswer))
+)]
+pub(crate) async fn events(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    params: Result<Query<LiveParams>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(params) = params.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("*/*");
+    if !["text/event-stream", "text/*", "*/*"].iter().any(|kind| accept.contains(kind)) {
+        return Err(ApiError::new(
+            axum::http::StatusCode::NOT_ACCEPTABLE,
+            "not_acceptable",
+            "this answers with text/event-stream",
+        )
+        .help("for lines of JSON send POST /api/v1/query"));
+    }
+    let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let from = resumed.or(params.from);
+    let wanted = Wanted {
+        sql: params.sql,
+        stream: params.stream,
+        from: from.clone(),
+        policy: params.policy,
+        max_hz: params.max_hz,
+        has_params: false,
+    };
+    let subscription = subscribe(&app, wanted).await?;
+    Ok(sse::answer(app, subscription, from))
+}
+
+/// A line of JSON a row, for as long as the query runs and the client reads. What a slow client misses is told in a
+/// line `{"_squilla": {"type": "gap", …}}`.
+#[utoipa::path(
+    post, path = "/api/v1/query", request_body = LiveRequest, tag = "queries",
+    responses((status = OK, content_type = "application/x-ndjson", body = String), (status = BAD_REQUEST, body = ErrorAnswer))
+)]
+pub(crate) async fn lines(
+    State(app): State<Arc<App>>,
+    request: Result<Json<LiveRequest>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let Json(request) = request.map_err(ApiError::from)?;
+    let wanted = Wanted {
+        sql: request.sql,
+        stream: request.stream,
+        from: request.from.clone(),
+        policy: request.policy,
+        max_hz: request.max_hz,
+        has_params: false,
+    };
+    let subscription = subscribe(&app, wanted).await?;
+    Ok(ndjson::answer(app, subscription, request.from, request.limit, request.meta))
+}

@@ -1,0 +1,133 @@
+//! Server-sent events.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::ws::Utf8Bytes;
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use squilla_engine::{Subscription, SubscriptionEvent};
+
+use crate::server::App;
+use crate::server::error::ApiError;
+use crate::server::frame::Part;
+use crate::server::socket::message::{ServerMessage, Subscribed};
+
+/// The subscription's name in messages that have one.
+const ID: &str = "query";
+/// How often something is sent while there is nothing to say, so that a lost connection is found out.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What is written while the client reads.
+struct Events {
+    app: Arc<App>,
+    subscription: Subscription,
+    /// Where the client asked to start.
+    from: Option<String>,
+    ready: VecDeque<Bytes>,
+    done: bool,
+}
+
+/// The answer that goes on.
+pub(super) fn answer(app: Arc<App>, subscription: Subscription, from: Option<String>) -> Response {
+    app.traffic.subscriptions.fetch_add(1, Relaxed);
+    let mut events = Events { app, subscription, from, ready: VecDeque::new(), done: false };
+    let info = events.subscription.info();
+    let subscribed = ServerMessage::Subscribed(Box::new(Subscribed::new(ID, info.channel, info))).text();
+    events.event("subscribed", None, subscribed);
+    let body = stream::unfold(events, |mut events| async move {
+        let bytes = events.next().await?;
+        Some((Ok::<_, Infallible>(bytes), events))
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl Events {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Some(bytes);
+            }
+            if self.done {
+                return None;
+            }
+            let event = tokio::select! {
+                () = self.app.drain.cancelled() => return None,
+                event = tokio::time::timeout(KEEP_ALIVE, self.subscription.next()) => event,
+            };
+            match event {
+                Ok(event) => self.tell(event).await,
+                Err(_) => self.ready.push_back(Bytes::from_static(b":\n\n")),
+            }
+        }
+    }
+
+    async fn tell(&mut self, event: SubscriptionEvent) {
+        let channel = self.subscription.info().channel;
+        match event {
+            SubscriptionEvent::Rows { batch, skip, position, snapshot } => {
+                if skip < batch.rows.num_rows() {
+                    self.rows(Part { channel, batch, skip, position, snapshot }).await;
+                }
+            }
+            SubscriptionEvent::Gap(gap) => {
+                self.app.traffic.gap(&gap);
+                let text = ServerMessage::gap(ID, self.from.as_deref(), &gap).text();
+                self.event("gap", Some(gap.to.to_string()), text);
+            }
+            SubscriptionEvent::Progress(progress) => {
+                self.event("progress", None, ServerMessage::progress(channel, &progress).text());
+            }
+            SubscriptionEvent::Complete => {
+                self.event("complete", None, ServerMessage::Complete { id: ID, reason: "ended" }.text());
+                self.done = true;
+            }
+            SubscriptionEvent::Failed(error) => self.fail(&ApiError::from(error.as_ref())),
+        }
+    }
+
+    async fn rows(&mut self, part: Part) {
+        match self.app.frames.of(&part).await {
+            Ok((frames, encoded)) => {
+                if encoded {
+                    self.app.traffic.encoded.fetch_add(frames.len() as u64, Relaxed);
+                }
+                for frame in frames.iter() {
+                    self.app.traffic.sent(frame.rows, frame.text.len());
+                    self.event("rows", Some(frame.position.to_string()), frame.text.clone());
+                }
+            }
+            Err(too_large) => self.fail(&ApiError::from(too_large)),
+        }
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        self.event("error", None, ServerMessage::Error { id: Some(ID), error: &error.body }.text());
+        self.done = true;
+    }
+
+    /// The data is JSON without line ends, so that one `data:` line holds it.
+    fn event(&mut self, kind: &str, id: Option<String>, data: impl Into<Utf8Bytes>) {
+        let id = id.map_or(String::new(), |id| format!("id: {id}\n"));
+        self.ready.push_back(Bytes::from(format!("event: {kind}\n{id}data: ")));
+        self.ready.push_back(Bytes::from(data.into()));
+        self.ready.push_back(Bytes::from_static(b"\n\n"));
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.app.traffic.subscriptions.fetch_sub(1, Relaxed);
+    }
+}
