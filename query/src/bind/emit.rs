@@ -1,0 +1,145 @@
+//! When results are told: grace in the plan, the rest for the reader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion_expr::{Expr, Operator};
+
+use super::Reader;
+use super::expr::columns;
+use crate::catalog::{Catalog, TimeAttribute};
+use crate::diagnostic::Diagnostic;
+use crate::parse::{EmitKind, EmitSyntax, unsupported};
+use crate::plan::Plan;
+use crate::statement::Emit;
+
+/// The plan with `GRACE` in the aggregates that read rows as they come; those above them wait with them.
+pub(super) fn with_grace(plan: &Arc<Plan>, emit: Option<&EmitSyntax>) -> Arc<Plan> {
+    match emit.map(|emit| emit.kind) {
+        Some(EmitKind::OnWindowClose { grace_ns }) if grace_ns > 0 => put_grace(plan, grace_ns),
+        _ => Arc::clone(plan),
+    }
+}
+
+fn put_grace(plan: &Arc<Plan>, wait_ns: i64) -> Arc<Plan> {
+    let mut plan = plan.as_ref().clone();
+    match &mut plan {
+        Plan::Scan { .. } => {}
+        Plan::Union { inputs, .. } => inputs.iter_mut().for_each(|input| *input = put_grace(input, wait_ns)),
+        Plan::Aggregate { input, grace_ns, .. } => {
+            if input.is_windowed() {
+                *input = put_grace(input, wait_ns);
+            } else {
+                *grace_ns = wait_ns;
+            }
+        }
+        Plan::Filter { input, .. } | Plan::Project { input, .. } | Plan::AssignWindow { input, .. } => {
+            *input = put_grace(input, wait_ns);
+        }
+    }
+    Arc::new(plan)
+}
+
+/// The reader's choice and the key of running results.
+pub(super) fn emission(
+    plan: &Plan,
+    emit: Option<&EmitSyntax>,
+    reader: Reader,
+    catalog: &dyn Catalog,
+) -> Result<(Emit, Vec<String>), Diagnostic> {
+    let Some(emit) = emit else { return Ok((Emit::OnWindowClose, Vec::new())) };
+    if !plan.is_windowed() {
+        let named = plan
+            .relations()
+            .into_iter()
+            .find(|name| catalog.relation(name).is_some_and(|relation| relation.time == TimeAttribute::WindowTime));
+        return Err(match named {
+            Some(name) => unsupported(format!("stream \"{name}\" is read by its final rows only"), emit.span)
+                .help("run its query itself with EMIT EVERY to see running results"),
+            None => Diagnostic::new("invalid", "EMIT says when windows are told, and this query aggregates none")
+                .at(emit.span)
+                .help("leave EMIT out: rows are told as they come"),
+        });
+    }
+    let EmitKind::Every { interval_ns } = emit.kind else { return Ok((Emit::OnWindowClose, Vec::new())) };
+    if let Reader::Named(kind) = reader {
+        let mistake = unsupported(format!("EMIT EVERY is not available in {kind}: it tells final results"), emit.span);
+        return Err(mistake.help("running results are the reader's choice: leave EMIT out here"));
+    }
+    let Some(parts) = key_parts(plan) else {
+        let mistake = unsupported("EMIT EVERY over a union is not available", emit.span);
+        return Err(mistake.help("subscribe to each of the queries"));
+    };
+    let key: Vec<String> =
+        parts.columns.iter().filter(|(_, part)| *part != Part::Value).map(|(name, _)| name.clone()).collect();
+    let has = |wanted: Part| parts.columns.iter().any(|(_, part)| *part == wanted);
+    let missing = (0..parts.keys.len()).filter(|index| !has(Part::Key(*index))).map(|index| parts.keys[index].as_str());
+    let mut missing: Vec<&str> = missing.collect();
+    if !has(Part::Window) {
+        missing.insert(0, "window_start");
+    }
+    if missing.is_empty() {
+        return Ok((Emit::Every(Duration::from_nanos(interval_ns.unsigned_abs())), key));
+    }
+    let mistake = Diagnostic::new(
+        "invalid",
+        "running results replace each other by window and group keys, which the SELECT list must hold",
+    );
+    Err(mistake.at(emit.span).help(format!("select {} too", missing.join(", "))))
+}
+
+/// What a column of a windowed query tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// The window.
+    Window,
+    /// A group key, by index.
+    Key(usize),
+    /// Anything else.
+    Value,
+}
+
+struct Parts {
+    columns: Vec<(String, Part)>,
+    keys: Vec<String>,
+}
+
+fn key_parts(plan: &Plan) -> Option<Parts> {
+    match plan {
+        Plan::Aggregate { keys, schema, .. } => {
+            let part = |index: usize| match index {
+                0 | 1 => Part::Window,
+                index if index < 2 + keys.len() => Part::Key(index - 2),
+                _ => Part::Value,
+            };
+            let columns = schema.fields().iter().enumerate().map(|(index, field)| (field.name().clone(), part(index)));
+            Some(Parts { columns: columns.collect(), keys: keys.iter().map(|key| key.name.clone()).collect() })
+        }
+        Plan::Filter { input, .. } => key_parts(input),
+        Plan::Project { input, exprs, .. } => {
+            let below = key_parts(input)?;
+            let part_of = |name: &str| below.columns.iter().find(|(other, _)| other == name).map(|(_, part)| *part);
+            let columns = exprs.iter().map(|item| (item.name.clone(), passed(&item.expr, &part_of)));
+            Some(Parts { columns: columns.collect(), keys: below.keys })
+        }
+        Plan::Scan { .. } | Plan::AssignWindow { .. } | Plan::Union { .. } => None,
+    }
+}
+
+/// What an expression tells of its inputs: a column as it is, or a window's bound that is shifted or packed.
+fn passed(expr: &Expr, part_of: &dyn Fn(&str) -> Option<Part>) -> Part {
+    let of_window = || {
+        let names = columns(expr);
+        !names.is_empty() && names.iter().all(|name| part_of(name) == Some(Part::Window))
+    };
+    match expr {
+        Expr::Column(column) => part_of(&column.name).unwrap_or(Part::Value),
+        Expr::BinaryExpr(binary) => {
+            let shifted = binary.op == Operator::Minus
+                && matches!((binary.left.as_ref(), binary.right.as_ref()), (Expr::Column(_), Expr::Literal(..)));
+            if shifted && of_window() { Part::Window } else { Part::Value }
+        }
+        Expr::ScalarFunction(call) if call.name() == "named_struct" && of_window() => Part::Window,
+        _ => Part::Value,
+    }
+}

@@ -1,0 +1,298 @@
+//! Expressions: from syntax to DataFusion's typed and coerced form.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{Column, DFSchema, DataFusionError};
+use datafusion_expr::simplify::SimplifyContext;
+use datafusion_expr::{Expr, ExprSchemable};
+use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+use datafusion_sql::planner::{PlannerContext, SqlToRel};
+use datafusion_sql::sqlparser::ast::{self, Visit, Visitor};
+
+use super::Binder;
+use crate::diagnostic::{Diagnostic, Span};
+use crate::functions::Registry;
+use crate::types::{sql_name, translate};
+
+/// What an expression may name.
+pub(super) struct Scope {
+    /// The input's columns.
+    pub(super) schema: DFSchema,
+    /// What the input is called, in messages.
+    pub(super) label: String,
+    /// The name that columns may be qualified with.
+    pub(super) qualifier: Option<String>,
+    /// The clause, in messages.
+    pub(super) clause: &'static str,
+    /// Aggregates may be called.
+    pub(super) aggregates: bool,
+}
+
+impl Scope {
+    /// A scope without aggregates.
+    pub(super) fn new(schema: DFSchema, label: String, clause: &'static str) -> Self {
+        Self { schema, label, qualifier: None, clause, aggregates: false }
+    }
+}
+
+/// Sub-expressions that are tried while looking for the smallest wrong one.
+const MAX_TRIES: usize = 200;
+
+impl Binder<'_> {
+    /// The expression, typed, its columns unqualified and with their places.
+    pub(super) fn expr(&mut self, syntax: &ast::Expr, scope: &Scope) -> Option<Expr> {
+        if !self.check(syntax, scope) {
+            return None;
+        }
+        match plan(syntax, scope) {
+            Ok(expr) => Some(expr),
+            Err(error) => {
+                let mut tries = MAX_TRIES;
+                let (culprit, error) = smallest(syntax, error, scope, &mut tries);
+                let at = self.place(&culprit).or_else(|| self.place(syntax));
+                self.tell(mistake(&error, at));
+                None
+            }
+        }
+    }
+
+    /// A condition: an expression that must be a BOOLEAN.
+    pub(super) fn condition(&mut self, syntax: &ast::Expr, scope: &Scope) -> Option<Expr> {
+        let expr = self.expr(syntax, scope)?;
+        let at = self.place(syntax);
+        match data_type(&expr, &scope.schema) {
+            Ok(DataType::Boolean | DataType::Null) => Some(expr),
+            Ok(other) => {
+                let message = format!("{} needs a condition, this is a {}", scope.clause, sql_name(&other));
+                self.tell(
+                    Diagnostic::new("type_mismatch", message).at(at).help("compare it with something: price > 10"),
+                );
+                None
+            }
+            Err(message) => {
+                self.tell(Diagnostic::new("type_mismatch", message).at(at));
+                None
+            }
+        }
+    }
+}
+
+/// Plans and types an expression that has passed the checks.
+fn plan(syntax: &ast::Expr, scope: &Scope) -> Result<Expr, DataFusionError> {
+    let planner = SqlToRel::new(Registry::get());
+    let expr = planner.sql_to_expr(syntax.clone(), &scope.schema, &mut PlannerContext::new())?;
+    let simplifier = ExprSimplifier::new(SimplifyContext::default());
+    let expr = bare(expr)?;
+    let expr = simplifier.coerce(expr, &scope.schema)?;
+    let expr = bare(expr)?;
+    expr.to_field(&scope.schema)?;
+    Ok(expr)
+}
+
+/// The expression without aliases, and its columns without qualifiers.
+fn bare(expr: Expr) -> Result<Expr, DataFusionError> {
+    expr.transform_up(|expr| {
+        Ok(match expr {
+            Expr::Alias(alias) => Transformed::yes(*alias.expr),
+            Expr::Column(column) if column.relation.is_some() => {
+                Transformed::yes(Expr::Column(Column { relation: None, name: column.name, spans: column.spans }))
+            }
+            other => Transformed::no(other),
+        })
+    })
+    .map(|transformed| transformed.data)
+}
+
+/// The type of an expression.
+pub(super) fn data_type(expr: &Expr, schema: &DFSchema) -> Result<DataType, String> {
+    expr.get_type(schema).map_err(|error| message(&error))
+}
+
+/// The field that an expression makes.
+pub(super) fn field(expr: &Expr, name: &str, schema: &DFSchema) -> Result<FieldRef, String> {
+    let (_, field) = expr.to_field(schema).map_err(|error| message(&error))?;
+    Ok(Arc::new(Field::new(name, field.data_type().clone(), field.is_nullable())))
+}
+
+/// The innermost part of an expression that cannot be planned by itself, and why.
+fn smallest(
+    syntax: &ast::Expr,
+    error: DataFusionError,
+    scope: &Scope,
+    tries: &mut usize,
+) -> (ast::Expr, DataFusionError) {
+    for child in children(syntax) {
+        if *tries == 0 {
+            break;
+        }
+        *tries -= 1;
+        if let Err(error) = plan(&child, scope) {
+            return smallest(&child, error, scope, tries);
+        }
+    }
+    (syntax.clone(), error)
+}
+
+#[derive(Default)]
+struct Children {
+    depth: usize,
+    lambdas: usize,
+    found: Vec<ast::Expr>,
+}
+
+impl Visitor for Children {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
+        self.depth += 1;
+        self.lambdas += usize::from(matches!(expr, ast::Expr::Lambda(_)));
+        if self.depth == 2 && self.lambdas == 0 {
+            self.found.push(expr.clone());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
+        self.depth -= 1;
+        self.lambdas -= usize::from(matches!(expr, ast::Expr::Lambda(_)));
+        ControlFlow::Continue(())
+    }
+}
+
+/// The expressions right below one.
+fn children(syntax: &ast::Expr) -> Vec<ast::Expr> {
+    let mut children = Children::default();
+    let _ = syntax.visit(&mut children);
+    children.found
+}
+
+/// DataFusion's message in our words.
+pub(super) fn message(error: &DataFusionError) -> String {
+    let text = error.strip_backtrace();
+    let mut text = text.as_str();
+    for prefix in [
+        "Error during planning: ",
+        "Schema error: ",
+        "This feature is not implemented: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "type_coercion",
+        "\ncaused by\n",
+        "Error during planning: ",
+    ] {
+        text = text.strip_prefix(prefix).unwrap_or(text);
+    }
+    let text = text.split("\n").next().unwrap_or(text).trim_end_matches('.');
+    let text = translate(text).replace('\'', "\"").replace('`', "\"");
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().collect::<String>() + chars.as_str())
+}
+
+/// A mistake of types, told in our words.
+fn mistake(error: &DataFusionError, at: Option<Span>) -> Diagnostic {
+    let text = error.strip_backtrace();
+    if let Some(call) = between(&text, "argument types '", "'") {
+        let (name, arguments) = call.split_once('(').unwrap_or((call, ")"));
+        let arguments = translate(arguments.strip_suffix(')').unwrap_or(arguments));
+        let message = if arguments.is_empty() {
+            format!("function \"{name}\" needs arguments")
+        } else {
+            format!("function \"{name}\" does not take ({arguments})")
+        };
+        let diagnostic = Diagnostic::new("type_mismatch", message).at(at);
+        return match Registry::syntax(name) {
+            Some(syntax) => diagnostic.help(format!("it is called {syntax}")),
+            None => diagnostic.help("CAST(… AS type) changes a type"),
+        };
+    }
+    for (start, word) in [("arithmetic expression ", "compute"), ("comparison operation ", "compare")] {
+        let Some(operands) = between(&text, start, " to ").or_else(|| between(&text, start, "\n")) else { continue };
+        let message = format!("cannot {word} {}", translate(operands.trim()));
+        return Diagnostic::new("type_mismatch", message).at(at).help("CAST(… AS type) changes a type");
+    }
+    if matches!(error, DataFusionError::NotImplemented(_)) {
+        return Diagnostic::new("unsupported", message(error)).at(at);
+    }
+    Diagnostic::new("type_mismatch", message(error)).at(at).help("CAST(… AS type) changes a type")
+}
+
+fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
+    let from = text.find(start)? + start.len();
+    let rest = &text[from..];
+    Some(&rest[..rest.find(end)?])
+}
+
+/// Names of the columns that an expression reads.
+pub(crate) fn columns(expr: &Expr) -> Vec<String> {
+    let mut names: Vec<String> = expr.column_refs().into_iter().map(|column| column.name.clone()).collect();
+    names.sort();
+    names
+}
+
+/// The same, with each name as often as it is read.
+pub(crate) fn columns_with_repeats(expr: &Expr) -> Vec<String> {
+    let mut names = Vec::new();
+    let _ = expr.apply(|expr| {
+        if let Expr::Column(column) = expr {
+            names.push(column.name.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    names
+}
+
+/// Puts expressions in the place of columns.
+pub(crate) fn substitute(expr: Expr, with: &dyn Fn(&str) -> Option<Expr>) -> Expr {
+    let replaced = expr.transform_up(|expr| {
+        let replacement = match &expr {
+            Expr::Column(column) => with(&column.name),
+            _ => None,
+        };
+        Ok(match replacement {
+            Some(replacement) => Transformed::yes(replacement),
+            None => Transformed::no(expr),
+        })
+    });
+    replaced.expect("the closure does not fail").data
+}
+
+/// A name for the column that an unnamed expression makes: its text, small outside quotes.
+pub(super) fn default_name(syntax: &ast::Expr) -> String {
+    match syntax {
+        ast::Expr::Identifier(ident) => crate::parse::fold(ident),
+        ast::Expr::CompoundIdentifier(parts) => parts.last().map(crate::parse::fold).unwrap_or_default(),
+        ast::Expr::Nested(inner) => default_name(inner),
+        other => {
+            let mut quoted = None;
+            let small = |c: char| {
+                match quoted {
+                    Some(quote) if quote == c => quoted = None,
+                    None if c == '\'' || c == '"' => quoted = Some(c),
+                    _ => {}
+                }
+                if quoted.is_some() { c } else { c.to_ascii_lowercase() }
+            };
+            other.to_string().chars().map(small).collect()
+        }
+    }
+}
+
+/// The place of a planned expression: that of its first column.
+pub(super) fn first_span(expr: &Expr, text: &crate::text::Text<'_>) -> Option<Span> {
+    let mut found = None;
+    let _ = expr.apply(|expr| {
+        if let Expr::Column(column) = expr
+            && let Some(span) = column.spans.first()
+        {
+            use datafusion_sql::sqlparser::tokenizer::{Location, Span as TokenSpan};
+            let at = |location: datafusion_common::Location| Location::new(location.line, location.column);
+            found = text.span(TokenSpan::new(at(span.start), at(span.end)));
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}

@@ -1,0 +1,239 @@
+//! `FROM`: names, sub-queries and window table functions.
+
+use std::sync::Arc;
+
+use datafusion_sql::sqlparser::ast;
+
+use super::check::function_name;
+use super::{Binder, Bound, Ctes, WindowColumn, Windowed};
+use crate::catalog::{Relation, RelationKind, TimeAttribute};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::parse::{fold, unsupported};
+use crate::plan::Plan;
+use crate::suggest;
+use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME};
+
+impl Binder<'_> {
+    /// The one relation that a `SELECT` reads.
+    pub(super) fn from(&mut self, select: &ast::Select, ctes: &Ctes) -> Option<Bound> {
+        let Some((first, more)) = select.from.split_first() else {
+            let at = self.text.span(select.select_token.0.span);
+            self.refuse("a query without FROM is not available", at, "a query reads a stream: SELECT … FROM name");
+            return None;
+        };
+        for other in more {
+            let at = self.place(&other.relation);
+            self.refuse(
+                "a cross join pairs every row with every row, which never ends on streams",
+                at,
+                "read one relation; UNION ALL reads several one after the other",
+            );
+        }
+        for join in &first.joins {
+            let at = self.place(&join.relation);
+            let (message, help) = match join.join_operator {
+                ast::JoinOperator::CrossJoin(_) => (
+                    "a cross join pairs every row with every row, which never ends on streams",
+                    "read one relation; UNION ALL reads several one after the other",
+                ),
+                _ => ("joins are not available", "read one relation; UNION ALL reads several one after the other"),
+            };
+            self.refuse(message, at, help);
+        }
+        let bound = self.factor(&first.relation, ctes);
+        for other in more {
+            self.factor(&other.relation, ctes);
+        }
+        for join in &first.joins {
+            self.factor(&join.relation, ctes);
+        }
+        if more.is_empty() && first.joins.is_empty() { bound } else { None }
+    }
+
+    fn factor(&mut self, factor: &ast::TableFactor, ctes: &Ctes) -> Option<Bound> {
+        let at = self.place(factor);
+        match factor {
+            ast::TableFactor::Table {
+                name, alias, args, sample, with_hints, version, partitions, json_path, ..
+            } => {
+                if sample.is_some() {
+                    self.refuse("TABLESAMPLE is not available", at, "filter by a hash of a column instead");
+                }
+                if !with_hints.is_empty() || version.is_some() || !partitions.is_empty() || json_path.is_some() {
+                    self.refuse("a relation takes no options here", at, "write FROM name");
+                }
+                let bound = match args {
+                    Some(args) => self.table_function(&object_name(name), &args.args, at, ctes),
+                    None => self.named(name, ctes),
+                };
+                self.aliased(bound?, alias.as_ref())
+            }
+            ast::TableFactor::Derived { subquery, alias, lateral, .. } => {
+                if *lateral {
+                    self.refuse("LATERAL is not available", at, "write a plain sub-query");
+                }
+                let bound = self.query(subquery, ctes)?;
+                let bound = Bound { qualifier: None, label: "the sub-query".into(), ..bound };
+                self.aliased(bound, alias.as_ref())
+            }
+            ast::TableFactor::TableFunction { expr: ast::Expr::Function(function), alias } => {
+                let ast::FunctionArguments::List(list) = &function.args else { return None };
+                let bound = self.table_function(&function_name(function), &list.args, at, ctes)?;
+                self.aliased(bound, alias.as_ref())
+            }
+            ast::TableFactor::NestedJoin { table_with_joins, alias } if table_with_joins.joins.is_empty() => {
+                let bound = self.factor(&table_with_joins.relation, ctes)?;
+                self.aliased(bound, alias.as_ref())
+            }
+            ast::TableFactor::NestedJoin { .. } => {
+                self.refuse("joins are not available", at, "read one relation; UNION ALL reads several");
+                None
+            }
+            _ => {
+                let at = at.or_else(|| self.text.end_span());
+                self.refuse(
+                    "this is not available in FROM",
+                    at,
+                    "FROM takes a name, a sub-query, TUMBLE(TABLE …) or HOP(TABLE …)",
+                );
+                None
+            }
+        }
+    }
+
+    fn aliased(&mut self, bound: Bound, alias: Option<&ast::TableAlias>) -> Option<Bound> {
+        match alias {
+            Some(alias) => self.alias(bound, alias),
+            None => Some(bound),
+        }
+    }
+
+    /// A relation of the `WITH` clause or the catalog.
+    pub(super) fn named(&mut self, name: &ast::ObjectName, ctes: &Ctes) -> Option<Bound> {
+        let at = self.place(name);
+        let name = object_name(name);
+        if let Some(cte) = ctes.get(&name) {
+            let label = format!("\"{name}\"");
+            return cte.clone().map(|bound| Bound { qualifier: Some(name), label, ..bound });
+        }
+        let Some(relation) = self.catalog.relation(&name) else {
+            let names = self.catalog.names();
+            let candidates = names.iter().chain(ctes.keys()).map(String::as_str);
+            let mistake = Diagnostic::new("unknown_relation", format!("no source, stream or view \"{name}\"")).at(at);
+            let nearest = suggest::nearest(&name, candidates);
+            self.tell(match nearest {
+                Some(nearest) => mistake.help(format!("did you mean \"{nearest}\"?")),
+                None if names.is_empty() => mistake.help("CREATE SOURCE name WITH (connector = …) makes one"),
+                None => mistake
+                    .note(format!("there are: {}", suggest::list(names.iter().map(String::as_str))))
+                    .help("SHOW STREAMS lists what can be read"),
+            });
+            return None;
+        };
+        let qualifier = Some(name.rsplit('.').next().unwrap_or(&name).to_owned());
+        match &relation.kind {
+            RelationKind::Source | RelationKind::Stream => Some(Bound { qualifier, ..scan(&relation) }),
+            RelationKind::View { sql } => {
+                let bound = self.view(&name, sql, at)?;
+                Some(Bound { qualifier, label: format!("view \"{name}\""), ..bound })
+            }
+            RelationKind::Sink => {
+                let mistake = Diagnostic::new("not_readable", format!("sink \"{name}\" takes rows and cannot be read"));
+                self.tell(mistake.at(at).help("read what feeds it"));
+                None
+            }
+        }
+    }
+
+    /// `TUMBLE(t, DESCRIPTOR(ts), …)` and what is not available of its kind.
+    fn table_function(
+        &mut self,
+        name: &str,
+        args: &[ast::FunctionArg],
+        at: Option<Span>,
+        ctes: &Ctes,
+    ) -> Option<Bound> {
+        let name = name.to_lowercase();
+        if !["tumble", "hop"].contains(&name.as_str()) {
+            let mistake = match name.as_str() {
+                "session" | "cumulate" | "count_window" => {
+                    unsupported(format!("{} windows are not available", name.to_uppercase()), at)
+                        .help("TUMBLE and HOP windows are")
+                }
+                _ => unsupported(format!("\"{name}(…)\" is not available in FROM"), at)
+                    .help("FROM takes a name, a sub-query, TUMBLE(TABLE …) or HOP(TABLE …)"),
+            };
+            self.tell(mistake);
+            return None;
+        }
+        let args: Vec<&ast::Expr> = args
+            .iter()
+            .filter_map(|arg| match arg {
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Some(expr),
+                _ => None,
+            })
+            .collect();
+        let Some((input, rest)) = args.split_first() else {
+            self.tell(super::window::wrong_arguments(&name, at));
+            return None;
+        };
+        let bound = match input {
+            ast::Expr::Identifier(ident) => self.named(&ast::ObjectName::from(vec![ident.clone()]), ctes),
+            ast::Expr::CompoundIdentifier(parts) => self.named(&ast::ObjectName::from(parts.clone()), ctes),
+            ast::Expr::Subquery(query) => {
+                self.query(query, ctes).map(|bound| Bound { qualifier: None, label: "the sub-query".into(), ..bound })
+            }
+            _ => {
+                self.tell(super::window::wrong_arguments(&name, at));
+                None
+            }
+        }?;
+        let call = self.window_call(&name, rest, at, true)?;
+        let column = call.column.as_ref()?;
+        if !self.check_time(&bound, column) {
+            return None;
+        }
+        self.assign(bound, call.spec, at)
+    }
+}
+
+/// A dotted name, folded.
+fn object_name(name: &ast::ObjectName) -> String {
+    let parts = name.0.iter().filter_map(|part| part.as_ident()).map(fold);
+    parts.collect::<Vec<_>>().join(".")
+}
+
+/// A source or stream with all its columns.
+fn scan(relation: &Relation) -> Bound {
+    let kind = match relation.kind {
+        RelationKind::Stream => "stream",
+        _ => "source",
+    };
+    let has = |name: &str| relation.schema.field_with_name(name).is_ok();
+    let times = match &relation.time {
+        TimeAttribute::Column(column) => vec![column.clone()],
+        TimeAttribute::Arrival => Vec::new(),
+        TimeAttribute::WindowTime => {
+            [WINDOW_TIME, WINDOW_END, WINDOW_START].into_iter().filter(|name| has(name)).map(str::to_owned).collect()
+        }
+    };
+    Bound {
+        plan: Arc::new(Plan::Scan { relation: relation.name.clone(), schema: Arc::clone(&relation.schema) }),
+        qualifier: None,
+        label: format!("{kind} \"{}\"", relation.name),
+        times,
+        window: None,
+        replay: relation.replay,
+        nodes: 1,
+    }
+}
+
+/// The three columns of freshly assigned windows.
+pub(super) fn window_columns(spec: crate::WindowSpec, grouped: bool) -> Windowed {
+    let columns = [
+        (WINDOW_START.to_owned(), WindowColumn::Start),
+        (WINDOW_END.to_owned(), WindowColumn::End),
+        (WINDOW_TIME.to_owned(), WindowColumn::Time),
+    ];
+    Windowed { spec, grouped, columns: columns.into() }
+}

@@ -1,0 +1,530 @@
+//! GROUP BY: windows, keys and aggregates.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, FieldRef, IntervalMonthDayNano, Schema};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{DFSchema, ScalarValue};
+use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::{Expr, Operator, binary_expr, lit};
+use datafusion_functions::core::named_struct;
+use datafusion_sql::sqlparser::ast::{self, Visit, VisitMut, Visitor, VisitorMut};
+
+use super::check::function_name;
+use super::expr::{columns, default_name, field, first_span};
+use super::from::window_columns;
+use super::select::{Item, filter};
+use super::strip::strip;
+use super::window::window_function;
+use super::{Binder, Bound, WindowColumn, column_of};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::display::short_text;
+use crate::parse::{fold, unsupported};
+use crate::plan::{AggregateCall, NamedExpr, Plan, WindowKind, WindowSpec};
+use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME, timestamp_type};
+
+/// The struct of window bounds that the short form makes.
+pub(super) const WINDOW: &str = "window";
+
+/// Nodes of an expression after names of the `SELECT` list were put in place.
+pub(super) const MAX_EXPANDED_NODES: usize = 10_000;
+
+/// A GROUP BY clause.
+pub(super) struct Grouping {
+    /// There is a GROUP BY.
+    pub(super) said: bool,
+    /// The windows of `tumble(…)` or `hop(…)` in it.
+    pub(super) short_form: Option<WindowSpec>,
+    /// Text of that call.
+    call: Option<String>,
+    /// The other expressions, as they stand until [`Binder::resolve_keys`].
+    syntax: Vec<ast::Expr>,
+    /// Keys, bound.
+    keys: Vec<NamedExpr>,
+    /// Where the clause stands.
+    pub(super) at: Option<Span>,
+}
+
+/// What a grouping made.
+pub(super) struct Group {
+    /// Fields: the three window columns, the keys, the aggregates.
+    pub(super) bound: Bound,
+    /// What was grouped by, and the name of its column.
+    keys: Vec<NamedExpr>,
+    aggregates: Vec<AggregateCall>,
+    /// Columns below that tell the window.
+    window: Vec<(String, WindowColumn)>,
+}
+
+impl Binder<'_> {
+    /// Reads GROUP BY; its keys are bound later, when the windows are assigned.
+    pub(super) fn grouping(&mut self, select: &ast::Select, bound: &Bound) -> Option<Grouping> {
+        let at = self.place(&select.group_by).or_else(|| self.place(select));
+        let mut grouping =
+            Grouping { said: false, short_form: None, call: None, syntax: Vec::new(), keys: Vec::new(), at };
+        let (exprs, modifiers) = match &select.group_by {
+            ast::GroupByExpr::Expressions(exprs, modifiers) => (exprs, modifiers),
+            ast::GroupByExpr::All(_) => {
+                self.refuse(
+                    "GROUP BY ALL is not available",
+                    at,
+                    "name the window and the keys: GROUP BY country, tumble('10s')",
+                );
+                return None;
+            }
+        };
+        if !modifiers.is_empty() {
+            self.refuse("ROLLUP, CUBE and TOTALS are not available", at, "unite several queries with UNION ALL");
+            return None;
+        }
+        grouping.said = !exprs.is_empty();
+        let mut good = true;
+        for expr in exprs {
+            let Some((name, function)) = window_function(expr) else {
+                grouping.syntax.push(expr.clone());
+                continue;
+            };
+            if grouping.call.is_some() {
+                let at = self.place(expr);
+                self.refuse(
+                    "two windows in one GROUP BY are not available",
+                    at,
+                    "run two queries, or window a sub-query again",
+                );
+                good = false;
+                continue;
+            }
+            grouping.call = Some(expr.to_string());
+            grouping.short_form = self.short_form(&name, function, bound);
+            good &= grouping.short_form.is_some();
+        }
+        good.then_some(grouping)
+    }
+
+    /// Binds the keys: expressions, names and numbers of `SELECT` items.
+    pub(super) fn resolve_keys(&mut self, grouping: &mut Grouping, items: &[Item], bound: &Bound) {
+        let Some(mut scope) = self.select_scope(bound, grouping.short_form.is_some(), "GROUP BY") else { return };
+        scope.aggregates = false;
+        let known = |name: &str| scope.schema.has_column_with_unqualified_name(name);
+        for syntax in grouping.syntax.clone() {
+            let mut name = None;
+            let syntax = match &syntax {
+                ast::Expr::Value(value) => match &value.value {
+                    ast::Value::Number(number, _) => {
+                        let item = number.parse::<usize>().ok().and_then(|n| items.get(n.wrapping_sub(1)));
+                        let Some(item) = item else {
+                            let at = self.place(&syntax);
+                            let message = format!("GROUP BY {number}: the SELECT list has {} items", items.len());
+                            self.tell(Diagnostic::new("invalid", message).at(at));
+                            continue;
+                        };
+                        name = Some(item.name.clone());
+                        item.syntax.clone()
+                    }
+                    _ => syntax,
+                },
+                ast::Expr::Identifier(ident) if !known(&fold(ident)) => {
+                    match items.iter().find(|item| item.alias && item.name == fold(ident)) {
+                        Some(item) => {
+                            name = Some(item.name.clone());
+                            item.syntax.clone()
+                        }
+                        None => syntax,
+                    }
+                }
+                _ => syntax,
+            };
+            let same = |item: &&Item| item.alias && item.syntax.to_string() == syntax.to_string();
+            let name = name.or_else(|| items.iter().find(same).map(|item| item.name.clone()));
+            let placed = grouping.in_place(&syntax);
+            if let Some(expr) = self.expr(&placed, &scope) {
+                grouping.keys.push(NamedExpr { expr, name: name.unwrap_or_else(|| default_name(&syntax)) });
+            }
+        }
+    }
+
+    /// Groups, and computes the `SELECT` list over the groups.
+    pub(super) fn grouped(
+        &mut self,
+        bound: Bound,
+        grouping: Grouping,
+        exprs: Vec<NamedExpr>,
+        having: Option<Expr>,
+        at: Option<Span>,
+    ) -> Option<Bound> {
+        let mut keys = grouping.keys;
+        if grouping.short_form.is_some() {
+            keys.push(NamedExpr { expr: column_of(WINDOW_START), name: WINDOW_START.to_owned() });
+        }
+        let mut calls: Vec<(Expr, Option<String>)> = Vec::new();
+        for item in &exprs {
+            let whole = matches!(item.expr, Expr::AggregateFunction(_));
+            collect_aggregates(&item.expr, whole.then_some(&item.name), &mut calls);
+        }
+        for condition in &having {
+            collect_aggregates(condition, None, &mut calls);
+        }
+        let label = bound.label.clone();
+        let group = self.group(bound, keys, calls, if grouping.said { grouping.at } else { at })?;
+        let mut good = true;
+        let mut bound = group.bound.clone();
+        if let Some(having) = having {
+            match self.rebase(having, &group, &label) {
+                Some(predicate) => bound = filter(bound, predicate),
+                None => good = false,
+            }
+        }
+        let mut out = Vec::with_capacity(exprs.len());
+        for item in exprs {
+            match self.rebase(item.expr, &group, &label) {
+                Some(expr) => out.push(NamedExpr { expr, name: item.name }),
+                None => good = false,
+            }
+        }
+        if good { self.project(bound, out, at) } else { None }
+    }
+
+    /// Makes the aggregate: over assigned windows, or over the groups of the same windows below.
+    pub(super) fn group(
+        &mut self,
+        bound: Bound,
+        keys: Vec<NamedExpr>,
+        calls: Vec<(Expr, Option<String>)>,
+        at: Option<Span>,
+    ) -> Option<Group> {
+        let Some(window) = bound.window.clone() else {
+            self.tell(unwindowed(&bound, &keys, at));
+            return None;
+        };
+        let tells = |expr: &Expr| matches!(expr, Expr::Column(column) if window.columns.contains_key(&column.name));
+        if !keys.iter().any(|key| tells(&key.expr)) {
+            self.tell(without_window(&window.columns, &keys, at));
+            return None;
+        }
+        let of_window = |name: &String| window.columns.contains_key(name);
+        let only_window = |expr: &Expr| {
+            let names = columns(expr);
+            !names.is_empty() && names.iter().all(of_window)
+        };
+        let keys: Vec<NamedExpr> = keys.into_iter().filter(|key| !only_window(&key.expr)).collect();
+        let read: Vec<String> =
+            keys.iter().map(|key| &key.expr).chain(calls.iter().map(|(call, _)| call)).flat_map(columns).collect();
+        let mut moved = Vec::new();
+        let (input, spec) = if window.grouped {
+            (Arc::clone(&bound.plan), ends(window.spec))
+        } else if let Some(stripped) = strip(&bound.plan, &read) {
+            moved = stripped.moved;
+            (stripped.plan, window.spec)
+        } else if let WindowKind::Tumble { .. } = window.spec.kind {
+            (Arc::clone(&bound.plan), window.spec)
+        } else {
+            self.refuse(
+                "an expression over both a row and its hopping window is not available",
+                at,
+                "use the window's columns alone, or tumbling windows",
+            );
+            return None;
+        };
+        let aggregate = self.aggregate(&bound, input, spec, keys, calls, at)?;
+        let mut group = Group { window: window.columns.into_iter().collect(), ..aggregate };
+        let size_ns = window.grouped.then(|| window.spec.size_ns());
+        group.bound = self.with_window_columns(group.bound, window.spec, size_ns, at)?;
+        for predicate in moved {
+            group.bound = filter(group.bound, predicate);
+        }
+        Some(group)
+    }
+
+    fn aggregate(
+        &mut self,
+        bound: &Bound,
+        input: Arc<Plan>,
+        spec: WindowSpec,
+        keys: Vec<NamedExpr>,
+        calls: Vec<(Expr, Option<String>)>,
+        at: Option<Span>,
+    ) -> Option<Group> {
+        let scope = DFSchema::try_from(input.schema().as_ref().clone()).ok()?;
+        let mut fields: Vec<FieldRef> =
+            [WINDOW_START, WINDOW_END].map(|name| Arc::new(Field::new(name, timestamp_type(), false))).to_vec();
+        let mut names = vec![WINDOW_TIME.to_owned(), WINDOW.to_owned()];
+        names.extend(fields.iter().map(|field| field.name().clone()));
+        let mut named = Vec::with_capacity(keys.len());
+        let mut aggregates = Vec::with_capacity(calls.len());
+        let add = |expr: &Expr, name: &str, fields: &mut Vec<FieldRef>| match field(expr, name, &scope) {
+            Ok(field) => {
+                fields.push(field);
+                None
+            }
+            Err(message) => Some(Diagnostic::new("type_mismatch", message).at(at)),
+        };
+        let mut mistake = None;
+        for key in &keys {
+            let name = unique(&key.name, &mut names);
+            mistake = mistake.or(add(&key.expr, &name, &mut fields));
+            named.push(NamedExpr { expr: key.expr.clone(), name });
+        }
+        for (expr, name) in calls {
+            let name = unique(&name.unwrap_or_else(|| short_text(&expr)), &mut names);
+            mistake = mistake.or(add(&expr, &name, &mut fields));
+            aggregates.push(AggregateCall { expr, name });
+        }
+        if let Some(mistake) = mistake {
+            self.tell(mistake);
+            return None;
+        }
+        let plan = Plan::Aggregate {
+            input,
+            window: spec,
+            keys: named.clone(),
+            aggregates: aggregates.clone(),
+            grace_ns: 0,
+            schema: Arc::new(Schema::new(fields)),
+        };
+        let bound = Bound {
+            plan: Arc::new(plan),
+            qualifier: None,
+            label: "the groups".into(),
+            times: Vec::new(),
+            window: None,
+            replay: bound.replay,
+            nodes: bound.nodes + 1,
+        };
+        Some(Group { bound, keys: named, aggregates, window: Vec::new() })
+    }
+
+    /// The aggregate's fields with the three window columns before them. `size_ns` is given where the aggregate's own
+    /// windows share only their ends with those that are meant.
+    fn with_window_columns(
+        &mut self,
+        bound: Bound,
+        spec: WindowSpec,
+        size_ns: Option<i64>,
+        at: Option<Span>,
+    ) -> Option<Bound> {
+        let start = match size_ns {
+            Some(size_ns) => before_end(size_ns),
+            None => column_of(WINDOW_START),
+        };
+        let mut exprs = vec![
+            NamedExpr { expr: start, name: WINDOW_START.to_owned() },
+            NamedExpr { expr: column_of(WINDOW_END), name: WINDOW_END.to_owned() },
+            NamedExpr { expr: before_end(MILLISECOND_NS), name: WINDOW_TIME.to_owned() },
+        ];
+        let rest = bound.schema().fields().iter().skip(2);
+        exprs.extend(rest.map(|field| NamedExpr { expr: column_of(field.name()), name: field.name().clone() }));
+        let bound = self.project(bound, exprs, at)?;
+        let times = [WINDOW_TIME, WINDOW_END, WINDOW_START].map(str::to_owned).to_vec();
+        Some(Bound { times, window: Some(window_columns(spec, true)), ..bound })
+    }
+
+    /// The expression over the groups instead of the rows; `None` when it needs a column that is not grouped.
+    fn rebase(&mut self, expr: Expr, group: &Group, label: &str) -> Option<Expr> {
+        let mut lost: Vec<(String, Option<Span>)> = Vec::new();
+        let text = self.text;
+        let rebased = expr.transform_down(|expr| {
+            if let Some(key) = group.keys.iter().find(|key| key.expr == expr) {
+                return Ok(Transformed::new(column_of(&key.name), true, TreeNodeRecursion::Jump));
+            }
+            if let Some(call) = group.aggregates.iter().find(|call| call.expr == expr) {
+                return Ok(Transformed::new(column_of(&call.name), true, TreeNodeRecursion::Jump));
+            }
+            let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
+            let bounds = group.window.iter().find(|(name, _)| *name == column.name).map(|(_, bounds)| match bounds {
+                WindowColumn::Start => column_of(WINDOW_START),
+                WindowColumn::End => column_of(WINDOW_END),
+                WindowColumn::Time => column_of(WINDOW_TIME),
+            });
+            let bounds = bounds.or_else(|| (column.name == WINDOW).then(window_struct));
+            match bounds {
+                Some(bounds) => Ok(Transformed::new(bounds, true, TreeNodeRecursion::Jump)),
+                None => {
+                    lost.push((column.name.clone(), first_span(&expr, text)));
+                    Ok(Transformed::no(expr))
+                }
+            }
+        });
+        for (name, at) in &lost {
+            let message = format!("column \"{name}\" of {label} is neither grouped nor aggregated");
+            let help = format!("add it to GROUP BY, or choose one of its values: max({name}), first_value({name})");
+            self.tell(Diagnostic::new("not_grouped", message).at(*at).help(help));
+        }
+        if lost.is_empty() { rebased.ok().map(|rebased| rebased.data) } else { None }
+    }
+}
+
+impl Group {
+    /// The column of the key that was called so.
+    pub(super) fn key(&self, name: &str) -> Option<Expr> {
+        let key = self.keys.iter().find(|key| matches!(&key.expr, Expr::Column(column) if column.name == name))?;
+        Some(column_of(&key.name))
+    }
+}
+
+const MILLISECOND_NS: i64 = 1_000_000;
+
+/// `window_end` less a length.
+fn before_end(ns: i64) -> Expr {
+    let interval = ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, 0, ns)));
+    binary_expr(column_of(WINDOW_END), Operator::Minus, lit(interval))
+}
+
+/// `{start, end}` of the window.
+fn window_struct() -> Expr {
+    let args = vec![lit("start"), column_of(WINDOW_START), lit("end"), column_of(WINDOW_END)];
+    Expr::ScalarFunction(ScalarFunction::new_udf(named_struct(), args))
+}
+
+/// Windows that rows of the given windows fall into one by one, by their ends.
+fn ends(spec: WindowSpec) -> WindowSpec {
+    let (size_ns, slide_ns) = (spec.size_ns(), spec.slide_ns());
+    let offset_ns = (spec.offset_ns + size_ns).rem_euclid(slide_ns);
+    WindowSpec { kind: WindowKind::Tumble { size_ns: slide_ns }, offset_ns }
+}
+
+/// The name, with a number behind it when it is taken.
+fn unique(name: &str, names: &mut Vec<String>) -> String {
+    let mut candidate = name.to_owned();
+    let mut number = 2;
+    while names.contains(&candidate) {
+        candidate = format!("{name}_{number}");
+        number += 1;
+    }
+    names.push(candidate.clone());
+    candidate
+}
+
+/// True when the expression calls an aggregate.
+pub(super) fn has_aggregate(expr: &Expr) -> bool {
+    expr.exists(|expr| Ok(matches!(expr, Expr::AggregateFunction(_)))).unwrap_or(false)
+}
+
+fn collect_aggregates(expr: &Expr, name: Option<&String>, calls: &mut Vec<(Expr, Option<String>)>) {
+    let _ = expr.apply(|expr| {
+        if let Expr::AggregateFunction(_) = expr {
+            if !calls.iter().any(|(call, _)| call == expr) {
+                calls.push((expr.clone(), name.cloned()));
+            }
+            return Ok(TreeNodeRecursion::Jump);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+}
+
+fn unwindowed(bound: &Bound, keys: &[NamedExpr], at: Option<Span>) -> Diagnostic {
+    let mut names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+    names.push("tumble('10s')");
+    let help = format!("say over which windows: GROUP BY {}", names.join(", "));
+    unsupported("an aggregate over a stream that does not end has no final result", at)
+        .note(format!("{} does not end", bound.label))
+        .help(help)
+}
+
+fn without_window(
+    columns: &std::collections::HashMap<String, WindowColumn>,
+    keys: &[NamedExpr],
+    at: Option<Span>,
+) -> Diagnostic {
+    let mut names: Vec<&str> =
+        columns.iter().filter(|(_, column)| **column != WindowColumn::Time).map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable_by(|left, right| right.cmp(left));
+    names.extend(keys.iter().map(|key| key.name.as_str()));
+    let help = if names.is_empty() {
+        "select window_start and window_end in the sub-query, and group by them".to_owned()
+    } else {
+        format!("write GROUP BY {}", names.join(", "))
+    };
+    unsupported("GROUP BY must name the window that rows are in", at).help(help)
+}
+
+/// Puts the `SELECT` list's expressions in place of its names, where the input has no such column.
+pub(super) fn expand_aliases(syntax: &ast::Expr, items: &[Item], known: &dyn Fn(&str) -> bool) -> ast::Expr {
+    struct Expand<'e> {
+        items: &'e [Item],
+        known: &'e dyn Fn(&str) -> bool,
+    }
+    impl VisitorMut for Expand<'_> {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+            if let ast::Expr::Identifier(ident) = expr
+                && !(self.known)(&fold(ident))
+                && let Some(item) = self.items.iter().find(|item| item.alias && item.name == fold(ident))
+            {
+                *expr = ast::Expr::Nested(Box::new(item.syntax.clone()));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut syntax = syntax.clone();
+    let _ = VisitMut::visit(&mut syntax, &mut Expand { items, known });
+    syntax
+}
+
+/// How many expressions are in an expression.
+pub(super) fn nodes(syntax: &ast::Expr) -> usize {
+    struct Count(usize);
+    impl Visitor for Count {
+        type Break = ();
+        fn pre_visit_expr(&mut self, _expr: &ast::Expr) -> ControlFlow<()> {
+            self.0 += 1;
+            ControlFlow::Continue(())
+        }
+    }
+    let mut count = Count(0);
+    let _ = syntax.visit(&mut count);
+    count.0
+}
+
+impl Grouping {
+    /// The expression with `tumble(…)`, `TUMBLE_START(…)` and `window.start` replaced by the columns they mean.
+    pub(super) fn in_place(&self, syntax: &ast::Expr) -> ast::Expr {
+        struct Replace<'r>(&'r str);
+        impl VisitorMut for Replace<'_> {
+            type Break = ();
+            fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+                if let Some((name, ident)) = window_name(expr, self.0) {
+                    let mut replacement = ast::Ident::new(name);
+                    replacement.span = ident;
+                    *expr = ast::Expr::Identifier(replacement);
+                }
+                ControlFlow::Continue(())
+            }
+        }
+        let Some(call) = &self.call else { return syntax.clone() };
+        let mut syntax = syntax.clone();
+        let _ = VisitMut::visit(&mut syntax, &mut Replace(call));
+        syntax
+    }
+}
+
+/// The window column that an expression stands for, given the text of GROUP BY's window call.
+fn window_name(expr: &ast::Expr, call: &str) -> Option<(&'static str, datafusion_sql::sqlparser::tokenizer::Span)> {
+    match expr {
+        ast::Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+            [window, bound] if fold(window) == WINDOW => match fold(bound).as_str() {
+                "start" => Some((WINDOW_START, bound.span)),
+                "end" => Some((WINDOW_END, bound.span)),
+                _ => None,
+            },
+            _ => None,
+        },
+        ast::Expr::Function(function) => {
+            let place = function.name.0.first()?.as_ident()?.span;
+            let name = function_name(function);
+            let suffix = name.strip_prefix("tumble").or_else(|| name.strip_prefix("hop"))?;
+            let arguments = |text: &str| text.split_once('(').map(|(_, rest)| rest.to_owned());
+            if arguments(&expr.to_string())? != arguments(call)? {
+                return None;
+            }
+            match suffix {
+                "" => Some((WINDOW, place)),
+                "_start" => Some((WINDOW_START, place)),
+                "_end" => Some((WINDOW_END, place)),
+                "_rowtime" => Some((WINDOW_TIME, place)),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,266 @@
+//! One `SELECT`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion_common::DFSchema;
+use datafusion_expr::Expr;
+use datafusion_sql::sqlparser::ast::{self, Spanned};
+
+use super::expr::{Scope, default_name};
+use super::group::{Grouping, has_aggregate};
+use super::{Binder, Bound, Ctes, column_of};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::parse::fold;
+use crate::plan::{NamedExpr, Plan};
+use crate::{WINDOW_END, WINDOW_START, timestamp_type};
+
+/// An expression of the `SELECT` list, wildcards expanded.
+pub(super) struct Item {
+    /// Its syntax.
+    pub(super) syntax: ast::Expr,
+    /// The column that it makes.
+    pub(super) name: String,
+    /// It was named with AS.
+    pub(super) alias: bool,
+}
+
+impl Binder<'_> {
+    /// Binds a `SELECT` without what may follow it.
+    pub(super) fn select(&mut self, select: &ast::Select, ctes: &Ctes) -> Option<Bound> {
+        self.refuse_parts(select);
+        let bound = self.from(select, ctes)?;
+        let grouping = self.grouping(select, &bound);
+        let mut bound = bound;
+        if let Some(condition) = &select.selection {
+            let scope = bound.scope("WHERE")?;
+            if let Some(predicate) = self.condition(condition, &scope) {
+                bound = filter(bound, predicate);
+            }
+        }
+        let Some(mut grouping) = grouping else {
+            return None;
+        };
+        if let Some(spec) = grouping.short_form {
+            let at = grouping.at;
+            bound = self.assign(bound, spec, at)?;
+        }
+        let items = self.items(select, &bound)?;
+        self.resolve_keys(&mut grouping, &items, &bound);
+        let scope = self.select_scope(&bound, grouping.short_form.is_some(), "SELECT")?;
+        let mut exprs = Vec::with_capacity(items.len());
+        for item in &items {
+            let syntax = grouping.in_place(&item.syntax);
+            exprs.push(self.expr(&syntax, &scope).map(|expr| NamedExpr { expr, name: item.name.clone() }));
+        }
+        let having = select.having.as_ref().map(|having| self.having(having, &grouping, &items, &bound));
+        let exprs = exprs.into_iter().collect::<Option<Vec<_>>>()?;
+        let having = match having {
+            Some(None) => return None,
+            Some(having) => having,
+            None => None,
+        };
+        let at = self.place(select);
+        let aggregated = grouping.said || having.is_some() || exprs.iter().any(|item| has_aggregate(&item.expr));
+        let list_at = self.list_span(select);
+        let bound = if aggregated {
+            self.grouped(bound, grouping, exprs, having, list_at)?
+        } else {
+            self.project(bound, exprs, list_at)?
+        };
+        let bound = Bound { qualifier: None, label: "the query".into(), ..bound };
+        match &select.distinct {
+            None | Some(ast::Distinct::All) => Some(bound),
+            Some(ast::Distinct::Distinct) => self.distinct(bound, at),
+            Some(ast::Distinct::On(_)) => {
+                self.refuse(
+                    "DISTINCT ON is not available",
+                    at,
+                    "first_value(…) with GROUP BY tumble('10s') keeps one row of each group",
+                );
+                None
+            }
+        }
+    }
+
+    fn list_span(&self, select: &ast::Select) -> Option<Span> {
+        let spans = select.projection.iter().filter_map(|item| self.text.whole_span(item.span()));
+        spans.reduce(|left, right| Span { start: left.start.min(right.start), end: left.end.max(right.end) })
+    }
+
+    /// Parts of a `SELECT` that are not built.
+    fn refuse_parts(&mut self, select: &ast::Select) {
+        let parts = [
+            (select.top.is_some(), "TOP"),
+            (select.into.is_some(), "INTO"),
+            (!select.lateral_views.is_empty(), "LATERAL VIEW"),
+            (select.prewhere.is_some(), "PREWHERE"),
+            (!select.connect_by.is_empty(), "CONNECT BY"),
+            (!select.cluster_by.is_empty(), "CLUSTER BY"),
+            (!select.distribute_by.is_empty(), "DISTRIBUTE BY"),
+            (!select.sort_by.is_empty(), "SORT BY"),
+            (!select.named_window.is_empty(), "WINDOW"),
+            (select.qualify.is_some(), "QUALIFY"),
+            (select.value_table_mode.is_some(), "SELECT AS"),
+            (select.exclude.is_some(), "EXCLUDE behind the list"),
+            (select.select_modifiers.is_some(), "this word behind SELECT"),
+            (select.flavor != ast::SelectFlavor::Standard, "FROM before SELECT"),
+        ];
+        for (said, what) in parts {
+            if said {
+                let at = self.text.span(select.select_token.0.span);
+                self.refuse(
+                    format!("{what} is not available"),
+                    at,
+                    "a query is SELECT … FROM … WHERE … GROUP BY … HAVING … EMIT …",
+                );
+            }
+        }
+    }
+
+    /// The `SELECT` list with wildcards expanded.
+    fn items(&mut self, select: &ast::Select, bound: &Bound) -> Option<Vec<Item>> {
+        let mut items = Vec::new();
+        let mut good = true;
+        for item in &select.projection {
+            match item {
+                ast::SelectItem::UnnamedExpr(syntax) => {
+                    items.push(Item { syntax: syntax.clone(), name: default_name(syntax), alias: false });
+                }
+                ast::SelectItem::ExprWithAlias { expr, alias } => {
+                    items.push(Item { syntax: expr.clone(), name: fold(alias), alias: true });
+                }
+                ast::SelectItem::Wildcard(options) => good &= self.wildcard(item, options, bound, &mut items),
+                ast::SelectItem::QualifiedWildcard(kind, options) => {
+                    let qualifier = kind.to_string().to_lowercase();
+                    if bound.qualifier.as_deref() == Some(qualifier.as_str()) {
+                        good &= self.wildcard(item, options, bound, &mut items);
+                    } else {
+                        good = false;
+                        let at = self.place(item);
+                        let mistake =
+                            Diagnostic::new("unknown_relation", format!("\"{qualifier}\" is not what FROM reads"));
+                        self.tell(match &bound.qualifier {
+                            Some(name) => mistake.at(at).help(format!("write {name}.* or *")),
+                            None => mistake.at(at).help("write *"),
+                        });
+                    }
+                }
+                ast::SelectItem::ExprWithAliases { .. } => {
+                    good = false;
+                    let at = self.place(item);
+                    self.refuse("several names for one expression are not available", at, "write expression AS name");
+                }
+            }
+        }
+        good.then_some(items)
+    }
+
+    fn wildcard(
+        &mut self,
+        item: &ast::SelectItem,
+        options: &ast::WildcardAdditionalOptions,
+        bound: &Bound,
+        items: &mut Vec<Item>,
+    ) -> bool {
+        let at = self.place(item);
+        if options.opt_ilike.is_some()
+            || options.opt_replace.is_some()
+            || options.opt_rename.is_some()
+            || options.opt_alias.is_some()
+        {
+            self.refuse("* takes EXCEPT (…) or EXCLUDE (…) only", at, "name the columns you want");
+            return false;
+        }
+        let mut left_out: Vec<ast::Ident> = Vec::new();
+        if let Some(except) = &options.opt_except {
+            left_out.push(except.first_element.clone());
+            left_out.extend(except.additional_elements.iter().cloned());
+        }
+        let names = |name: &ast::ObjectName| name.0.last().and_then(|part| part.as_ident()).cloned();
+        match &options.opt_exclude {
+            Some(ast::ExcludeSelectItem::Single(name)) => left_out.extend(names(name)),
+            Some(ast::ExcludeSelectItem::Multiple(list)) => left_out.extend(list.iter().filter_map(names)),
+            None => {}
+        }
+        let mut good = true;
+        for ident in &left_out {
+            if bound.schema().field_with_name(&fold(ident)).is_err() {
+                good = false;
+                let at = self.text.span(ident.span);
+                if let Some(scope) = bound.scope("SELECT") {
+                    self.tell(super::check::unknown_column(&fold(ident), ident.quote_style.is_some(), &scope, at));
+                }
+            }
+        }
+        for field in bound.schema().fields() {
+            if left_out.iter().any(|ident| fold(ident) == *field.name()) {
+                continue;
+            }
+            let mut ident = ast::Ident::with_quote('"', field.name());
+            ident.span = item.span();
+            items.push(Item { syntax: ast::Expr::Identifier(ident), name: field.name().clone(), alias: false });
+        }
+        good
+    }
+
+    /// What the `SELECT` list and HAVING may name: the input's columns, and `window` with the short form.
+    pub(super) fn select_scope(&mut self, bound: &Bound, short_form: bool, clause: &'static str) -> Option<Scope> {
+        let mut scope = bound.scope(clause)?;
+        scope.aggregates = true;
+        if short_form && bound.schema().field_with_name(super::group::WINDOW).is_err() {
+            let bounds = ["start", "end"].map(|name| Field::new(name, timestamp_type(), false));
+            let window = Field::new(super::group::WINDOW, DataType::Struct(bounds.to_vec().into()), false);
+            let window = DFSchema::try_from(Schema::new(vec![window])).ok()?;
+            scope.schema.merge(&window);
+        }
+        Some(scope)
+    }
+
+    /// HAVING; names that the `SELECT` list made may be used.
+    fn having(&mut self, having: &ast::Expr, grouping: &Grouping, items: &[Item], bound: &Bound) -> Option<Expr> {
+        let scope = self.select_scope(bound, grouping.short_form.is_some(), "HAVING")?;
+        let known = |name: &str| scope.schema.has_column_with_unqualified_name(name);
+        let syntax = super::group::expand_aliases(having, items, &known);
+        let syntax = grouping.in_place(&syntax);
+        if super::group::nodes(&syntax) > super::group::MAX_EXPANDED_NODES {
+            let at = self.place(having);
+            self.tell(Diagnostic::new("limit", "HAVING is too large once its names are put in place").at(at));
+            return None;
+        }
+        self.condition(&syntax, &scope)
+    }
+
+    /// `SELECT DISTINCT`: a group by all columns.
+    fn distinct(&mut self, bound: Bound, at: Option<Span>) -> Option<Bound> {
+        let windowed = bound.window.as_ref().is_some_and(|window| !window.columns.is_empty());
+        if !windowed {
+            let names: Vec<String> = bound.schema().fields().iter().map(|field| field.name().clone()).collect();
+            let list = names.join(", ");
+            let help = format!("keep one of each per window: SELECT {list} … GROUP BY {list}, tumble('10s')");
+            self.refuse("DISTINCT over a stream that does not end would keep every row it has seen", at, &help);
+            return None;
+        }
+        let names: Vec<String> = bound.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let keys = names.iter().map(|name| NamedExpr { expr: column_of(name), name: name.clone() }).collect();
+        let window = bound.window.clone()?;
+        let group = self.group(bound, keys, Vec::new(), at)?;
+        let exprs = names.iter().map(|name| {
+            let column = match window.columns.get(name) {
+                Some(super::WindowColumn::Start) => column_of(WINDOW_START),
+                Some(super::WindowColumn::End) => column_of(WINDOW_END),
+                Some(super::WindowColumn::Time) => column_of(crate::WINDOW_TIME),
+                None => group.key(name).unwrap_or_else(|| column_of(name)),
+            };
+            NamedExpr { expr: column, name: name.clone() }
+        });
+        let exprs = exprs.collect();
+        self.project(group.bound, exprs, at)
+    }
+}
+
+/// Keeps the rows that meet a condition.
+pub(super) fn filter(bound: Bound, predicate: Expr) -> Bound {
+    let plan = Plan::Filter { input: Arc::clone(&bound.plan), predicate };
+    Bound { plan: Arc::new(plan), nodes: bound.nodes + 1, ..bound }
+}

@@ -1,0 +1,258 @@
+//! The functions that expressions may call, and DataFusion's view of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::{Result, TableReference, plan_err};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF};
+use datafusion_functions::core::planner::CoreFunctionPlanner;
+use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
+use datafusion_functions::planner::UserDefinedFunctionPlanner;
+use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
+use datafusion_functions_aggregate::planner::AggregateFunctionPlanner;
+use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
+use datafusion_sql::sqlparser::ast;
+
+use crate::FunctionInfo;
+use crate::types::column_type;
+
+/// Scalar functions whose value does not follow from their arguments, each with why it is refused.
+const UNSTABLE: [(&str, &str); 9] = [
+    ("now", CLOCK),
+    ("current_timestamp", CLOCK),
+    ("current_date", CLOCK),
+    ("current_time", CLOCK),
+    ("today", CLOCK),
+    ("localtimestamp", CLOCK),
+    ("random", CHANCE),
+    ("uuid", CHANCE),
+    ("gen_random_uuid", CHANCE),
+];
+const CLOCK: &str = "use the event-time column, which every row has; windows follow it too";
+const CHANCE: &str = "derive a value from the row instead: md5(…) of its columns, say";
+
+/// Functions that read the engine's configuration, or that mean nothing on a stream.
+const HIDDEN: [&str; 4] = ["version", "arrow_metadata", "arrow_try_cast", "grouping"];
+
+/// Functions whose result can be large however short their arguments are: never evaluated while planning.
+const GROWING: [&str; 9] = [
+    "repeat",
+    "lpad",
+    "rpad",
+    "range",
+    "generate_series",
+    "array_repeat",
+    "array_resize",
+    "list_repeat",
+    "list_resize",
+];
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
+
+/// All functions by lower-case name, aliases included, and how DataFusion plans with them.
+pub(crate) struct Registry {
+    scalars: BTreeMap<String, Arc<ScalarUDF>>,
+    aggregates: BTreeMap<String, Arc<AggregateUDF>>,
+    higher_order: BTreeMap<String, Arc<HigherOrderUDF>>,
+    planners: Vec<Arc<dyn ExprPlanner>>,
+    options: ConfigOptions,
+}
+
+/// What a called name is.
+pub(crate) enum Called {
+    /// A scalar function.
+    Scalar,
+    /// An aggregate.
+    Aggregate,
+    /// A function that queries may not call, with what to do instead.
+    Refused(String, String),
+    /// Nothing of that name; with the nearest name.
+    Unknown(Option<String>),
+}
+
+impl Registry {
+    fn new() -> Self {
+        let mut scalars = BTreeMap::new();
+        let all = datafusion_functions::all_default_functions();
+        for function in all.into_iter().chain(datafusion_functions_nested::all_default_nested_functions()) {
+            for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {
+                if function.signature().volatility == Volatility::Immutable && !HIDDEN.contains(&name) {
+                    scalars.insert(name.to_lowercase(), Arc::clone(&function));
+                }
+            }
+        }
+        for (name, _) in UNSTABLE {
+            scalars.remove(name);
+        }
+        let mut aggregates = BTreeMap::new();
+        for function in datafusion_functions_aggregate::all_default_aggregate_functions() {
+            for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {
+                if !HIDDEN.contains(&name) {
+                    aggregates.insert(name.to_lowercase(), Arc::clone(&function));
+                }
+            }
+        }
+        let mut higher_order = BTreeMap::new();
+        for function in datafusion_functions_nested::all_default_higher_order_functions() {
+            for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {
+                higher_order.insert(name.to_lowercase(), Arc::clone(&function));
+            }
+        }
+        let mut options = ConfigOptions::default();
+        options.sql_parser.collect_spans = true;
+        options.sql_parser.map_string_types_to_utf8view = false;
+        Self {
+            scalars,
+            aggregates,
+            higher_order,
+            planners: vec![
+                Arc::new(CoreFunctionPlanner::default()),
+                Arc::new(NestedFunctionPlanner),
+                Arc::new(FieldAccessPlanner),
+                Arc::new(DatetimeFunctionPlanner),
+                Arc::new(UnicodeFunctionPlanner),
+                Arc::new(AggregateFunctionPlanner),
+                Arc::new(UserDefinedFunctionPlanner),
+            ],
+            options,
+        }
+    }
+
+    /// The one registry.
+    pub(crate) fn get() -> &'static Self {
+        &REGISTRY
+    }
+
+    /// What a name (in lower case) calls.
+    pub(crate) fn called(&self, name: &str) -> Called {
+        if let Some((_, help)) = UNSTABLE.iter().find(|(unstable, _)| *unstable == name) {
+            let message = format!("function \"{name}\" is not available: its value does not follow from the row");
+            return Called::Refused(message, (*help).to_owned());
+        }
+        if self.aggregates.contains_key(name) {
+            return Called::Aggregate;
+        }
+        if self.scalars.contains_key(name) || self.higher_order.contains_key(name) {
+            return Called::Scalar;
+        }
+        let names = self.scalars.keys().chain(self.aggregates.keys()).chain(self.higher_order.keys());
+        Called::Unknown(crate::suggest::nearest(name, names.map(String::as_str)).map(str::to_owned))
+    }
+
+    /// How a function is called.
+    pub(crate) fn syntax(name: &str) -> Option<String> {
+        let (registry, name) = (Self::get(), name.to_lowercase());
+        let scalar = registry.scalars.get(&name).and_then(|function| function.documentation());
+        let aggregate = || registry.aggregates.get(&name).and_then(|function| function.documentation());
+        let documentation = scalar.or_else(aggregate)?;
+        documentation.syntax_example.lines().next().map(|line| line.trim().to_owned())
+    }
+
+    /// True when a function of that name may make much out of little.
+    pub(crate) fn grows(name: &str) -> bool {
+        GROWING.contains(&name)
+    }
+}
+
+/// All functions, by name.
+pub(crate) fn describe() -> Vec<FunctionInfo> {
+    let registry = Registry::get();
+    let info = |name: &str, kind, documentation: Option<&datafusion_expr::Documentation>| FunctionInfo {
+        name: name.to_owned(),
+        kind,
+        syntax: documentation.map_or_else(|| format!("{name}(…)"), |doc| doc.syntax_example.trim().to_owned()),
+        description: documentation.map_or_else(String::new, |doc| doc.description.trim().to_owned()),
+    };
+    let window = |name: &str, syntax: &str, description: &str| FunctionInfo {
+        name: name.to_owned(),
+        kind: "window",
+        syntax: syntax.to_owned(),
+        description: description.to_owned(),
+    };
+    let mut all = vec![
+        window(
+            "tumble",
+            "tumble(size) in GROUP BY, or FROM TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])",
+            "Windows of one size, each row in exactly one. Adds window_start, window_end and window_time.",
+        ),
+        window(
+            "hop",
+            "hop(slide, size) in GROUP BY, or FROM HOP(TABLE t, DESCRIPTOR(ts), slide, size [, offset])",
+            "Windows of one size that start every slide, so that they overlap. Adds window_start, window_end and \
+             window_time.",
+        ),
+    ];
+    all.extend(registry.scalars.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
+    all.extend(registry.higher_order.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
+    all.extend(registry.aggregates.iter().map(|(name, function)| info(name, "aggregate", function.documentation())));
+    all.sort_by(|left, right| left.name.cmp(&right.name));
+    all
+}
+
+/// Maps SQL's types onto ours, in casts as in `CREATE SOURCE`.
+#[derive(Debug)]
+struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql_type: &ast::DataType) -> Result<Option<FieldRef>> {
+        let field = |data_type: DataType| Arc::new(Field::new("", data_type, true));
+        Ok(column_type(sql_type).ok().map(field))
+    }
+}
+
+impl ContextProvider for Registry {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        plan_err!("expressions cannot read \"{name}\"")
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(Types))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.scalars.get(&name.to_lowercase()).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.higher_order.get(&name.to_lowercase()).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.aggregates.get(&name.to_lowercase()).cloned()
+    }
+
+    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
+        None
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.scalars.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.higher_order.keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.aggregates.keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

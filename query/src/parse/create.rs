@@ -1,0 +1,262 @@
+//! `CREATE SOURCE | TABLE | STREAM | VIEW | SINK`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_sql::sqlparser::ast;
+use datafusion_sql::sqlparser::tokenizer::Token;
+
+use super::{Named, Parsed, Reader, Reads, unsupported};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::statement::{CreateSource, OptionValue, WatermarkClause};
+use crate::types::{TYPES, column_type};
+
+/// Columns that a source may declare.
+const MAX_COLUMNS: usize = 1_000;
+
+#[derive(Default)]
+struct Columns {
+    fields: Vec<Field>,
+    watermark: Option<WatermarkClause>,
+}
+
+impl Reader<'_> {
+    pub(super) fn create(&mut self) -> Reads<Parsed> {
+        self.parser.next_token();
+        let at = self.here();
+        if self.take("or") {
+            return Err(unsupported("CREATE OR REPLACE is not available", at)
+                .help("DROP the old one first; queries that read it would be ended"));
+        }
+        let kind = self.peek_word();
+        let kind = match kind.as_deref() {
+            Some(kind @ ("source" | "table" | "stream" | "view" | "sink")) => kind.to_owned(),
+            Some("materialized") => {
+                return Err(unsupported("CREATE MATERIALIZED VIEW is not available", at)
+                    .help("CREATE STREAM name AS SELECT … runs a named query that others can read"));
+            }
+            Some("external" | "temporary" | "temp" | "unbounded" | "function" | "index" | "schema" | "database") => {
+                return Err(unsupported(
+                    format!("CREATE {} is not available", kind.unwrap_or_default().to_uppercase()),
+                    at,
+                )
+                .help("CREATE SOURCE, STREAM, VIEW and SINK are"));
+            }
+            _ => return Err(self.expected("SOURCE, STREAM, VIEW or SINK")),
+        };
+        self.parser.next_token();
+        let if_not_exists = self.take("if");
+        if if_not_exists {
+            self.expect_word("not")?;
+            self.expect_word("exists")?;
+        }
+        let (name, _) = self.name("a name")?;
+        let named = Named { name, if_not_exists };
+        match kind.as_str() {
+            "stream" | "view" => {
+                if matches!(self.parser.peek_token_ref().token, Token::LParen) {
+                    return Err(unsupported("a list of columns cannot be given here", self.here())
+                        .help("name the columns in the SELECT list with AS"));
+                }
+                if kind == "stream" && self.peek_word().as_deref() == Some("with") {
+                    return Err(unsupported("CREATE STREAM takes no options", self.here()));
+                }
+                self.expect_word("as")?;
+                let query = self.query()?;
+                Ok(if kind == "stream" { Parsed::CreateStream(named, query) } else { Parsed::CreateView(named, query) })
+            }
+            "sink" => {
+                let options = self.options()?;
+                let query = if self.take("as") { Some(self.query()?) } else { None };
+                if query.is_none() {
+                    self.end_without_emit()?;
+                }
+                Ok(Parsed::CreateSink(named, options, query))
+            }
+            _ => self.create_source(named),
+        }
+    }
+
+    fn create_source(&mut self, named: Named) -> Reads<Parsed> {
+        let mut columns = Columns::default();
+        if self.parser.consume_token(&Token::LParen) {
+            columns = self.columns()?;
+        }
+        if self.peek_word().as_deref() == Some("as") {
+            return Err(Diagnostic::new("syntax", "a source is not a query's result")
+                .at(self.here())
+                .help("CREATE STREAM name AS SELECT … names a query"));
+        }
+        let options = self.options()?;
+        self.end_without_emit()?;
+        let Columns { fields, watermark } = columns;
+        let schema: Option<SchemaRef> = (!fields.is_empty()).then(|| Arc::new(Schema::new(fields)));
+        if let (Some(schema), Some(clause)) = (&schema, &watermark) {
+            crate::bind::watermark(clause, schema).map_err(|mut mistakes| mistakes.remove(0))?;
+        }
+        Ok(Parsed::CreateSource(CreateSource {
+            name: named.name,
+            if_not_exists: named.if_not_exists,
+            schema,
+            watermark,
+            options,
+            sql: self.text.sql().trim().trim_end_matches(';').trim_end().to_owned(),
+        }))
+    }
+
+    /// The list of columns after its opening parenthesis.
+    fn columns(&mut self) -> Reads<Columns> {
+        let mut columns = Columns::default();
+        loop {
+            let next = self.parser.peek_nth_token(1).token;
+            if self.peek_word().as_deref() == Some("watermark") && super::is_word(&next, "for") {
+                let clause = self.watermark()?;
+                if columns.watermark.is_some() {
+                    return Err(Diagnostic::new("invalid", "there are two WATERMARK clauses").at(clause.span));
+                }
+                columns.watermark = Some(clause);
+            } else {
+                let at = self.here();
+                let field = self.column()?;
+                if columns.fields.iter().any(|other| other.name() == field.name()) {
+                    return Err(
+                        Diagnostic::new("invalid", format!("column \"{}\" is declared twice", field.name())).at(at)
+                    );
+                }
+                columns.fields.push(field);
+            }
+            if columns.fields.len() > MAX_COLUMNS {
+                return Err(
+                    Diagnostic::new("limit", format!("too many columns: the limit is {MAX_COLUMNS}")).at(self.here())
+                );
+            }
+            if self.parser.consume_token(&Token::RParen) {
+                return Ok(columns);
+            }
+            if !self.parser.consume_token(&Token::Comma) {
+                return Err(self.expected("\",\" or \")\""));
+            }
+        }
+    }
+
+    fn column(&mut self) -> Reads<Field> {
+        let start = self.here();
+        if matches!(self.peek_word().as_deref(), Some("primary" | "constraint" | "unique" | "foreign" | "check")) {
+            let next = self.parser.peek_nth_token(1).token;
+            if matches!(next, Token::LParen) || super::is_word(&next, "key") || super::is_word(&next, "primary") {
+                return Err(keyed(start));
+            }
+        }
+        let (name, _) = self.name("a column's name")?;
+        let at = self.here();
+        if matches!(self.parser.peek_token_ref().token, Token::Comma | Token::RParen | Token::EOF) {
+            return Err(self.expected(&format!("the type of column \"{name}\"")).help(TYPES));
+        }
+        let data_type = self.parser.parse_data_type().map_err(|error| self.error(&error))?;
+        let data_type =
+            column_type(&data_type).map_err(|message| Diagnostic::new("unknown_type", message).at(at).help(TYPES))?;
+        let mut nullable = true;
+        loop {
+            let at = self.here();
+            match self.peek_word().as_deref() {
+                Some("not") => {
+                    self.parser.next_token();
+                    self.expect_word("null")?;
+                    nullable = false;
+                }
+                Some("null") => {
+                    self.parser.next_token();
+                }
+                Some("primary") => return Err(keyed(at)),
+                Some(other @ ("default" | "unique" | "check" | "references" | "generated" | "as" | "comment")) => {
+                    return Err(unsupported(format!("{} cannot be said of a column", other.to_uppercase()), at)
+                        .help("a column has a name, a type and NOT NULL; compute others in a query"));
+                }
+                _ => return Ok(Field::new(name, data_type, nullable)),
+            }
+        }
+    }
+
+    fn watermark(&mut self) -> Reads<WatermarkClause> {
+        let start = self.here();
+        self.parser.next_token();
+        self.expect_word("for")?;
+        let (column, _) = self.name("the event-time column")?;
+        self.expect_word("as")?;
+        let from = self.here();
+        let _: ast::Expr = self.parser.parse_expr().map_err(|error| self.error(&error))?;
+        let end = self.text.span(self.parser.get_current_token().span).or(from);
+        let (Some(start), Some(from), Some(end)) = (start, from, end) else {
+            return Err(self.expected("an expression"));
+        };
+        let expression = self.text.slice(Span { start: from.start, end: end.end }).to_owned();
+        Ok(WatermarkClause { column, expression, span: Some(Span { start: start.start, end: end.end }) })
+    }
+
+    /// `WITH (name = value, …)`.
+    fn options(&mut self) -> Reads<Vec<OptionValue>> {
+        if !self.take("with") {
+            return Err(self
+                .expected("WITH")
+                .help("say where rows come from or go to: WITH (connector = 'file', path = '…')"));
+        }
+        self.expect(&Token::LParen)?;
+        let mut options: Vec<OptionValue> = Vec::new();
+        loop {
+            let start = self.here();
+            let name = self.option_name()?;
+            self.expect(&Token::Eq)?;
+            let (value, end) = self.option_value()?;
+            let span = match (start, end) {
+                (Some(start), Some(end)) => Some(Span { start: start.start, end: end.end }),
+                _ => None,
+            };
+            if options.iter().any(|option| option.name == name) {
+                return Err(Diagnostic::new("invalid", format!("option \"{name}\" is given twice")).at(span));
+            }
+            options.push(OptionValue { name, value, span });
+            if self.parser.consume_token(&Token::RParen) {
+                return Ok(options);
+            }
+            if !self.parser.consume_token(&Token::Comma) {
+                return Err(self.expected("\",\" or \")\""));
+            }
+        }
+    }
+
+    fn option_name(&mut self) -> Reads<String> {
+        let mut name = String::new();
+        loop {
+            match self.parser.peek_token_ref().token.clone() {
+                Token::Word(word) => name.push_str(&word.value.to_lowercase()),
+                Token::SingleQuotedString(text) => name.push_str(&text.to_lowercase()),
+                _ => return Err(self.expected("the name of an option")),
+            }
+            self.parser.next_token();
+            if !self.parser.consume_token(&Token::Period) {
+                return Ok(name);
+            }
+            name.push('.');
+        }
+    }
+
+    fn option_value(&mut self) -> Reads<(String, Option<Span>)> {
+        let at = self.here();
+        let sign = if self.parser.consume_token(&Token::Minus) { "-" } else { "" };
+        let token = self.parser.peek_token_ref().token.clone();
+        let value = match token {
+            Token::SingleQuotedString(text) if sign.is_empty() => text,
+            Token::Number(number, _) => format!("{sign}{number}"),
+            Token::Word(word) if sign.is_empty() => word.value,
+            _ => return Err(self.expected("a value").help("texts stand in single quotes: 'file'")),
+        };
+        let end = self.here().or(at);
+        self.parser.next_token();
+        Ok((value, end))
+    }
+}
+
+fn keyed(at: Option<Span>) -> Diagnostic {
+    unsupported("a table with a key is not available", at)
+        .help("leave PRIMARY KEY out: the table is then a stream of rows")
+}

@@ -1,0 +1,149 @@
+//! The `EMIT` clause, taken out of the tokens before the rest is parsed.
+
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use super::{Reads, expected, unsupported};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::duration;
+use crate::text::{Text, is_word};
+
+/// An `EMIT` clause.
+pub(crate) struct EmitSyntax {
+    /// What it asks.
+    pub(crate) kind: EmitKind,
+    /// Where it stands.
+    pub(crate) span: Option<Span>,
+}
+
+/// When results are told, in nanoseconds.
+#[derive(Clone, Copy)]
+pub(crate) enum EmitKind {
+    /// `ON WINDOW CLOSE [GRACE interval]`.
+    OnWindowClose {
+        /// How long windows wait after their end.
+        grace_ns: i64,
+    },
+    /// `EVERY interval`.
+    Every {
+        /// The interval, above zero.
+        interval_ns: i64,
+    },
+}
+
+/// Shortest interval of `EMIT EVERY`.
+const MIN_EVERY_NS: i64 = 10_000_000;
+
+/// The tokens before the `EMIT` clause, and the clause.
+pub(super) fn cut(text: &Text<'_>) -> Reads<(Vec<TokenWithSpan>, Option<EmitSyntax>)> {
+    let tokens = text.tokens();
+    let mut depth = 0_usize;
+    for (at, token) in tokens.iter().enumerate() {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        let next = tokens.get(at + 1).map(|next| &next.token);
+        let starts = at > 0
+            && is_word(&token.token, "emit")
+            && next.is_some_and(|next| ["on", "every", "changes"].iter().any(|word| is_word(next, word)));
+        if !starts {
+            continue;
+        }
+        let start = text.span(token.span);
+        if depth > 0 {
+            return Err(Diagnostic::new("syntax", "EMIT stands at the end of a statement, not in a sub-query")
+                .at(start)
+                .help("it says when results are told to the reader; inner windows tell each result once"));
+        }
+        let span = match (start, text.end_span()) {
+            (Some(start), Some(end)) => Some(Span { start: start.start, end: end.end }),
+            _ => start,
+        };
+        let mut clause = Clause { text, tokens, at: at + 1, span };
+        let kind = clause.read()?;
+        return Ok((tokens[..at].to_vec(), Some(EmitSyntax { kind, span })));
+    }
+    Ok((tokens.to_vec(), None))
+}
+
+struct Clause<'t> {
+    text: &'t Text<'t>,
+    tokens: &'t [TokenWithSpan],
+    at: usize,
+    span: Option<Span>,
+}
+
+impl Clause<'_> {
+    fn read(&mut self) -> Reads<EmitKind> {
+        let kind = if self.take("changes") {
+            return Err(unsupported("EMIT CHANGES is not available", self.span)
+                .help("EMIT EVERY '1s' tells running results; without EMIT each window is told once, when it closes"));
+        } else if self.take("every") {
+            let at = self.here();
+            let interval_ns = self.interval()?;
+            if interval_ns < MIN_EVERY_NS {
+                return Err(Diagnostic::new("limit", "EMIT EVERY takes at least 10ms").at(at));
+            }
+            EmitKind::Every { interval_ns }
+        } else {
+            self.take("on");
+            for word in ["window", "close"] {
+                if !self.take(word) {
+                    return Err(self.expected(&word.to_uppercase()).help("write EMIT ON WINDOW CLOSE"));
+                }
+            }
+            let grace_ns = if self.take("grace") {
+                let at = self.here();
+                let grace_ns = self.interval()?;
+                if grace_ns < 0 {
+                    return Err(Diagnostic::new("invalid", "a grace cannot be negative").at(at));
+                }
+                grace_ns
+            } else {
+                0
+            };
+            EmitKind::OnWindowClose { grace_ns }
+        };
+        if self.at < self.tokens.len() {
+            return Err(self.expected("the end of the statement"));
+        }
+        Ok(kind)
+    }
+
+    /// `INTERVAL '10' SECOND`, `INTERVAL '10 seconds'` or `'10s'`.
+    fn interval(&mut self) -> Reads<i64> {
+        self.take("interval");
+        let at = self.here();
+        let Some(Token::SingleQuotedString(value)) = self.tokens.get(self.at).map(|token| token.token.clone()) else {
+            return Err(self.expected("an interval").help("write '1s' or INTERVAL '1 second'"));
+        };
+        self.at += 1;
+        let unit = self.tokens.get(self.at).and_then(|token| match &token.token {
+            Token::Word(word) if !is_word(&token.token, "grace") => Some(word.value.to_lowercase()),
+            _ => None,
+        });
+        if unit.is_some() {
+            self.at += 1;
+        }
+        duration::parse(&value, unit.as_deref())
+            .map_err(|(message, help)| Diagnostic::new("invalid", message).at(at).help(help))
+    }
+
+    fn take(&mut self, word: &str) -> bool {
+        let found = self.tokens.get(self.at).is_some_and(|token| is_word(&token.token, word));
+        self.at += usize::from(found);
+        found
+    }
+
+    fn here(&self) -> Option<Span> {
+        self.tokens.get(self.at).and_then(|token| self.text.span(token.span)).or_else(|| self.text.end_span())
+    }
+
+    fn expected(&self, what: &str) -> Diagnostic {
+        match self.tokens.get(self.at) {
+            Some(token) => expected(what, token, self.text),
+            None => Diagnostic::new("syntax", format!("expected {what}, found the end")).at(self.text.end_span()),
+        }
+    }
+}

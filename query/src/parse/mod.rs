@@ -1,0 +1,381 @@
+//! Tokens in, a statement's syntax out.
+//!
+//! Our own statements are read here word by word; queries, expressions and types are read by `sqlparser`. Clauses
+//! that it does not know (`EMIT`, `TABLE t` as an argument) are taken out of the tokens before it sees them, so
+//! that all spans stay those of the text.
+
+mod create;
+mod emit;
+
+use datafusion_sql::sqlparser::ast;
+use datafusion_sql::sqlparser::parser::{Parser, ParserError};
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use crate::diagnostic::{Diagnostic, Span};
+use crate::statement::{CreateSource, Describe, DropKind, DropRelation, OptionValue, Show};
+use crate::text::{DIALECT, Text, is_word, word};
+
+pub(crate) use emit::{EmitKind, EmitSyntax};
+
+/// Recursion that the parser allows itself; the shape of the text was checked before.
+const PARSER_DEPTH: usize = 400;
+
+/// A statement, read and not yet bound.
+pub(crate) enum Parsed {
+    /// `CREATE SOURCE`, complete.
+    CreateSource(CreateSource),
+    /// `CREATE STREAM … AS`.
+    CreateStream(Named, QuerySyntax),
+    /// `CREATE VIEW … AS`.
+    CreateView(Named, QuerySyntax),
+    /// `CREATE SINK … WITH (…) [AS …]`.
+    CreateSink(Named, Vec<OptionValue>, Option<QuerySyntax>),
+    /// `INSERT INTO`.
+    InsertInto(String, Option<Span>, QuerySyntax),
+    /// `DROP`.
+    Drop(DropRelation),
+    /// `SHOW`.
+    Show(Show),
+    /// `DESCRIBE`.
+    Describe(Describe),
+    /// `EXPLAIN`.
+    Explain(QuerySyntax),
+    /// `KILL QUERY`.
+    Kill(String),
+    /// A query.
+    Select(QuerySyntax),
+}
+
+/// What a `CREATE` names.
+pub(crate) struct Named {
+    /// The name, folded.
+    pub(crate) name: String,
+    /// `IF NOT EXISTS` was said.
+    pub(crate) if_not_exists: bool,
+}
+
+/// A query's syntax and its `EMIT` clause.
+pub(crate) struct QuerySyntax {
+    /// Its text, `EMIT` clause included.
+    pub(crate) sql: String,
+    /// What `sqlparser` read.
+    pub(crate) query: Box<ast::Query>,
+    /// The `EMIT` clause; `None`: there is none.
+    pub(crate) emit: Option<EmitSyntax>,
+}
+
+type Reads<T> = Result<T, Diagnostic>;
+
+/// Reads one statement.
+pub(crate) fn parse(text: &Text<'_>) -> Reads<Parsed> {
+    let Some(first) = text.tokens().first() else {
+        return Err(Diagnostic::new("syntax", "there is no statement here").help("write SELECT … FROM …"));
+    };
+    let mut reader = Reader::new(text)?;
+    let at = text.span(first.span);
+    if matches!(first.token, Token::LParen) {
+        return Ok(Parsed::Select(reader.query()?));
+    }
+    match word(&first.token).as_deref() {
+        Some("select" | "with" | "values" | "from" | "table") => Ok(Parsed::Select(reader.query()?)),
+        Some("create") => reader.create(),
+        Some("insert") => reader.insert(),
+        Some("drop") => reader.drop_relation(),
+        Some("show") => reader.show(),
+        Some("describe" | "desc") => reader.describe(),
+        Some("explain") => reader.explain(),
+        Some("kill") => reader.kill(),
+        Some(verb @ ("pause" | "resume")) => Err(unsupported(format!("{} is not available", verb.to_uppercase()), at)
+            .help("KILL QUERY id ends a live query; DROP ends what was created")),
+        Some("update" | "delete" | "merge" | "alter" | "truncate") => {
+            Err(unsupported("rows of a stream do not change and definitions are not altered", at)
+                .help("DROP what was created and CREATE it anew; a query makes a changed stream of an old one"))
+        }
+        _ => Err(expected("a statement", first, text).help(
+            "statements start with SELECT, WITH, CREATE, INSERT INTO, DROP, SHOW, DESCRIBE, EXPLAIN or KILL QUERY",
+        )),
+    }
+}
+
+/// Reads an expression alone.
+pub(crate) fn parse_expression(text: &Text<'_>) -> Reads<ast::Expr> {
+    let mut reader = Reader::new(text)?;
+    let expr = reader.parser.parse_expr().map_err(|error| reader.error(&error))?;
+    reader.end()?;
+    Ok(expr)
+}
+
+/// A diagnostic for what is not built.
+pub(crate) fn unsupported(message: impl Into<String>, at: Option<Span>) -> Diagnostic {
+    Diagnostic::new("unsupported", message).at(at)
+}
+
+fn expected(what: &str, found: &TokenWithSpan, text: &Text<'_>) -> Diagnostic {
+    let message = match &found.token {
+        Token::EOF => format!("expected {what}, found the end"),
+        token => format!("expected {what}, found {}", quoted(&token.to_string())),
+    };
+    Diagnostic::new("syntax", message).at(text.span(found.span).or_else(|| text.end_span()))
+}
+
+fn quoted(token: &str) -> String {
+    if token.starts_with(['"', '\'']) { token.to_owned() } else { format!("\"{token}\"") }
+}
+
+/// The folded name of an identifier.
+pub(crate) fn fold(ident: &ast::Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+/// The tokens of one statement, read from left to right.
+struct Reader<'t> {
+    text: &'t Text<'t>,
+    parser: Parser<'static>,
+    emit: Option<EmitSyntax>,
+}
+
+impl<'t> Reader<'t> {
+    fn new(text: &'t Text<'t>) -> Reads<Self> {
+        let (tokens, emit) = emit::cut(text)?;
+        refuse_clauses(&tokens, text)?;
+        let tokens = without_table_arguments(tokens);
+        let parser = Parser::new(&DIALECT).with_recursion_limit(PARSER_DEPTH).with_tokens_with_locations(tokens);
+        Ok(Self { text, parser, emit })
+    }
+
+    /// A diagnostic of what the parser says.
+    fn error(&self, error: &ParserError) -> Diagnostic {
+        let message = match error {
+            ParserError::RecursionLimitExceeded => {
+                return Diagnostic::new("limit", "the statement is nested too deeply")
+                    .at(self.text.end_span())
+                    .help("name an inner part with WITH or CREATE VIEW");
+            }
+            ParserError::ParserError(message) | ParserError::TokenizerError(message) => message,
+        };
+        let (message, place) = match message.rfind(" at Line: ") {
+            Some(at) => (&message[..at], place(&message[at..])),
+            None => (message.as_str(), None),
+        };
+        let span = place.and_then(|(line, column)| self.text.token_at(line, column)).or_else(|| self.text.end_span());
+        let message = match message.strip_prefix("Expected: ").and_then(|rest| rest.rsplit_once(", found: ")) {
+            Some((what, "EOF")) => format!("expected {what}, found the end"),
+            Some((what, found)) => format!("expected {what}, found {}", quoted(found)),
+            None => {
+                let mut chars = message.chars();
+                chars.next().map_or_else(String::new, |first| first.to_lowercase().collect::<String>() + chars.as_str())
+            }
+        };
+        Diagnostic::new("syntax", message).at(span)
+    }
+
+    fn expected(&self, what: &str) -> Diagnostic {
+        expected(what, self.parser.peek_token_ref(), self.text)
+    }
+
+    fn peek_word(&self) -> Option<String> {
+        word(&self.parser.peek_token_ref().token)
+    }
+
+    fn here(&self) -> Option<Span> {
+        self.text.span(self.parser.peek_token_ref().span).or_else(|| self.text.end_span())
+    }
+
+    /// Takes the word if it is next.
+    fn take(&mut self, expected: &str) -> bool {
+        let found = is_word(&self.parser.peek_token_ref().token, expected);
+        if found {
+            self.parser.next_token();
+        }
+        found
+    }
+
+    fn expect_word(&mut self, expected: &str) -> Reads<()> {
+        if self.take(expected) { Ok(()) } else { Err(self.expected(&expected.to_uppercase())) }
+    }
+
+    fn expect(&mut self, token: &Token) -> Reads<()> {
+        if self.parser.consume_token(token) { Ok(()) } else { Err(self.expected(&format!("\"{token}\""))) }
+    }
+
+    /// A name of one part, folded, and its place.
+    fn name(&mut self, what: &str) -> Reads<(String, Option<Span>)> {
+        let at = self.here();
+        if !matches!(self.parser.peek_token_ref().token, Token::Word(_)) {
+            return Err(self.expected(what));
+        }
+        let ident = self.parser.parse_identifier().map_err(|error| self.error(&error))?;
+        if ident.value.is_empty() {
+            return Err(Diagnostic::new("syntax", "a name cannot be empty").at(at));
+        }
+        if matches!(self.parser.peek_token_ref().token, Token::Period) {
+            return Err(Diagnostic::new("syntax", "a name has one part only").at(self.here()).help("use _ instead"));
+        }
+        Ok((fold(&ident), at))
+    }
+
+    /// Nothing may follow.
+    fn end(&self) -> Reads<()> {
+        match self.parser.peek_token_ref().token {
+            Token::EOF => Ok(()),
+            _ => Err(self.expected("the end of the statement")),
+        }
+    }
+
+    /// Nothing may follow, and no `EMIT` clause was there.
+    fn end_without_emit(&self) -> Reads<()> {
+        if let Some(emit) = &self.emit {
+            return Err(Diagnostic::new("syntax", "EMIT belongs to a query").at(emit.span));
+        }
+        self.end()
+    }
+
+    /// The rest of the statement as a query.
+    fn query(&mut self) -> Reads<QuerySyntax> {
+        let start = self.here().map_or(0, |span| span.start);
+        let query = self.parser.parse_query().map_err(|error| self.error(&error))?;
+        self.end()?;
+        let end = self.text.end_span().map_or(self.text.sql().len(), |span| span.end);
+        let sql = self.text.slice(Span { start, end }).to_owned();
+        Ok(QuerySyntax { sql, query, emit: self.emit.take() })
+    }
+
+    fn insert(&mut self) -> Reads<Parsed> {
+        self.parser.next_token();
+        self.expect_word("into")?;
+        let (sink, at) = self.name("the name of a sink")?;
+        if matches!(self.parser.peek_token_ref().token, Token::LParen) {
+            return Err(unsupported("INSERT INTO takes no list of columns", self.here())
+                .help("order and name the columns in the SELECT list"));
+        }
+        Ok(Parsed::InsertInto(sink, at, self.query()?))
+    }
+
+    fn drop_relation(&mut self) -> Reads<Parsed> {
+        self.parser.next_token();
+        let kind = match self.peek_word().as_deref() {
+            Some("source" | "table") => DropKind::Source,
+            Some("stream") => DropKind::Stream,
+            Some("view") => DropKind::View,
+            Some("sink") => DropKind::Sink,
+            _ => return Err(self.expected("SOURCE, STREAM, VIEW or SINK")),
+        };
+        self.parser.next_token();
+        let if_exists = self.take("if");
+        if if_exists {
+            self.expect_word("exists")?;
+        }
+        let (name, _) = self.name("a name")?;
+        let cascade = self.take("cascade");
+        if !cascade {
+            self.take("restrict");
+        }
+        self.end_without_emit()?;
+        Ok(Parsed::Drop(DropRelation { kind, name, if_exists, cascade }))
+    }
+
+    fn show(&mut self) -> Reads<Parsed> {
+        self.parser.next_token();
+        let show = match self.peek_word().as_deref() {
+            Some("streams" | "tables") => Show::Streams,
+            Some("jobs") => Show::Jobs,
+            Some("queries") => Show::Queries,
+            Some("sources") => Show::Sources,
+            Some("sinks") => Show::Sinks,
+            Some("views") => Show::Views,
+            _ => return Err(self.expected("STREAMS, JOBS, QUERIES, SOURCES, SINKS or VIEWS")),
+        };
+        self.parser.next_token();
+        self.end_without_emit()?;
+        Ok(Parsed::Show(show))
+    }
+
+    fn describe(&mut self) -> Reads<Parsed> {
+        self.parser.next_token();
+        for kind in ["source", "stream", "view", "sink", "table"] {
+            let name_follows = matches!(self.parser.peek_nth_token(1).token, Token::Word(_));
+            if name_follows && self.take(kind) {
+                break;
+            }
+        }
+        let (name, span) = self.name("a name")?;
+        self.end_without_emit()?;
+        Ok(Parsed::Describe(Describe { name, span }))
+    }
+
+    fn explain(&mut self) -> Reads<Parsed> {
+        self.parser.next_token();
+        if ["analyze", "verbose", "format"].iter().any(|name| self.peek_word().as_deref() == Some(name)) {
+            return Err(unsupported("EXPLAIN takes no options", self.here()).help("write EXPLAIN SELECT …"));
+        }
+        if !matches!(self.peek_word().as_deref(), Some("select" | "with"))
+            && !matches!(self.parser.peek_token_ref().token, Token::LParen)
+        {
+            return Err(self.expected("SELECT").help("EXPLAIN tells what a query would run and share"));
+        }
+        Ok(Parsed::Explain(self.query()?))
+    }
+
+    fn kill(&mut self) -> Reads<Parsed> {
+        self.parser.next_token();
+        self.expect_word("query")?;
+        let start = self.here();
+        let token = self.parser.next_token();
+        let query = match token.token {
+            Token::SingleQuotedString(id) => id,
+            Token::EOF => return Err(expected("the id of a query", &token, self.text).help("SHOW QUERIES lists them")),
+            _ => {
+                while !matches!(self.parser.peek_token_ref().token, Token::EOF) {
+                    self.parser.next_token();
+                }
+                let end = self.text.end_span();
+                match (start, end) {
+                    (Some(start), Some(end)) => self.text.slice(Span { start: start.start, end: end.end }).to_owned(),
+                    _ => return Err(self.expected("the id of a query")),
+                }
+            }
+        };
+        self.end_without_emit()?;
+        if query.contains(char::is_whitespace) {
+            return Err(Diagnostic::new("syntax", "an id has no spaces").at(start).help("SHOW QUERIES lists them"));
+        }
+        Ok(Parsed::Kill(query))
+    }
+}
+
+fn place(text: &str) -> Option<(u64, u64)> {
+    let (line, column) = text.strip_prefix(" at Line: ")?.split_once(", Column: ")?;
+    Some((line.parse().ok()?, column.trim().parse().ok()?))
+}
+
+/// Clauses that are not built, and that the parser would misread.
+fn refuse_clauses(tokens: &[TokenWithSpan], text: &Text<'_>) -> Reads<()> {
+    for pair in tokens.windows(2) {
+        let at = text.span(pair[0].span);
+        if is_word(&pair[0].token, "since") && is_word(&pair[1].token, "interval") {
+            return Err(unsupported("SINCE is not available", at)
+                .help("a query starts with the latest rows; the client chooses an earlier start, such as -5m"));
+        }
+        if is_word(&pair[0].token, "tablesample") {
+            return Err(unsupported("TABLESAMPLE is not available", at).help("filter by a hash of a column instead"));
+        }
+    }
+    Ok(())
+}
+
+/// Takes out the word `TABLE` of `TUMBLE(TABLE t, …)`.
+fn without_table_arguments(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for (at, token) in tokens.iter().enumerate() {
+        let after_open = at >= 2
+            && matches!(tokens[at - 1].token, Token::LParen)
+            && ["tumble", "hop", "session", "cumulate", "count_window"]
+                .iter()
+                .any(|name| is_word(&tokens[at - 2].token, name));
+        let before_name = tokens.get(at + 1).is_some_and(|next| matches!(next.token, Token::Word(_) | Token::LParen));
+        if !(after_open && before_name && is_word(&token.token, "table")) {
+            out.push(token.clone());
+        }
+    }
+    out
+}

@@ -1,0 +1,52 @@
+//! Conditions go down to where rows come from, so that they are judged once and early.
+
+use std::sync::Arc;
+
+use datafusion_expr::Expr;
+use datafusion_expr::utils::{conjunction, split_conjunction_owned};
+
+use super::project::{inline, may_inline};
+use super::with_inputs;
+use crate::bind::columns;
+use crate::plan::Plan;
+use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME};
+
+/// Moves filters below projections, assignments of windows and unions. They stop at aggregates: what stands in HAVING
+/// is judged on groups, so that queries with other conditions can share the groups.
+pub(super) fn push_down(plan: &Arc<Plan>) -> Arc<Plan> {
+    push(plan, Vec::new())
+}
+
+fn push(plan: &Arc<Plan>, mut conditions: Vec<Expr>) -> Arc<Plan> {
+    match plan.as_ref() {
+        Plan::Filter { input, predicate } => {
+            let mut all = split_conjunction_owned(predicate.clone());
+            all.append(&mut conditions);
+            push(input, all)
+        }
+        Plan::Project { input, exprs, .. } => {
+            let (below, above): (Vec<_>, Vec<_>) =
+                conditions.into_iter().partition(|condition| may_inline(std::slice::from_ref(condition), exprs));
+            let below: Vec<Expr> = below.into_iter().map(|condition| inline(condition, exprs)).collect();
+            keep(with_inputs(plan, &mut |_| push(input, below.clone())), above)
+        }
+        Plan::AssignWindow { input, .. } => {
+            let of_window = |name: &String| [WINDOW_START, WINDOW_END, WINDOW_TIME].contains(&name.as_str());
+            let (above, below): (Vec<_>, Vec<_>) =
+                conditions.into_iter().partition(|condition| columns(condition).iter().any(of_window));
+            keep(with_inputs(plan, &mut |_| push(input, below.clone())), above)
+        }
+        Plan::Union { .. } => Arc::new(with_inputs(plan, &mut |input| push(input, conditions.clone()))),
+        Plan::Aggregate { .. } | Plan::Scan { .. } => {
+            keep(with_inputs(plan, &mut |input| push(input, Vec::new())), conditions)
+        }
+    }
+}
+
+fn keep(plan: Plan, conditions: Vec<Expr>) -> Arc<Plan> {
+    let plan = Arc::new(plan);
+    match conjunction(conditions) {
+        Some(predicate) => Arc::new(Plan::Filter { input: plan, predicate }),
+        None => plan,
+    }
+}

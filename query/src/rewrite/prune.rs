@@ -1,0 +1,82 @@
+//! Columns that nobody reads are not computed and not scanned.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+
+use crate::bind::{column_of, columns};
+use crate::plan::{NamedExpr, Plan};
+
+/// The plan with at least the columns of that name; the order is kept.
+pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
+    match plan.as_ref() {
+        Plan::Scan { relation, schema } => {
+            Arc::new(Plan::Scan { relation: relation.clone(), schema: keep(schema, wanted) })
+        }
+        Plan::Filter { input, predicate } => {
+            let mut read = wanted.clone();
+            read.extend(columns(predicate));
+            Arc::new(Plan::Filter { input: prune(input, &read), predicate: predicate.clone() })
+        }
+        Plan::Project { input, exprs, schema } => {
+            let kept: Vec<NamedExpr> = exprs.iter().filter(|item| wanted.contains(&item.name)).cloned().collect();
+            let read = kept.iter().flat_map(|item| columns(&item.expr)).collect();
+            Arc::new(Plan::Project { input: prune(input, &read), exprs: kept, schema: keep(schema, wanted) })
+        }
+        Plan::AssignWindow { input, window, schema } => {
+            let input = prune(input, wanted);
+            let mut fields = input.schema().fields().to_vec();
+            fields.extend(schema.fields().iter().skip(schema.fields().len() - 3).cloned());
+            Arc::new(Plan::AssignWindow { input, window: *window, schema: Arc::new(Schema::new(fields)) })
+        }
+        Plan::Aggregate { input, window, keys, aggregates, grace_ns, schema } => {
+            let kept: Vec<_> = aggregates.iter().filter(|call| wanted.contains(&call.name)).cloned().collect();
+            let exprs = keys.iter().map(|key| &key.expr).chain(kept.iter().map(|call| &call.expr));
+            let read = exprs.flat_map(columns).collect();
+            let head = 2 + keys.len();
+            let fields: Vec<Arc<Field>> = schema
+                .fields()
+                .iter()
+                .enumerate()
+                .filter(|(index, field)| *index < head || wanted.contains(field.name()))
+                .map(|(_, field)| Arc::clone(field))
+                .collect();
+            Arc::new(Plan::Aggregate {
+                input: prune(input, &read),
+                window: *window,
+                keys: keys.clone(),
+                aggregates: kept,
+                grace_ns: *grace_ns,
+                schema: Arc::new(Schema::new(fields)),
+            })
+        }
+        Plan::Union { inputs, schema } => {
+            let schema = keep(schema, wanted);
+            let inputs = inputs.iter().map(|input| exactly(prune(input, wanted), &schema)).collect();
+            Arc::new(Plan::Union { inputs, schema })
+        }
+    }
+}
+
+fn keep(schema: &SchemaRef, wanted: &BTreeSet<String>) -> SchemaRef {
+    let kept = schema.fields().iter().filter(|field| wanted.contains(field.name()));
+    Arc::new(Schema::new(kept.cloned().collect::<Vec<_>>()))
+}
+
+/// The plan with these columns and no others: what a filter read may be left over.
+fn exactly(plan: Arc<Plan>, schema: &SchemaRef) -> Arc<Plan> {
+    let names = |schema: &SchemaRef| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+    if names(plan.schema()) == names(schema) {
+        return plan;
+    }
+    let exprs =
+        schema.fields().iter().map(|field| NamedExpr { expr: column_of(field.name()), name: field.name().clone() });
+    let fields: Vec<Arc<Field>> = names(schema)
+        .iter()
+        .filter_map(|name| plan.schema().field_with_name(name).ok())
+        .map(|field| Arc::new(field.clone()))
+        .collect();
+    let exprs = exprs.collect();
+    Arc::new(Plan::Project { input: plan, exprs, schema: Arc::new(Schema::new(fields)) })
+}
