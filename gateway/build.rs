@@ -15,8 +15,8 @@ use std::process::Command;
 const SOURCES: [&str; 7] =
     ["index.html", "package.json", "package-lock.json", "public", "src", "tsconfig.json", "vite.config.ts"];
 
-/// Lines of a failing tool's output that are shown.
-const SHOWN_LINES: usize = 8;
+/// First lines of a failing tool's output that are shown.
+const SHOWN_LINES: usize = 4;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
@@ -97,7 +97,7 @@ fn run(command: &mut Command, folder: &Path) -> Result<(), String> {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join(" | ");
+    let shown = lines[..lines.len().min(SHOWN_LINES)].join(" | ");
     Err(format!("{name} failed ({}): {shown}", output.status))
 }
 

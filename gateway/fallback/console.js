@@ -2,6 +2,8 @@
 
 /** Rows shown; older ones go. */
 const SHOWN_ROWS = 500;
+/** Bytes of rows that may be on their way, so that a slow page does not pile them up. */
+const CREDIT_BYTES = 4 * 1024 * 1024;
 /** Pause before the list of streams is read again. */
 const STREAMS_EVERY_MS = 2000;
 /** First and longest pause before a new connection is tried. */
@@ -56,7 +58,7 @@ function connect() {
   const made = new WebSocket(`${scheme}://${location.host}/api/v1/ws`, "squilla.v1.json");
   state.textContent = "connecting";
   made.onopen = () => made.send(JSON.stringify({ type: "hello" }));
-  made.onmessage = (event) => receive(made, JSON.parse(event.data));
+  made.onmessage = (event) => receive(made, JSON.parse(event.data), event.data);
   made.onclose = (event) => {
     socket = null;
     if (FINAL_CODES.has(event.code)) {
@@ -69,7 +71,7 @@ function connect() {
   };
 }
 
-function receive(from, message) {
+function receive(from, message, text) {
   if (message.type === "welcome") {
     socket = from;
     retry = RETRY_MS[0];
@@ -79,7 +81,11 @@ function receive(from, message) {
   }
   if (!query) return;
   const ours = message.id === query.id || (message.channel !== undefined && message.channel === query.channel);
-  if (ours) handlers[message.type]?.(message);
+  if (!ours) return;
+  const { id } = query;
+  handlers[message.type]?.(message);
+  if (message.type !== "rows") return;
+  from.send(JSON.stringify({ type: "credit", id, bytes: new TextEncoder().encode(text).length }));
 }
 
 const handlers = {
@@ -95,10 +101,13 @@ const handlers = {
   rows(message) {
     query.position = message.position;
     query.rows += message.rows.length;
-    message.rows.forEach((row, index) => put(row, message.ops?.[index]));
+    // Of appended rows only those that stay in view are worth drawing.
+    const from = query.key.length ? 0 : Math.max(0, message.rows.length - SHOWN_ROWS);
+    for (let index = from; index < message.rows.length; index += 1) put(message.rows[index], message.ops?.[index]);
     refresh();
   },
   gap(message) {
+    query.position = message.to;
     query.lost += message.rows ?? 0;
     const cell = element("td", `gap: ${message.rows ?? "an unknown number of"} rows missing (${message.reason})`);
     cell.colSpan = query.schema?.length ?? 1;
@@ -177,7 +186,7 @@ function subscribe() {
   if (!socket) return;
   query.id = `q${++asked}`;
   const from = query.position === undefined ? {} : { from: query.position };
-  socket.send(JSON.stringify({ type: "subscribe", id: query.id, sql: query.sql, ...from }));
+  socket.send(JSON.stringify({ type: "subscribe", id: query.id, sql: query.sql, credit: CREDIT_BYTES, ...from }));
 }
 
 function end(how) {

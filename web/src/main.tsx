@@ -26,5 +26,10 @@ async function open(): Promise<void> {
 
 createRoot(document.getElementById("root")!).render(<App workspace={workspace} catalog={catalog} connection={connection} />);
 addEventListener("hashchange", () => workspace.openLink(location.hash));
+// After a sleep or a loss of the network, whoever looks again should not have to wait or press a button.
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) connection.retryNow();
+});
+addEventListener("online", connection.retryNow);
 void open();
 catalog.start();

@@ -139,6 +139,16 @@ export function gapCame(result: Result, message: Gap): void {
   result.missingUnknown ||= message.rows === null;
 }
 
+/** Why rows are missing, in words. */
+export function gapReason(reason: string): string {
+  const words: Record<string, string> = {
+    slow: "this reader was too slow",
+    retention: "they are no longer kept",
+    epoch: "the stream began anew",
+  };
+  return words[reason] ?? reason;
+}
+
 /** How the query stands. */
 export function progressCame(result: Result, message: Progress): void {
   result.progress = message;

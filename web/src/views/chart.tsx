@@ -91,6 +91,8 @@ function useRedraw(query: LiveQuery, draw: () => void) {
 function Lines({ query, plan, wish, theme }: { query: LiveQuery; plan: ChartPlan; wish: Wish; theme: string }) {
   const holder = useRef<HTMLDivElement>(null);
   const plot = useRef<{ plot: uPlot; names: string } | null>(null);
+  // A line keeps its colour when others come and go.
+  const colours = useRef(new Map<string, number>());
   const [hidden, setHidden] = useState(0);
 
   const draw = () => {
@@ -104,7 +106,7 @@ function Lines({ query, plan, wish, theme }: { query: LiveQuery; plan: ChartPlan
       plot.current.plot.setData(columns);
     } else {
       plot.current?.plot.destroy();
-      plot.current = { names, plot: new uPlot(settings(parent, data), columns, parent) };
+      plot.current = { names, plot: new uPlot(settings(parent, data, assignColours(colours.current, data)), columns, parent) };
     }
     // While nobody points at the chart, the legend has the newest values.
     const { plot: drawn } = plot.current;
@@ -137,7 +139,23 @@ function Lines({ query, plan, wish, theme }: { query: LiveQuery; plan: ChartPlan
   );
 }
 
-function settings(parent: HTMLElement, data: ChartData): uPlot.Options {
+/** Gives each line a number from 0 that no other line drawn has. */
+function assignColours(kept: Map<string, number>, data: ChartData): Map<string, number> {
+  const drawn = new Set(data.series.map((series) => series.name));
+  for (const name of kept.keys()) {
+    if (!drawn.has(name)) kept.delete(name);
+  }
+  for (const name of drawn) {
+    if (kept.has(name)) continue;
+    const taken = new Set(kept.values());
+    let free = 0;
+    while (taken.has(free)) free += 1;
+    kept.set(name, free);
+  }
+  return kept;
+}
+
+function settings(parent: HTMLElement, data: ChartData, colours: Map<string, number>): uPlot.Options {
   const colour = (name: string) => resolved(parent, `var(--${name})`);
   const axis = { stroke: colour("soft"), grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
   const single = data.xs.length < 3;
@@ -147,17 +165,16 @@ function settings(parent: HTMLElement, data: ChartData): uPlot.Options {
     // Event time is UTC everywhere.
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { points: { size: 5 }, drag: { x: false, y: false } },
-    legend: { show: data.series.length > 1 || data.series[0]?.name !== undefined },
     scales: { x: { time: true } },
     axes: [
       { ...axis, size: 26, space: 90, values: (_, splits, __, ___, step) => splits.map((at) => tick(at, step)) },
       { ...axis, size: 52 },
     ],
     series: [
-      { label: "event time (UTC)", value: "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" },
-      ...data.series.map((series, at) => ({
+      { label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" },
+      ...data.series.map((series) => ({
         label: series.name,
-        stroke: colour(`series-${at % MOST_SERIES}`),
+        stroke: colour(`series-${(colours.get(series.name) ?? 0) % MOST_SERIES}`),
         width: 1.5,
         spanGaps: true,
         points: { show: single ? true : undefined, size: 4 } as uPlot.Series.Points,

@@ -76,11 +76,13 @@ function Mistakes({ pane }: { pane: Pane }) {
   const shown = ofRun.length > 0 ? ofRun : pane.mistakes;
   if (shown.length === 0) return null;
   return (
-    <ul className="mistakes" role={ofRun.length > 0 ? "alert" : undefined} aria-label="Mistakes">
-      {shown.map((mistake, at) => (
-        <Mistake key={at} mistake={mistake} text={pane.sql} />
-      ))}
-    </ul>
+    <div role={ofRun.length > 0 ? "alert" : undefined}>
+      <ul className="mistakes" aria-label="Mistakes">
+        {shown.map((mistake, at) => (
+          <Mistake key={at} mistake={mistake} text={pane.sql} />
+        ))}
+      </ul>
+    </div>
   );
 }
 
@@ -108,11 +110,13 @@ function Outcomes({ run, theme }: { run: Run; theme: string }) {
   return (
     <>
       {messages.length > 0 && (
-        <ul className="messages" role="status">
-          {messages.map((message, index) => (
-            <li key={index}>{message.text}</li>
-          ))}
-        </ul>
+        <div role="status">
+          <ul className="messages">
+            {messages.map((message, index) => (
+              <li key={index}>{message.text}</li>
+            ))}
+          </ul>
+        </div>
       )}
       {tabs.length > 1 && (
         <div className="tabs" role="group" aria-label="Results">
@@ -139,11 +143,13 @@ function Live({ query, theme }: { query: LiveQuery; theme: string }) {
   return (
     <div className="live">
       {state.kind === "failed" && (
-        <ul className="mistakes" role="alert" aria-label="Why it failed">
-          {state.problems.map((problem, at) => (
-            <Mistake key={at} mistake={problem} text={null} />
-          ))}
-        </ul>
+        <div role="alert">
+          <ul className="mistakes" aria-label="Why it failed">
+            {state.problems.map((problem, at) => (
+              <Mistake key={at} mistake={problem} text={null} />
+            ))}
+          </ul>
+        </div>
       )}
       {result.schema.length > 0 && (
         <>

@@ -4,7 +4,7 @@ import { useVirtualizer } from "@tanstack/react-virtual";
 import { useRef, useState } from "react";
 import { kindOf, shownText, wholeText } from "../state/cell";
 import { count } from "../state/quantity";
-import { type Item, KEPT_ROWS, type Result, type Row } from "../state/result";
+import { gapReason, type Item, KEPT_ROWS, type Result, type Row } from "../state/result";
 import type { Cell, Field } from "../wire";
 
 const ROW_HEIGHT = 22;
@@ -103,7 +103,7 @@ function Grid({ schema, columns, length, item, scroller }: GridProps) {
             <div role="row" aria-rowindex={index + 2} key={shown.number} className={rowClass(shown)} style={place}>
               {shown.kind === "gap" ? (
                 <div role="cell" className="gap-text">
-                  gap: {shown.rows === null ? "an unknown number of" : count(shown.rows)} rows are missing here ({shown.reason})
+                  gap: {shown.rows === null ? "an unknown number of" : count(shown.rows)} rows are missing here: {gapReason(shown.reason)}
                 </div>
               ) : (
                 <Cells schema={schema} row={shown} />
