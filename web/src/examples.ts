@@ -17,7 +17,7 @@ GROUP BY outcome, tumble('1s')
 EMIT EVERY INTERVAL '500 ms'`;
 
 const HOST_CPU = `-- How busy each CPU of this machine is, averaged over a sliding ten seconds.
-SELECT window_start, cpu, avg(usage) AS usage_percent
+SELECT window_start, cpu, avg(usage_percent) AS usage_percent
 FROM host_cpu
 GROUP BY cpu, hop('2s', '10s')
 EMIT EVERY INTERVAL '1 second'`;
@@ -51,6 +51,7 @@ export const EXAMPLES: Example[] = [
     needs: ["plays"],
     queries: [
       `-- Do plays of a title fail on a device in Brazil?
+-- Let them: open "columns" below the stream plays at the left, and inject a fault.
 SELECT window_start, device, title,
        count(*) AS plays,
        100.0 * count(*) FILTER (WHERE outcome <> 'ok') / count(*) AS failed_percent
@@ -89,10 +90,10 @@ WHERE event = 'departed' AND dep_delay > 60`,
     about: "this machine's processes that use a CPU now",
     needs: ["host_process"],
     queries: [
-      `SELECT window_start, name, max(cpu) AS cpu_percent, max(memory_bytes) AS memory_bytes
+      `SELECT window_start, name, max(cpu_percent) AS cpu_percent, max(memory_bytes) AS memory_bytes
 FROM host_process
 GROUP BY name, tumble('2s')
-HAVING max(cpu) > 1`,
+HAVING max(cpu_percent) > 1`,
     ],
   },
   {

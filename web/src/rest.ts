@@ -74,6 +74,21 @@ export interface Completion {
   connectors: ConnectorHelp[];
 }
 
+/** A record that was set aside. */
+export interface Reject {
+  reason: string;
+  row: string;
+}
+
+/** Synthetic plays that fail more often; what is absent matches all. */
+export interface Fault {
+  title?: string | undefined;
+  device?: string | undefined;
+  country?: string | undefined;
+  /** From 0 to 1. */
+  failure_rate: number;
+}
+
 /** What a statement gave. */
 export type StatementResult =
   | { kind: "done"; message: string }
@@ -153,6 +168,21 @@ export async function check(sql: string): Promise<Diagnostic[]> {
 /** Carries out a script, one statement after the other. */
 export async function execute(sql: string): Promise<StatementResult[]> {
   return (await call<{ results: StatementResult[] }>("POST", "statements", { sql })).results;
+}
+
+/** The last records of a stream that were set aside, oldest first. */
+export async function readRejects(stream: string): Promise<Reject[]> {
+  return (await call<{ rejects: Reject[] }>("GET", `streams/${encodeURIComponent(stream)}/rejects`)).rejects;
+}
+
+/** The faults of a generator. */
+export async function readFaults(stream: string): Promise<Fault[]> {
+  return (await call<{ faults: Fault[] }>("GET", `streams/${encodeURIComponent(stream)}/faults`)).faults;
+}
+
+/** Replaces the faults of a generator, from its next row on. */
+export async function setFaults(stream: string, faults: Fault[]): Promise<Fault[]> {
+  return (await call<{ faults: Fault[] }>("POST", `streams/${encodeURIComponent(stream)}/faults`, { faults })).faults;
 }
 
 /** Ends a query for all who read it. */

@@ -2,10 +2,12 @@
 
 import type { Catalog } from "../catalog";
 import { type Example, offered } from "../examples";
-import { kill, type JobInfo, type QueryInfo, type StreamInfo } from "../rest";
-import { type JobLine, jobLines, losses } from "../state/jobs";
-import { bytes, count, readable } from "../state/quantity";
+import { kill, type QueryInfo } from "../rest";
+import { type JobLine, jobLines } from "../state/jobs";
+import { bytes, count } from "../state/quantity";
 import { useChanges } from "./changes";
+import { Lost, Rate } from "./facts";
+import { Stream } from "./stream";
 
 interface Props {
   catalog: Catalog;
@@ -60,55 +62,6 @@ export function Side({ catalog, onExample, onOpen }: Props) {
 
 function Amount({ of: list }: { of: unknown[] }) {
   return <span className="amount">{list.length}</span>;
-}
-
-function Rate({ rate }: { rate: number | undefined }) {
-  return rate === undefined ? null : <span className="rate">{count(rate)}/s</span>;
-}
-
-function Users({ users }: { users: string[] }) {
-  if (users.length === 0) return null;
-  return <small title={users.join(", ")}>used by {users.slice(0, 4).join(", ")}{users.length > 4 ? ` and ${users.length - 4} more` : ""}</small>;
-}
-
-function Lost({ counters }: { counters: JobInfo["counters"] }) {
-  const lost = losses(counters);
-  return lost.length === 0 ? null : <small className="warn">{lost.map(([name, rows]) => `${count(rows)} ${name}`).join(" · ")}</small>;
-}
-
-function Stream({ stream, rate, onOpen }: { stream: StreamInfo; rate: number | undefined; onOpen: (sql: string) => void }) {
-  const name = /^[a-z_][a-z0-9_]*$/.test(stream.name) ? stream.name : `"${stream.name.replaceAll('"', '""')}"`;
-  return (
-    <li>
-      <div className="line">
-        <button className="link" onClick={() => onOpen(`SELECT * FROM ${name}`)} title="watch its rows">{stream.name}</button>
-        <span className="kind">{stream.connector ?? stream.kind}</span>
-        <Rate rate={rate} />
-      </div>
-      {stream.labels.map((label) => (
-        <small key={label} className="warn">{label}</small>
-      ))}
-      {stream.status !== "running" && <small>{stream.status}</small>}
-      <Lost counters={stream.counters} />
-      <Users users={stream.users} />
-      <details className="more">
-        <summary>{stream.columns.length} columns, {count(stream.rows)} rows</summary>
-        <table>
-          <tbody>
-            {stream.columns.map((column) => (
-              <tr key={column.name}>
-                <th scope="row">{column.name}</th>
-                <td>{column.type}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-        <small>event time: {stream.event_time}</small>
-        {stream.watermark !== null && <small>watermark {readable(stream.watermark)}</small>}
-        <small>kept: {count(stream.log_rows)} rows, {bytes(stream.log_bytes)}</small>
-      </details>
-    </li>
-  );
 }
 
 function Job({ line: { job, depth, again }, rate }: { line: JobLine; rate: number | undefined }) {
