@@ -98,6 +98,15 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// What ended a query that ran. While the server lives, only someone's wish stops a query.
+    pub(crate) fn of_ended(error: &EngineError) -> Self {
+        match error {
+            EngineError::Stopped => Self::new(StatusCode::GONE, "killed", "the query was ended")
+                .help("by KILL QUERY, or what it reads was dropped; start it again if it is still wanted"),
+            other => Self::from(other),
+        }
+    }
+
     /// The same with what to do.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -159,7 +168,7 @@ impl From<&EngineError> for ApiError {
             EngineError::StateBudget { .. } => StatusCode::INSUFFICIENT_STORAGE,
             EngineError::Source { .. } => StatusCode::BAD_GATEWAY,
             EngineError::Limit { .. } => StatusCode::TOO_MANY_REQUESTS,
-            EngineError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+            EngineError::Stopped | EngineError::TooSlow { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let chain = chain(error);

@@ -300,7 +300,7 @@ impl Session {
             SubscriptionEvent::Progress(progress) => (ServerMessage::progress(outlet.channel, &progress).text(), true),
             SubscriptionEvent::Complete => (ServerMessage::Complete { id: &outlet.id, reason: "ended" }.text(), false),
             SubscriptionEvent::Failed(error) => {
-                self.tell_error(&outlet.id, &ApiError::from(error.as_ref()).body).await?;
+                self.tell_error(&outlet.id, &ApiError::of_ended(&error).body).await?;
                 if matches!(*error, EngineError::TooSlow { .. }) {
                     return Err(Over::Close(Closing::new(4008, "slower than the policy disconnect allows")));
                 }

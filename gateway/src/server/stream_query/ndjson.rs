@@ -124,7 +124,7 @@ impl Lines {
             }
             SubscriptionEvent::Failed(error) => {
                 self.done = true;
-                let error = ApiError::from(error.as_ref());
+                let error = ApiError::of_ended(&error);
                 Some(meta_line(&ServerMessage::Error { id: Some(ID), error: &error.body }))
             }
         }

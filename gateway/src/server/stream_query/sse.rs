@@ -93,7 +93,7 @@ impl Events {
                 self.event("complete", None, ServerMessage::Complete { id: ID, reason: "ended" }.text());
                 self.done = true;
             }
-            SubscriptionEvent::Failed(error) => self.fail(&ApiError::from(error.as_ref())),
+            SubscriptionEvent::Failed(error) => self.fail(&ApiError::of_ended(&error)),
         }
     }
 

@@ -1,0 +1,9 @@
+//! The server from outside: real sockets on the loopback, a real engine behind them.
+
+mod catalog;
+mod client;
+mod http;
+mod limits;
+mod live;
+mod slow;
+mod wire;
