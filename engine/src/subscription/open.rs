@@ -14,7 +14,7 @@ use crate::engine::SubscribeOptions;
 use crate::error::EngineError;
 use crate::job::{Branch, Built, Command, Job, Node, Pipeline, Relations, build, split_position};
 use crate::shared::Shared;
-use crate::stream::{Offset, Position, Start, Stream};
+use crate::stream::{Gap, GapReason, Offset, Position, Start, Stream};
 
 impl Subscription {
     pub(crate) async fn open(
@@ -38,6 +38,7 @@ impl Subscription {
         };
         let mut demand = Vec::new();
         let mut ready = VecDeque::new();
+        ready.extend(lost(options, &chosen, reader.position()).map(SubscriptionEvent::Gap));
         if let Emit::Every(interval) = query.emit {
             let heads = update_branches(&chosen.built);
             demand.extend(heads.iter().map(|branch| branch.job().demand.add(interval)));
@@ -158,6 +159,18 @@ fn resume(
     let own = Position { epoch: built.lease.job().output.epoch(), offsets: position.offsets.clone() };
     let start = if whole { Start::Position(own) } else { Start::Earliest };
     Ok(Chosen { built, start, recovered: Some(whole) })
+}
+
+/// What a private job cannot give again of what a client asked for: how many of its rows that would have been, nobody
+/// knows. A log of the query's own tells its gaps itself.
+fn lost(options: &SubscribeOptions, chosen: &Chosen, to: Position) -> Option<Gap> {
+    let Some(Start::Position(asked)) = &options.from else { return None };
+    if chosen.recovered != Some(false) || chosen.start != Start::Earliest {
+        return None;
+    }
+    let known = asked.epoch == to.epoch;
+    let reason = if known { GapReason::Retention } else { GapReason::Epoch };
+    Some(Gap { from: known.then(|| asked.clone()), to, rows: None, reason })
 }
 
 /// The branches that give running results.
