@@ -65,12 +65,12 @@ impl Pane {
     ///
     /// # Errors
     /// As [`Pane::update`].
-    pub(super) fn seal(&mut self) -> Result<(), EngineError> {
+    pub(super) fn seal(&mut self, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<(), EngineError> {
         if let Some(live) = self.live.take() {
-            let sealed = live.seal()?;
-            self.sealed_bytes += sealed.bytes();
+            self.fresh.push(live.seal()?);
             self.live_bytes = 0;
-            self.fresh.push(sealed);
+            compact(&mut self.fresh, grouping, ids)?;
+            self.measure_sealed();
         }
         Ok(())
     }
@@ -101,16 +101,25 @@ impl Pane {
     /// As [`Pane::update`].
     pub(super) fn mark_told(&mut self, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<(), EngineError> {
         self.told.append(&mut self.fresh);
-        if self.told.len() > MAX_PARTS {
-            let merged = grouping.merge(&self.told, ids)?.seal()?;
-            self.sealed_bytes = merged.bytes();
-            self.told = vec![merged];
-        }
+        compact(&mut self.told, grouping, ids)?;
+        self.measure_sealed();
         Ok(())
+    }
+
+    fn measure_sealed(&mut self) {
+        self.sealed_bytes = self.parts().map(Sealed::bytes).sum();
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         self.live_bytes + self.sealed_bytes + size_of::<Self>()
     }
+}
+
+/// Merges parts when there are too many.
+fn compact(parts: &mut Vec<Sealed>, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<(), EngineError> {
+    if parts.len() > MAX_PARTS {
+        *parts = vec![grouping.merge(parts.iter(), ids)?.seal()?];
+    }
+    Ok(())
 }

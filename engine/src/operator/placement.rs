@@ -53,15 +53,13 @@ pub(super) fn closed_until(watermark: i64, grace: i64) -> i64 {
 impl Judge<'_> {
     /// Judges rows by their event times and watermarks.
     pub(super) fn judge(&self, times: &[i64], watermarks: &[i64]) -> Verdicts {
-        let told_until = self.told_until();
-        let (mut low, mut high, mut behind) = (i64::MAX, i64::MIN, false);
+        let (least, greatest) = (self.told_until().max(*self.grid.range().start()), *self.grid.range().end());
+        let mut doubtful = self.grid.has_gaps() && !times.is_empty();
         for (&time, &watermark) in times.iter().zip(watermarks) {
-            low = low.min(time);
-            high = high.max(time);
-            behind |= time < watermark.saturating_sub(self.grace) || watermark == i64::MAX;
+            let early = time < least.max(watermark.saturating_sub(self.grace));
+            doubtful |= early | (time > greatest) | (watermark == i64::MAX);
         }
-        let fits = self.grid.range().contains(&low) && self.grid.range().contains(&high);
-        if times.is_empty() || (fits && !behind && low >= told_until && !self.grid.has_gaps()) {
+        if !doubtful {
             return Verdicts::default();
         }
         let mut verdicts = Verdicts::default();
@@ -138,21 +136,18 @@ pub(super) fn place(grid: &Grid, times: &[i64], from: Option<&[i64]>) -> Vec<(Pa
     if let Some(from) = from {
         return place_sorted(times.iter().zip(from).map(|(&time, &from)| PaneKey { start: grid.pane(time), from }));
     }
-    let (mut low, mut high, mut sorted, mut before) = (i64::MAX, i64::MIN, true, i64::MIN);
-    for &time in times {
-        low = low.min(time);
-        high = high.max(time);
-        sorted &= before <= time;
-        before = time;
-    }
-    let (base, top) = (grid.pane(low), grid.pane(high));
     let key = |start: i64| PaneKey { start, from: i64::MIN };
-    if base == top {
-        return vec![(key(base), Rows::All)];
+    let first = grid.pane(times[0]);
+    // Distances below the width are of the same pane; those that are negative wrap to large ones.
+    let outside = |time: &i64| time.wrapping_sub(first).cast_unsigned() >= grid.width().unsigned_abs();
+    if !times.iter().any(outside) {
+        return vec![(key(first), Rows::All)];
     }
-    if sorted {
+    if times.is_sorted() {
         return place_ordered(grid, times);
     }
+    let (low, high) = times.iter().fold((i64::MAX, i64::MIN), |(low, high), time| (low.min(*time), high.max(*time)));
+    let base = grid.pane(low);
     // Distances are at most 2^64 and not negative, so that they wrap into an unsigned number.
     let width = grid.width().unsigned_abs();
     let index = |time: i64| time.wrapping_sub(base).cast_unsigned() / width;

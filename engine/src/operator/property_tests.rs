@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use squilla_query::WindowSpec;
 
-use super::testing::{Feed, Row, aggregate, hop, lines, named, run, sorted_lines};
+use super::testing::{Feed, Row, aggregate, aggregate_over, hop, lines, named, run, sorted_lines};
 use super::{Operator, Output};
 use crate::batch::StreamBatch;
 use crate::counters::CountersSnapshot;
@@ -221,5 +221,23 @@ proptest! {
         let rows: Vec<Row> = times.iter().map(|time| (*time, None, Some(1))).collect();
         run(&mut operator, &counters, in_batches(&shape, &rows, 5), 1);
         prop_assert_eq!(counters.snapshot().unaccounted(), 0);
+    }
+
+    #[test]
+    fn two_chained_aggregates_equal_one(
+        mut rows in rows(150), size in 1i64..8, times in 1i64..5, delay in 0i64..9, batch in 1usize..20,
+    ) {
+        // In order, so that no row is late for either.
+        rows.sort_by_key(|row| row.0);
+        let shape = Shape { size, slide: size, offset: 0, grace: 0, delay };
+        let key = [named(col("k"), "k")];
+        let (mut inner, counters) = aggregate(shape.window(), &key, vec![sum(col("v"))], 0, 1);
+        let told = run(&mut inner, &counters, in_batches(&shape, &rows, batch), 1);
+        let (mut outer, counters) = aggregate_over(&inner, hop(size * times, size * times, 0), &key, vec![sum(col("a0"))]);
+        let chained = run(&mut outer, &counters, told.rows, 1);
+        let (mut direct, direct_counters) = aggregate(hop(size * times, size * times, 0), &key, vec![sum(col("v"))], 0, 1);
+        let directly = run(&mut direct, &direct_counters, in_batches(&shape, &rows, batch), 1);
+        prop_assert_eq!(counters.snapshot().late, 0);
+        prop_assert_eq!(sorted_lines(&chained.rows), sorted_lines(&directly.rows));
     }
 }

@@ -114,7 +114,21 @@ pub(crate) fn aggregate(
     grace_ms: i64,
     partitions: u32,
 ) -> (Checked<Aggregate>, Arc<Counters>) {
-    let spec = spec(window, keys, calls, grace_ms, partitions);
+    build(spec(window, keys, calls, grace_ms, partitions))
+}
+
+/// An aggregate over what another operator, of one partition, gives out.
+pub(crate) fn aggregate_over(
+    input: &impl Operator,
+    window: WindowSpec,
+    keys: &[NamedExpr],
+    calls: Vec<datafusion_expr::Expr>,
+) -> (Checked<Aggregate>, Arc<Counters>) {
+    build(spec_over(Arc::clone(input.schema()), window, keys, calls, 0, 1))
+}
+
+fn build(spec: AggregateSpec) -> (Checked<Aggregate>, Arc<Counters>) {
+    let partitions = spec.partitions;
     let counters = Arc::new(Counters::default());
     let operator = Aggregate::new(spec, Arc::clone(&counters)).expect("an aggregate");
     (Checked::new(operator, partitions as usize), counters)
@@ -128,8 +142,18 @@ pub(crate) fn spec(
     grace_ms: i64,
     partitions: u32,
 ) -> AggregateSpec {
+    spec_over(physical_schema(&visible()), window, keys, calls, grace_ms, partitions)
+}
+
+fn spec_over(
+    input: SchemaRef,
+    window: WindowSpec,
+    keys: &[NamedExpr],
+    calls: Vec<datafusion_expr::Expr>,
+    grace_ms: i64,
+    partitions: u32,
+) -> AggregateSpec {
     use datafusion_expr::ExprSchemable;
-    let input = physical_schema(&visible());
     let fields = datafusion_common::DFSchema::try_from(Arc::clone(&input)).expect("fields");
     let mut schema =
         vec![Field::new("window_start", timestamp_type(), false), Field::new("window_end", timestamp_type(), false)];

@@ -169,7 +169,7 @@ impl Windows {
     fn seal(&mut self, key: PaneKey) -> Result<(), EngineError> {
         let pane = self.panes.get_mut(&key).expect("it was listed");
         let before = pane.bytes();
-        pane.seal()?;
+        pane.seal(&self.grouping, &mut self.ids)?;
         self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
         Ok(())
     }
