@@ -192,6 +192,3 @@ fn interval(expression: &Expr) -> Option<i64> {
         _ => None,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,12 +10,13 @@ mod failure;
 mod output;
 mod run;
 mod script;
+mod serve;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, Command};
+use args::{Args, Command, DemoArgs};
 
 /// Exit code when an interrupt ended the command before it was done: 128 + SIGINT, as shells have it.
 const EXIT_INTERRUPTED: u8 = 130;
@@ -36,7 +37,9 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Sql(args)) => client::sql(&args),
         Some(Command::Tail(args)) => client::tail(&args),
         Some(Command::Push(args)) => client::push(&args),
-        Some(Command::Serve(_) | Command::Demo(_)) | None => Err(failure::Failure::new("serving is not there yet")),
+        Some(Command::Serve(args)) => serve::serve(&args),
+        Some(Command::Demo(args)) => serve::demo(&args),
+        None => serve::demo(&DemoArgs::default()),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -244,6 +244,3 @@ impl Connector for FileConnector {
         Ok(readers)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -240,7 +240,7 @@ impl View<'_> {
             }
             "complete" => {
                 let complete: Complete = read(server, text)?;
-                if let Some(reason) = complete.reason.filter(|reason| reason != "end") {
+                if let Some(reason) = complete.reason.filter(|reason| reason != "ended") {
                     eprintln!("note: the query has ended: {reason}");
                 }
                 return Ok(Some(Ended::Complete));

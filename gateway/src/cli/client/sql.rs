@@ -3,17 +3,17 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use squilla_query::StatementText;
 
 use super::live::{Subject, follow, format_of};
 use super::prompt::{Line, Prompt};
-use super::wire::StatementResult;
+use super::wire::{ResultKind, StatementResult};
 use super::{Server, runtime};
 use crate::cli::Outcome;
 use crate::cli::args::{RowsArgs, SqlArgs};
 use crate::cli::failure::Failure;
-use crate::cli::output::{Column, JsonRowWriter, Output};
+use crate::cli::output::{JsonRowWriter, Output};
 use crate::cli::script::Script;
 
 /// Carries out the command.
@@ -74,27 +74,20 @@ async fn carry_out_one(
     let results = server.statement(&statement.sql).await?;
     let results = results.map_err(|error| Failure::Rendered(error.render(&statement.sql)))?;
     for result in results {
-        match result {
-            StatementResult::Done { message } => eprintln!("{message}"),
-            StatementResult::Sink { name } => eprintln!("sink {name} runs"),
-            StatementResult::Table { columns, rows: table } => write_table(&columns, &table, rows, output)?,
-            StatementResult::Live {} => return follow(server, Subject::Sql(&statement.sql), rows, output).await,
+        match result.kind {
+            ResultKind::Done => eprintln!("{}", result.message),
+            ResultKind::Sink => eprintln!("sink {} runs", result.name),
+            ResultKind::Table => write_table(&result, rows, output)?,
+            ResultKind::Live => return follow(server, Subject::Sql(&statement.sql), rows, output).await,
         }
     }
     Ok(Outcome::Done)
 }
 
-fn write_table(
-    columns: &[Column],
-    table: &[Vec<serde_json::Value>],
-    args: &RowsArgs,
-    output: &mut Output,
-) -> Result<(), Failure> {
-    let mut writer = JsonRowWriter::new(format_of(args), columns, false);
-    for row in table {
-        let values: Vec<Box<RawValue>> =
-            row.iter().map(|value| to_raw_value(value).expect("a JSON value can be written")).collect();
-        let values: Vec<&RawValue> = values.iter().map(|value| &**value).collect();
+fn write_table(table: &StatementResult, args: &RowsArgs, output: &mut Output) -> Result<(), Failure> {
+    let mut writer = JsonRowWriter::new(format_of(args), &table.columns, false);
+    for row in &table.rows {
+        let values: Vec<&RawValue> = row.iter().map(|value| &**value).collect();
         writer.write(None, &values, output)?;
     }
     writer.end(output)?;

@@ -17,18 +17,36 @@ pub(super) struct StatementResults {
     pub(super) results: Vec<StatementResult>,
 }
 
-/// What one statement gave.
+/// What one statement gave. Fields that its kind does not have are empty.
 #[derive(Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub(super) enum StatementResult {
+pub(super) struct StatementResult {
+    pub(super) kind: ResultKind,
+    /// Of [`ResultKind::Done`].
+    #[serde(default)]
+    pub(super) message: String,
+    /// Of [`ResultKind::Sink`].
+    #[serde(default)]
+    pub(super) name: String,
+    /// Of [`ResultKind::Table`].
+    #[serde(default)]
+    pub(super) columns: Vec<Column>,
+    /// Of [`ResultKind::Table`].
+    #[serde(default)]
+    pub(super) rows: Vec<Vec<Box<RawValue>>>,
+}
+
+/// What a statement was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ResultKind {
     /// Carried out.
-    Done { message: String },
+    Done,
     /// Rows that end.
-    Table { columns: Vec<Column>, rows: Vec<Vec<serde_json::Value>> },
+    Table,
     /// A live query: subscribe to it.
-    Live {},
+    Live,
     /// A sink that runs.
-    Sink { name: String },
+    Sink,
 }
 
 /// Body of every error.
@@ -164,11 +182,10 @@ mod tests {
     #[test]
     fn results_of_statements() {
         let body = r#"{"results":[{"kind":"done","message":"created"},{"kind":"live","sql":"SELECT 1"},
-            {"kind":"table","columns":[{"name":"a","type":"Int64","nullable":true}],"rows":[[1]]}]}"#;
+            {"kind":"table","columns":[{"name":"a","type":"Int64","nullable":true}],"rows":[[1.50]]}]}"#;
         let results = serde_json::from_str::<StatementResults>(body).expect("results").results;
-        assert!(matches!(
-            &results[..],
-            [StatementResult::Done { .. }, StatementResult::Live {}, StatementResult::Table { .. }]
-        ));
+        let kinds: Vec<ResultKind> = results.iter().map(|result| result.kind).collect();
+        assert_eq!(kinds, [ResultKind::Done, ResultKind::Live, ResultKind::Table]);
+        assert_eq!(results[2].rows[0][0].get(), "1.50");
     }
 }

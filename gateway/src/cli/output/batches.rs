@@ -78,10 +78,12 @@ impl BatchWriter {
     /// # Errors
     /// Those of the output.
     pub(crate) fn end(&mut self, output: &mut Output) -> io::Result<()> {
-        if self.format == Format::Csv {
-            self.write_csv_header(output);
+        match self.format {
+            Format::Csv => self.write_csv_header(output),
+            Format::Table => self.table.end(output.buffer()),
+            Format::Ndjson | Format::Null => {}
         }
-        self.show(output)
+        output.flush()
     }
 
     fn write_csv_header(&mut self, output: &mut Output) {

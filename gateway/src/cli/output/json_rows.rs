@@ -88,10 +88,12 @@ impl JsonRowWriter {
     /// # Errors
     /// Those of the output.
     pub(crate) fn end(&mut self, output: &mut Output) -> io::Result<()> {
-        if self.format == Format::Csv {
-            self.write_csv_header(output.buffer());
+        match self.format {
+            Format::Csv => self.write_csv_header(output.buffer()),
+            Format::Table => self.table.end(output.buffer()),
+            Format::Ndjson | Format::Null => {}
         }
-        self.show(output)
+        output.flush()
     }
 
     fn write_object(&self, op: Option<&str>, row: &[&RawValue], out: &mut Vec<u8>) {

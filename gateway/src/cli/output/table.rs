@@ -42,9 +42,19 @@ impl TableBlocks {
 
     /// Writes the rows gathered. The header comes first, and again when a column has grown.
     pub(super) fn render(&mut self, out: &mut Vec<u8>) {
-        if self.rows.is_empty() && self.header_shown {
-            return;
+        if !self.rows.is_empty() {
+            self.render_block(out);
         }
+    }
+
+    /// Writes the rows gathered, and the header if no row ever came.
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) {
+        if !(self.rows.is_empty() && self.header_shown) {
+            self.render_block(out);
+        }
+    }
+
+    fn render_block(&mut self, out: &mut Vec<u8>) {
         let mut table = Table::new();
         table.load_style(STYLE).force_no_tty().set_header(self.names.clone());
         table.add_rows(self.rows.drain(..));
@@ -118,7 +128,10 @@ mod tests {
     #[test]
     fn a_result_without_rows_shows_its_columns() {
         let mut table = TableBlocks::new(vec!["a".into()], vec![false]);
-        assert_eq!(rendered(&mut table), " a\n---\n");
+        assert_eq!(rendered(&mut table), "");
+        let mut out = Vec::new();
+        table.end(&mut out);
+        assert_eq!(out, b" a\n---\n");
     }
 
     #[test]

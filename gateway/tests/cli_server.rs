@@ -1,0 +1,150 @@
+//! The binary as a server, and as its clients.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+const SQUILLA: &str = env!("CARGO_BIN_EXE_squilla");
+const SIGTERM: &str = "-TERM";
+
+/// A server that is ended when it is dropped.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    /// Starts one on a free port, its catalog below the folder.
+    fn start(folder: &Path) -> Self {
+        let mut child = Command::new(SQUILLA)
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
+            .current_dir(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary is there");
+        let mut url = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut url).expect("it prints its URL");
+        Self { child, url: url.trim().to_owned() }
+    }
+
+    fn client(&self, args: &[&str], input: &str) -> Output {
+        let mut child = Command::new(SQUILLA)
+            .args(args)
+            .args(["--url", &self.url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary is there");
+        // A command that reads nothing may have ended already.
+        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+        child.wait_with_output().expect("it ends")
+    }
+
+    /// What a client prints, which must succeed.
+    fn told(&self, args: &[&str], input: &str) -> String {
+        let output = self.client(args, input);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Ends it as a service manager does; its exit code.
+    fn stop(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        let told = Command::new("kill").args([SIGTERM, &pid]).status().expect("kill is there");
+        assert!(told.success());
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const CREATE: &str = "CREATE SOURCE clicks (page TEXT, n BIGINT) WITH (connector = 'http')";
+
+#[test]
+fn what_is_pushed_is_tailed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path());
+    server.told(&["sql", "-e", CREATE], "");
+    let pushed =
+        server.told(&["push", "clicks"], "{\"page\":\"/\",\"n\":1}\n{\"page\":\"/a\",\"n\":2}\n{\"page\":\"/b\"}");
+    assert_eq!(pushed, "3 rows accepted, 0 rejected\n");
+    let tail = ["tail", "clicks", "--from", "earliest", "--limit", "3"];
+    assert_eq!(
+        server.told(&tail, ""),
+        "{\"page\":\"/\",\"n\":1}\n{\"page\":\"/a\",\"n\":2}\n{\"page\":\"/b\",\"n\":null}\n"
+    );
+    let table = server.told(&[&tail[..], &["--format", "csv"]].concat(), "");
+    assert_eq!(table, "page,n\n/,1\n/a,2\n/b,\n");
+}
+
+#[test]
+fn rejected_lines_are_told_with_their_numbers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path());
+    server.told(&["sql", "-e", CREATE], "");
+    let file = folder.path().join("clicks.ndjson");
+    let mut lines = "{\"page\":\"/a-long-name-so-that-there-are-two-requests\",\"n\":1}\n".repeat(30_000);
+    lines.push_str("{\"page\":\"/\",\"n\":\"many\"}\n");
+    fs::write(&file, lines).expect("a file");
+    let output = server.client(&["push", "clicks", &file.display().to_string()], "");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "30000 rows accepted, 1 rejected\n");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.starts_with("line 30001: "), "{stderr}");
+    assert_eq!(output.status.code(), Some(1));
+    let array = server.client(&["push", "clicks"], "[{\"page\":\"/\"}]");
+    assert!(String::from_utf8_lossy(&array.stderr).contains("jq -c"), "{array:?}");
+    let unknown = server.client(&["push", "clocks"], "{}");
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("clocks"), "{unknown:?}");
+}
+
+#[test]
+fn statements_answer_and_mistakes_have_carets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path());
+    server.told(&["sql"], &format!("{CREATE};\nCREATE STREAM many AS SELECT page FROM clicks WHERE n > 1;"));
+    let shown = server.told(&["sql", "-e", "SHOW STREAMS", "--format", "ndjson"], "");
+    assert_eq!(shown.lines().count(), 2, "{shown}");
+    let output = server.client(&["sql", "-e", "SELECT pag FROM clicks"], "");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("^^^") && stderr.contains("page"), "{stderr}");
+}
+
+#[test]
+fn live_queries_stop_when_time_is_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path());
+    server.told(&["sql", "-e", "CREATE SOURCE plays WITH (connector = 'generator')"], "");
+    let rows = server.told(&["sql", "-e", "SELECT title, device FROM plays", "--limit", "5"], "");
+    assert_eq!(rows.lines().count(), 5, "{rows}");
+    let none =
+        server.told(&["sql", "-e", "SELECT title FROM plays WHERE title = 'no such title'", "--for", "50ms"], "");
+    assert_eq!(none, "");
+}
+
+#[test]
+fn what_was_created_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path());
+    server.told(&["sql", "-e", CREATE], "");
+    assert_eq!(server.stop(), Some(0));
+    let server = Server::start(folder.path());
+    assert!(server.told(&["sql", "-e", "SHOW SOURCES"], "").contains("clicks"));
+    let second = Command::new(SQUILLA)
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
+        .current_dir(folder.path())
+        .output()
+        .expect("the binary is there");
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("error: "), "{second:?}");
+}
