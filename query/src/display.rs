@@ -4,7 +4,7 @@ use std::fmt;
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_common::ScalarValue;
-use datafusion_expr::expr::{AggregateFunction, Sort};
+use datafusion_expr::expr::{AggregateFunction, Case, Sort};
 use datafusion_expr::{Expr, Operator};
 
 use crate::duration::human;
@@ -114,6 +114,16 @@ impl Writer {
             }
             Expr::ScalarFunction(call) => format!("{}({})", call.name(), self.list(&call.args)),
             Expr::AggregateFunction(call) => self.aggregate(call),
+            Expr::Case(case) => self.case(case),
+            Expr::Like(like) | Expr::SimilarTo(like) => {
+                let negated = if like.negated { " NOT" } else { "" };
+                let word = match (expr, like.case_insensitive) {
+                    (Expr::SimilarTo(_), _) => "SIMILAR TO",
+                    (_, true) => "ILIKE",
+                    (_, false) => "LIKE",
+                };
+                format!("{}{negated} {word} {}", self.inner(&like.expr), self.inner(&like.pattern))
+            }
             other => other.to_string(),
         }
     }
@@ -147,6 +157,20 @@ impl Writer {
             ""
         };
         format!("{}{direction}{nulls}", self.write(&sort.expr))
+    }
+
+    fn case(&self, case: &Case) -> String {
+        let mut out = "CASE".to_owned();
+        if let Some(expr) = &case.expr {
+            out.push_str(&format!(" {}", self.write(expr)));
+        }
+        for (when, then) in &case.when_then_expr {
+            out.push_str(&format!(" WHEN {} THEN {}", self.write(when), self.write(then)));
+        }
+        if let Some(otherwise) = &case.else_expr {
+            out.push_str(&format!(" ELSE {}", self.write(otherwise)));
+        }
+        out + " END"
     }
 
     /// An expression where only a simple one reads well.

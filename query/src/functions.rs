@@ -10,7 +10,6 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF};
 use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
-use datafusion_functions::planner::UserDefinedFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 use datafusion_functions_aggregate::planner::AggregateFunctionPlanner;
 use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
@@ -38,16 +37,20 @@ const CHANCE: &str = "derive a value from the row instead: md5(…) of its colum
 const HIDDEN: [&str; 4] = ["version", "arrow_metadata", "arrow_try_cast", "grouping"];
 
 /// Functions whose result can be large however short their arguments are: never evaluated while planning.
-const GROWING: [&str; 9] = [
+const GROWING: [&str; 13] = [
     "repeat",
     "lpad",
     "rpad",
+    "replace",
+    "regexp_replace",
     "range",
     "generate_series",
+    "gen_series",
     "array_repeat",
     "array_resize",
     "list_repeat",
     "list_resize",
+    "space",
 ];
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
@@ -115,7 +118,6 @@ impl Registry {
                 Arc::new(DatetimeFunctionPlanner),
                 Arc::new(UnicodeFunctionPlanner),
                 Arc::new(AggregateFunctionPlanner),
-                Arc::new(UserDefinedFunctionPlanner),
             ],
             options,
         }

@@ -55,7 +55,7 @@ pub(crate) fn check_shape(text: &Text<'_>) -> Result<(), Diagnostic> {
     let mut levels = vec![Level::default()];
     let mut previous: Option<&Token> = None;
     for token in text.tokens() {
-        let at = text.span(token.span);
+        let place = token.span;
         let token = &token.token;
         nodes += usize::from(!is_punctuation(token));
         prefix = if is_operator(token) || is_word(token, "not") { prefix + 1 } else { 0 };
@@ -95,7 +95,7 @@ pub(crate) fn check_shape(text: &Text<'_>) -> Result<(), Diagnostic> {
             ("set operations in one statement", MAX_UNIONS, unions),
         ] {
             if actual > limit {
-                return Err(refuse(text, what, limit, actual, at));
+                return Err(refuse(text, what, limit, actual, text.span(place)));
             }
         }
     }

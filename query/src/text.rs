@@ -16,19 +16,24 @@ pub(crate) struct Text<'a> {
     sql: &'a str,
     line_starts: Vec<usize>,
     tokens: Vec<TokenWithSpan>,
+    /// The bytes of each token.
+    spans: Vec<Option<Span>>,
+    /// A character is a byte.
+    ascii: bool,
 }
 
 impl<'a> Text<'a> {
     /// Reads the tokens.
     pub(crate) fn read(sql: &'a str) -> Result<Self, Diagnostic> {
         let line_starts = std::iter::once(0).chain(sql.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        let mut text = Self { sql, line_starts, tokens: Vec::new() };
+        let mut text = Self { sql, line_starts, tokens: Vec::new(), spans: Vec::new(), ascii: sql.is_ascii() };
         let tokens = Tokenizer::new(&DIALECT, sql).tokenize_with_location().map_err(|error| {
             let start = text.byte(error.location);
             let (message, help) = explain(&error.message);
             Diagnostic::new("syntax", message).at(Span { start: start.min(sql.len()), end: sql.len() }).help(help)
         })?;
         text.tokens = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
+        text.spans = text.tokens.iter().map(|token| text.span(token.span)).collect();
         Ok(text)
     }
 
@@ -47,6 +52,9 @@ impl<'a> Text<'a> {
         let line = (at.line as usize).saturating_sub(1);
         let Some(&start) = self.line_starts.get(line) else { return self.sql.len() };
         let column = (at.column as usize).saturating_sub(1);
+        if self.ascii {
+            return (start + column).min(self.sql.len());
+        }
         let rest = &self.sql[start..];
         rest.char_indices().nth(column).map_or(self.sql.len(), |(offset, _)| start + offset)
     }
@@ -64,8 +72,8 @@ impl<'a> Text<'a> {
     pub(crate) fn whole_span(&self, span: TokenSpan) -> Option<Span> {
         let mut span = self.span(span)?;
         let mut open = 0_i32;
-        for token in &self.tokens {
-            let Some(at) = self.span(token.span) else { continue };
+        for (token, at) in self.tokens.iter().zip(&self.spans) {
+            let Some(at) = at else { continue };
             if at.start < span.start {
                 continue;
             }

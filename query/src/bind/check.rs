@@ -13,6 +13,9 @@ use crate::parse::{fold, unsupported};
 use crate::suggest;
 use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME};
 
+/// Bytes or items that one call may be told to make of a row.
+const MAX_GROWTH: f64 = 100_000.0;
+
 impl Binder<'_> {
     /// True when all names are known and nothing in it is refused.
     pub(super) fn check(&mut self, syntax: &ast::Expr, scope: &Scope) -> bool {
@@ -201,6 +204,7 @@ impl Walk<'_, '_> {
         }
         match Registry::get().called(&name) {
             Called::Scalar => {
+                self.check_growth(&name, function);
                 if function.filter.is_some() {
                     self.tell(
                         Diagnostic::new("invalid", format!("\"{name}\" is not an aggregate: it takes no FILTER"))
@@ -226,6 +230,24 @@ impl Walk<'_, '_> {
             }
             Called::Refused(message, help) => self.tell(unsupported(message, at).help(help)),
             Called::Unknown(nearest) => self.unknown_function(&name, nearest, at),
+        }
+    }
+
+    /// Functions that make much out of little take no huge constant.
+    fn check_growth(&mut self, name: &str, function: &ast::Function) {
+        let ast::FunctionArguments::List(list) = &function.args else { return };
+        if !Registry::grows(name) {
+            return;
+        }
+        for arg in &list.args {
+            if let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::Value(value))) = arg
+                && let ast::Value::Number(number, _) = &value.value
+                && number.parse::<f64>().is_ok_and(|number| number > MAX_GROWTH)
+            {
+                let at = self.binder.text.span(value.span);
+                let message = format!("{number} is too many for {name}(…): the limit is {MAX_GROWTH}");
+                self.tell(Diagnostic::new("limit", message).at(at));
+            }
         }
     }
 

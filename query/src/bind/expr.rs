@@ -6,13 +6,13 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, DataFusionError};
-use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{Expr, ExprSchemable};
-use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_sql::planner::{PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{self, Visit, Visitor};
 
 use super::Binder;
+use super::coerce::coerce;
+use super::names::with_paths;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::functions::Registry;
 use crate::types::{sql_name, translate};
@@ -38,12 +38,15 @@ impl Scope {
     }
 }
 
+/// Characters of a column's name that is made of an expression.
+const MAX_NAME_CHARS: usize = 60;
 /// Sub-expressions that are tried while looking for the smallest wrong one.
 const MAX_TRIES: usize = 200;
 
 impl Binder<'_> {
     /// The expression, typed, its columns unqualified and with their places.
     pub(super) fn expr(&mut self, syntax: &ast::Expr, scope: &Scope) -> Option<Expr> {
+        let syntax = &with_paths(syntax);
         if !self.check(syntax, scope) {
             return None;
         }
@@ -84,9 +87,7 @@ impl Binder<'_> {
 fn plan(syntax: &ast::Expr, scope: &Scope) -> Result<Expr, DataFusionError> {
     let planner = SqlToRel::new(Registry::get());
     let expr = planner.sql_to_expr(syntax.clone(), &scope.schema, &mut PlannerContext::new())?;
-    let simplifier = ExprSimplifier::new(SimplifyContext::default());
-    let expr = bare(expr)?;
-    let expr = simplifier.coerce(expr, &scope.schema)?;
+    let expr = coerce(bare(expr)?, &scope.schema)?;
     let expr = bare(expr)?;
     expr.to_field(&scope.schema)?;
     Ok(expr)
@@ -178,6 +179,7 @@ pub(super) fn message(error: &DataFusionError) -> String {
         "Schema error: ",
         "This feature is not implemented: ",
         "Execution error: ",
+        "Internal error: ",
         "Arrow error: ",
         "type_coercion",
         "\ncaused by\n",
@@ -194,29 +196,57 @@ pub(super) fn message(error: &DataFusionError) -> String {
 /// A mistake of types, told in our words.
 fn mistake(error: &DataFusionError, at: Option<Span>) -> Diagnostic {
     let text = error.strip_backtrace();
-    if let Some(call) = between(&text, "argument types '", "'") {
-        let (name, arguments) = call.split_once('(').unwrap_or((call, ")"));
+    if let DataFusionError::NotImplemented(_) = error.find_root() {
+        return Diagnostic::new("unsupported", message(error)).at(at);
+    }
+    let told = wrong_call(&text).or_else(|| wrong_operands(&text).map(|message| (message, None)));
+    let (message, called) = told.unwrap_or_else(|| (message(error), None));
+    let diagnostic = Diagnostic::new("type_mismatch", message).at(at);
+    match called.and_then(|name| Registry::syntax(&name)) {
+        Some(syntax) => diagnostic.help(format!("it is called {syntax}")),
+        None => diagnostic.help("CAST(… AS type) changes a type"),
+    }
+}
+
+/// What is wrong with a function's arguments, and the function.
+fn wrong_call(text: &str) -> Option<(String, Option<String>)> {
+    if let Some(call) = between(text, "argument types '", "'") {
+        let (name, arguments) = call.split_once('(')?;
         let arguments = translate(arguments.strip_suffix(')').unwrap_or(arguments));
         let message = if arguments.is_empty() {
             format!("function \"{name}\" needs arguments")
         } else {
             format!("function \"{name}\" does not take ({arguments})")
         };
-        let diagnostic = Diagnostic::new("type_mismatch", message).at(at);
-        return match Registry::syntax(name) {
-            Some(syntax) => diagnostic.help(format!("it is called {syntax}")),
-            None => diagnostic.help("CAST(… AS type) changes a type"),
-        };
+        return Some((message, Some(name.to_owned())));
     }
+    let name = between(text, "unction '", "'")?;
+    let message = if let Some(given) = between(text, "(DataType: ", ").") {
+        format!("function \"{name}\" does not take a {}", translate(given))
+    } else if let (Some(wanted), Some(given)) =
+        (between(text, "expects ", " arguments"), text.split("received ").nth(1))
+    {
+        let given = given.split(|c: char| !c.is_ascii_digit()).next().unwrap_or(given);
+        let plural = if wanted == "1" { "" } else { "s" };
+        format!("function \"{name}\" takes {wanted} argument{plural}, not {given}")
+    } else if let (Some(wanted), Some(given)) = (between(text, "expects ", " but"), text.split("received ").nth(1)) {
+        let native = |name: &str| name.lines().next().unwrap_or(name).replace("NativeType::", "").to_uppercase();
+        let given = native(given).replace("STRING", "VARCHAR");
+        format!("function \"{name}\" takes a {}, not a {given}", native(wanted))
+    } else {
+        return None;
+    };
+    Some((message, Some(name.to_owned())))
+}
+
+/// What is wrong with an operator's operands.
+fn wrong_operands(text: &str) -> Option<String> {
     for (start, word) in [("arithmetic expression ", "compute"), ("comparison operation ", "compare")] {
-        let Some(operands) = between(&text, start, " to ").or_else(|| between(&text, start, "\n")) else { continue };
-        let message = format!("cannot {word} {}", translate(operands.trim()));
-        return Diagnostic::new("type_mismatch", message).at(at).help("CAST(… AS type) changes a type");
+        if let Some(operands) = between(text, start, " to ").or_else(|| between(text, start, "\n")) {
+            return Some(format!("cannot {word} {}", translate(operands.trim())));
+        }
     }
-    if matches!(error, DataFusionError::NotImplemented(_)) {
-        return Diagnostic::new("unsupported", message(error)).at(at);
-    }
-    Diagnostic::new("type_mismatch", message(error)).at(at).help("CAST(… AS type) changes a type")
+    None
 }
 
 fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
@@ -275,7 +305,11 @@ pub(super) fn default_name(syntax: &ast::Expr) -> String {
                 }
                 if quoted.is_some() { c } else { c.to_ascii_lowercase() }
             };
-            other.to_string().chars().map(small).collect()
+            let name: String = other.to_string().chars().take(MAX_NAME_CHARS + 1).map(small).collect();
+            match name.char_indices().nth(MAX_NAME_CHARS) {
+                Some((end, _)) => format!("{}…", &name[..end]),
+                None => name,
+            }
         }
     }
 }

@@ -1,6 +1,5 @@
 //! GROUP BY: windows, keys and aggregates.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, IntervalMonthDayNano, Schema};
@@ -9,9 +8,8 @@ use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{Expr, Operator, binary_expr, lit};
 use datafusion_functions::core::named_struct;
-use datafusion_sql::sqlparser::ast::{self, Visit, VisitMut, Visitor, VisitorMut};
+use datafusion_sql::sqlparser::ast;
 
-use super::check::function_name;
 use super::expr::{columns, default_name, field, first_span};
 use super::from::window_columns;
 use super::select::{Item, filter};
@@ -27,9 +25,6 @@ use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME, timestamp_type};
 /// The struct of window bounds that the short form makes.
 pub(super) const WINDOW: &str = "window";
 
-/// Nodes of an expression after names of the `SELECT` list were put in place.
-pub(super) const MAX_EXPANDED_NODES: usize = 10_000;
-
 /// A GROUP BY clause.
 pub(super) struct Grouping {
     /// There is a GROUP BY.
@@ -37,7 +32,7 @@ pub(super) struct Grouping {
     /// The windows of `tumble(…)` or `hop(…)` in it.
     pub(super) short_form: Option<WindowSpec>,
     /// Text of that call.
-    call: Option<String>,
+    pub(super) call: Option<String>,
     /// The other expressions, as they stand until [`Binder::resolve_keys`].
     syntax: Vec<ast::Expr>,
     /// Keys, bound.
@@ -102,11 +97,12 @@ impl Binder<'_> {
         good.then_some(grouping)
     }
 
-    /// Binds the keys: expressions, names and numbers of `SELECT` items.
-    pub(super) fn resolve_keys(&mut self, grouping: &mut Grouping, items: &[Item], bound: &Bound) {
-        let Some(mut scope) = self.select_scope(bound, grouping.short_form.is_some(), "GROUP BY") else { return };
+    /// Binds the keys: expressions, names and numbers of `SELECT` items. `None` when one cannot be.
+    pub(super) fn resolve_keys(&mut self, grouping: &mut Grouping, items: &[Item], bound: &Bound) -> Option<()> {
+        let mut scope = self.select_scope(bound, grouping.short_form.is_some(), "GROUP BY")?;
         scope.aggregates = false;
         let known = |name: &str| scope.schema.has_column_with_unqualified_name(name);
+        let mut good = Some(());
         for syntax in grouping.syntax.clone() {
             let mut name = None;
             let syntax = match &syntax {
@@ -117,6 +113,7 @@ impl Binder<'_> {
                             let at = self.place(&syntax);
                             let message = format!("GROUP BY {number}: the SELECT list has {} items", items.len());
                             self.tell(Diagnostic::new("invalid", message).at(at));
+                            good = None;
                             continue;
                         };
                         name = Some(item.name.clone());
@@ -138,10 +135,14 @@ impl Binder<'_> {
             let same = |item: &&Item| item.alias && item.syntax.to_string() == syntax.to_string();
             let name = name.or_else(|| items.iter().find(same).map(|item| item.name.clone()));
             let placed = grouping.in_place(&syntax);
-            if let Some(expr) = self.expr(&placed, &scope) {
-                grouping.keys.push(NamedExpr { expr, name: name.unwrap_or_else(|| default_name(&syntax)) });
+            match self.expr(&placed, &scope) {
+                Some(expr) => {
+                    grouping.keys.push(NamedExpr { expr, name: name.unwrap_or_else(|| default_name(&syntax)) });
+                }
+                None => good = None,
             }
         }
+        good
     }
 
     /// Groups, and computes the `SELECT` list over the groups.
@@ -162,7 +163,7 @@ impl Binder<'_> {
             let whole = matches!(item.expr, Expr::AggregateFunction(_));
             collect_aggregates(&item.expr, whole.then_some(&item.name), &mut calls);
         }
-        for condition in &having {
+        if let Some(condition) = &having {
             collect_aggregates(condition, None, &mut calls);
         }
         let label = bound.label.clone();
@@ -436,95 +437,4 @@ fn without_window(
         format!("write GROUP BY {}", names.join(", "))
     };
     unsupported("GROUP BY must name the window that rows are in", at).help(help)
-}
-
-/// Puts the `SELECT` list's expressions in place of its names, where the input has no such column.
-pub(super) fn expand_aliases(syntax: &ast::Expr, items: &[Item], known: &dyn Fn(&str) -> bool) -> ast::Expr {
-    struct Expand<'e> {
-        items: &'e [Item],
-        known: &'e dyn Fn(&str) -> bool,
-    }
-    impl VisitorMut for Expand<'_> {
-        type Break = ();
-        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-            if let ast::Expr::Identifier(ident) = expr
-                && !(self.known)(&fold(ident))
-                && let Some(item) = self.items.iter().find(|item| item.alias && item.name == fold(ident))
-            {
-                *expr = ast::Expr::Nested(Box::new(item.syntax.clone()));
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let mut syntax = syntax.clone();
-    let _ = VisitMut::visit(&mut syntax, &mut Expand { items, known });
-    syntax
-}
-
-/// How many expressions are in an expression.
-pub(super) fn nodes(syntax: &ast::Expr) -> usize {
-    struct Count(usize);
-    impl Visitor for Count {
-        type Break = ();
-        fn pre_visit_expr(&mut self, _expr: &ast::Expr) -> ControlFlow<()> {
-            self.0 += 1;
-            ControlFlow::Continue(())
-        }
-    }
-    let mut count = Count(0);
-    let _ = syntax.visit(&mut count);
-    count.0
-}
-
-impl Grouping {
-    /// The expression with `tumble(…)`, `TUMBLE_START(…)` and `window.start` replaced by the columns they mean.
-    pub(super) fn in_place(&self, syntax: &ast::Expr) -> ast::Expr {
-        struct Replace<'r>(&'r str);
-        impl VisitorMut for Replace<'_> {
-            type Break = ();
-            fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-                if let Some((name, ident)) = window_name(expr, self.0) {
-                    let mut replacement = ast::Ident::new(name);
-                    replacement.span = ident;
-                    *expr = ast::Expr::Identifier(replacement);
-                }
-                ControlFlow::Continue(())
-            }
-        }
-        let Some(call) = &self.call else { return syntax.clone() };
-        let mut syntax = syntax.clone();
-        let _ = VisitMut::visit(&mut syntax, &mut Replace(call));
-        syntax
-    }
-}
-
-/// The window column that an expression stands for, given the text of GROUP BY's window call.
-fn window_name(expr: &ast::Expr, call: &str) -> Option<(&'static str, datafusion_sql::sqlparser::tokenizer::Span)> {
-    match expr {
-        ast::Expr::CompoundIdentifier(parts) => match parts.as_slice() {
-            [window, bound] if fold(window) == WINDOW => match fold(bound).as_str() {
-                "start" => Some((WINDOW_START, bound.span)),
-                "end" => Some((WINDOW_END, bound.span)),
-                _ => None,
-            },
-            _ => None,
-        },
-        ast::Expr::Function(function) => {
-            let place = function.name.0.first()?.as_ident()?.span;
-            let name = function_name(function);
-            let suffix = name.strip_prefix("tumble").or_else(|| name.strip_prefix("hop"))?;
-            let arguments = |text: &str| text.split_once('(').map(|(_, rest)| rest.to_owned());
-            if arguments(&expr.to_string())? != arguments(call)? {
-                return None;
-            }
-            match suffix {
-                "" => Some((WINDOW, place)),
-                "_start" => Some((WINDOW_START, place)),
-                "_end" => Some((WINDOW_END, place)),
-                "_rowtime" => Some((WINDOW_TIME, place)),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
 }

@@ -5,10 +5,12 @@
 //! DataFusion ([`expr`]); what plans they make is decided here.
 
 mod check;
+mod coerce;
 mod emit;
 mod expr;
 mod from;
 mod group;
+mod names;
 mod select;
 mod strip;
 mod union;

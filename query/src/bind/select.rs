@@ -9,6 +9,7 @@ use datafusion_sql::sqlparser::ast::{self, Spanned};
 
 use super::expr::{Scope, default_name};
 use super::group::{Grouping, has_aggregate};
+use super::names::{MAX_EXPANDED_NODES, expand_aliases, nodes};
 use super::{Binder, Bound, Ctes, column_of};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::parse::fold;
@@ -46,7 +47,7 @@ impl Binder<'_> {
             bound = self.assign(bound, spec, at)?;
         }
         let items = self.items(select, &bound)?;
-        self.resolve_keys(&mut grouping, &items, &bound);
+        let keys = self.resolve_keys(&mut grouping, &items, &bound);
         let scope = self.select_scope(&bound, grouping.short_form.is_some(), "SELECT")?;
         let mut exprs = Vec::with_capacity(items.len());
         for item in &items {
@@ -55,6 +56,7 @@ impl Binder<'_> {
         }
         let having = select.having.as_ref().map(|having| self.having(having, &grouping, &items, &bound));
         let exprs = exprs.into_iter().collect::<Option<Vec<_>>>()?;
+        keys?;
         let having = match having {
             Some(None) => return None,
             Some(having) => having,
@@ -122,6 +124,13 @@ impl Binder<'_> {
     fn items(&mut self, select: &ast::Select, bound: &Bound) -> Option<Vec<Item>> {
         let mut items = Vec::new();
         let mut good = true;
+        if select.projection.is_empty() {
+            good = false;
+            let at = self.text.span(select.select_token.0.span);
+            self.tell(
+                Diagnostic::new("syntax", "the SELECT list is empty").at(at).help("name columns, or write SELECT *"),
+            );
+        }
         for item in &select.projection {
             match item {
                 ast::SelectItem::UnnamedExpr(syntax) => {
@@ -221,9 +230,9 @@ impl Binder<'_> {
     fn having(&mut self, having: &ast::Expr, grouping: &Grouping, items: &[Item], bound: &Bound) -> Option<Expr> {
         let scope = self.select_scope(bound, grouping.short_form.is_some(), "HAVING")?;
         let known = |name: &str| scope.schema.has_column_with_unqualified_name(name);
-        let syntax = super::group::expand_aliases(having, items, &known);
+        let syntax = expand_aliases(having, items, &known);
         let syntax = grouping.in_place(&syntax);
-        if super::group::nodes(&syntax) > super::group::MAX_EXPANDED_NODES {
+        if nodes(&syntax) > MAX_EXPANDED_NODES {
             let at = self.place(having);
             self.tell(Diagnostic::new("limit", "HAVING is too large once its names are put in place").at(at));
             return None;

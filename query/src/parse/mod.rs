@@ -69,7 +69,9 @@ type Reads<T> = Result<T, Diagnostic>;
 /// Reads one statement.
 pub(crate) fn parse(text: &Text<'_>) -> Reads<Parsed> {
     let Some(first) = text.tokens().first() else {
-        return Err(Diagnostic::new("syntax", "there is no statement here").help("write SELECT … FROM …"));
+        let end = text.sql().len();
+        let whole = (end > 0).then_some(Span { start: 0, end });
+        return Err(Diagnostic::new("syntax", "there is no statement here").at(whole).help("write SELECT … FROM …"));
     };
     let mut reader = Reader::new(text)?;
     let at = text.span(first.span);
@@ -118,6 +120,15 @@ fn expected(what: &str, found: &TokenWithSpan, text: &Text<'_>) -> Diagnostic {
     Diagnostic::new("syntax", message).at(text.span(found.span).or_else(|| text.end_span()))
 }
 
+/// The parser's word for what it wanted, in ours.
+fn plain(what: &str) -> &str {
+    match what {
+        "identifier" => "a name",
+        "an expression:" | "an expression" => "an expression",
+        other => other,
+    }
+}
+
 fn quoted(token: &str) -> String {
     if token.starts_with(['"', '\'']) { token.to_owned() } else { format!("\"{token}\"") }
 }
@@ -159,8 +170,8 @@ impl<'t> Reader<'t> {
         };
         let span = place.and_then(|(line, column)| self.text.token_at(line, column)).or_else(|| self.text.end_span());
         let message = match message.strip_prefix("Expected: ").and_then(|rest| rest.rsplit_once(", found: ")) {
-            Some((what, "EOF")) => format!("expected {what}, found the end"),
-            Some((what, found)) => format!("expected {what}, found {}", quoted(found)),
+            Some((what, "EOF")) => format!("expected {}, found the end", plain(what)),
+            Some((what, found)) => format!("expected {}, found {}", plain(what), quoted(found)),
             None => {
                 let mut chars = message.chars();
                 chars.next().map_or_else(String::new, |first| first.to_lowercase().collect::<String>() + chars.as_str())
