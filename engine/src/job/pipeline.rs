@@ -10,7 +10,7 @@ use super::OpSpec;
 use crate::batch::{StreamBatch, physical_schema};
 use crate::counters::Counters;
 use crate::error::EngineError;
-use crate::operator::{AssignWindow, Filter, Operator, Output, Project};
+use crate::operator::{AssignWindow, Filter, FilterUpdates, Operator, Output, Project};
 
 /// Stateless operators behind each other. (Filters of running results remember which keys passed.)
 pub(crate) struct Pipeline {
@@ -85,7 +85,7 @@ fn filter(
 ) -> Result<Box<dyn Operator>, EngineError> {
     match (updates, key) {
         (false, _) => Ok(Box::new(Filter::new(input, predicate, counters.clone())?)),
-        (true, Some(_)) => Err(EngineError::Plan("HAVING on running results".into())),
+        (true, Some(key)) => Ok(Box::new(FilterUpdates::new(input, predicate, key.to_vec(), counters.clone())?)),
         (true, None) => Err(EngineError::Plan(
             "running results cannot be filtered behind a computed column; filter in HAVING".into(),
         )),
