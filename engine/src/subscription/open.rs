@@ -1,6 +1,6 @@
 //! How a subscription begins: which jobs it reads, from where, and what it is told first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use squilla_query::{Emit, Query};
@@ -53,16 +53,16 @@ impl Subscription {
         *admission.live.jobs.lock().expect("no holder of this lock panics") =
             chain.iter().map(|job| job.id.clone()).collect();
         let info = SubscriptionInfo {
-            query: user,
             channel: channel(&job, chosen.built.updates),
             schema: visible,
             key: query.key.clone(),
             position: reader.position(),
             recovered: chosen.recovered,
             complete_from,
-            shared_with: chain.iter().map(|job| job.user_count()).max().unwrap_or(1).saturating_sub(1),
+            shared_with: others(&chain, &user),
             labels: job.labels.clone(),
             policy,
+            query: user,
         };
         let now = shared.clock.now();
         Ok(Self {
@@ -171,6 +171,13 @@ fn lost(options: &SubscribeOptions, chosen: &Chosen, to: Position) -> Option<Gap
     let known = asked.epoch == to.epoch;
     let reason = if known { GapReason::Retention } else { GapReason::Epoch };
     Some(Gap { from: known.then(|| asked.clone()), to, rows: None, reason })
+}
+
+/// How many others use the jobs of a query.
+fn others(chain: &[Arc<Job>], user: &str) -> usize {
+    let own =
+        |name: &String| name == user || chain.iter().any(|job| job.id == *name || job.stream.as_ref() == Some(name));
+    chain.iter().flat_map(|job| job.users()).filter(|name| !own(name)).collect::<BTreeSet<_>>().len()
 }
 
 /// The branches that give running results.
