@@ -193,12 +193,10 @@ impl Reader<'_> {
         Ok(WatermarkClause { column, expression, span: Some(Span { start: start.start, end: end.end }) })
     }
 
-    /// `WITH (name = value, …)`.
+    /// `WITH (name = value, …)`; which options are needed is for those to say who use them.
     fn options(&mut self) -> Reads<Vec<OptionValue>> {
         if !self.take("with") {
-            return Err(self
-                .expected("WITH")
-                .help("say where rows come from or go to: WITH (connector = 'file', path = '…')"));
+            return Ok(Vec::new());
         }
         self.expect(&Token::LParen)?;
         let mut options: Vec<OptionValue> = Vec::new();
