@@ -70,7 +70,7 @@ A live query prints rows until it is stopped: by Ctrl-C, --limit or --for. Rows 
 came late or were dropped are told on standard error.
 
 Examples:
-  squilla sql                                   a prompt; \\? there for help
+  squilla sql                                   a prompt; \\? there lists its commands
   squilla sql -e 'SHOW STREAMS'
   squilla sql -e \"SELECT * FROM plays WHERE outcome <> 'ok'\" --limit 10 --format ndjson
   squilla sql -e \"SELECT carrier, count(*) FROM flights GROUP BY carrier, tumble('1h')\" --for 30s

@@ -58,10 +58,11 @@ pub(crate) async fn events_to_rows(address: SocketAddr) -> Delivery {
     Delivery { missing: expected - latencies.len(), latencies, late_requests }
 }
 
-/// Reads until the last request's row has come, or none came for too long. Latencies of the requests that count.
+/// Reads until the rows of all requests that count have come, in whatever order, or none came for too long.
 async fn read(mut client: Client, start: Instant) -> Vec<Duration> {
-    let mut latencies = Vec::new();
-    loop {
+    let expected = usize::try_from(REQUESTS).expect("it is small");
+    let mut latencies = Vec::with_capacity(expected);
+    while latencies.len() < expected {
         let Ok(message) = tokio::time::timeout(PATIENCE, client.until("rows")).await else { return latencies };
         let now = start.elapsed();
         for row in message["rows"].as_array().expect("rows are an array") {
@@ -70,11 +71,9 @@ async fn read(mut client: Client, start: Instant) -> Vec<Duration> {
             if request >= WARM_UP {
                 latencies.push(now.saturating_sub(due));
             }
-            if request + 1 == WARM_UP + REQUESTS {
-                return latencies;
-            }
         }
     }
+    latencies
 }
 
 /// Sends each request when it is due, whether earlier ones were answered or not; how many were sent late.
