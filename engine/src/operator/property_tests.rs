@@ -85,10 +85,12 @@ impl Oracle {
 
     fn lines(&self, shape: &Shape) -> Vec<String> {
         let text = |value: &Option<i64>| value.map(|value| value.to_string()).unwrap_or_default();
-        let line = |((start, key), (count, sum)): (&(i64, Option<i64>), &(i64, Option<i64>))| {
+        let line = |start: i64, key: &Option<i64>, count: i64, sum: &Option<i64>| {
             format!("{start}|{}|{}|{count}|{}", start + shape.size, text(key), text(sum))
         };
-        let mut lines: Vec<String> = self.windows.iter().map(line).collect();
+        let windows = self.windows.iter();
+        let mut lines: Vec<String> =
+            windows.map(|((start, key), (count, sum))| line(*start, key, *count, sum)).collect();
         lines.sort();
         lines
     }

@@ -9,7 +9,7 @@ use squilla_query::timestamp_type;
 
 use super::check::Checked;
 use super::testing::{Feed, MS, Row, hop, lines, named, run, tumble, visible};
-use super::{AssignWindow, Filter, Operator, Output, Project};
+use super::{AssignWindow, Filter, Output, Project};
 use crate::batch::physical_schema;
 use crate::counters::Counters;
 use crate::error::EngineError;
