@@ -24,10 +24,10 @@ fn check(script: &str, tables: &[squilla_tests::program::Table], pairs: &[Pair],
     for (pair, expected) in pairs.iter().zip(expected) {
         assert!(!expected.is_empty(), "a query without rows shows nothing: {}", pair.duckdb);
         let keys: Vec<&str> = pair.keys.iter().map(String::as_str).collect();
-        let compared = run_script(&format!("{script}\n{};\n", pair.squilla), folder)
+        let compared = run_script(&format!("{script}\n{}\n{};\n", pair.setup, pair.squilla), folder)
             .and_then(|actual| same_rows(actual, expected, &keys, &pair.times));
         if let Err(error) = compared {
-            failed.push(format!("{}\n  {error}", pair.squilla));
+            failed.push(format!("{} {}\n  {error}", pair.setup, pair.squilla));
         }
     }
     assert!(failed.is_empty(), "{} of {} queries differ:\n\n{}", failed.len(), pairs.len(), failed.join("\n\n"));

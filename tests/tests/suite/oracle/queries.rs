@@ -4,6 +4,8 @@ use squilla_tests::random::Random;
 
 /// The same question as a windowed query and as batch SQL. Times are milliseconds in the latter.
 pub(super) struct Pair {
+    /// Statements before the query: a named stream, which it reads.
+    pub(super) setup: String,
     pub(super) squilla: String,
     pub(super) duckdb: String,
     /// Columns that tell rows apart.
@@ -129,6 +131,7 @@ fn grouped(windows: Windows, keys: &[&str], aggregates: &[(&str, &str)], predica
     };
     let key_names = (0..keys.len()).map(|at| format!("key{at}"));
     Pair {
+        setup: String::new(),
         squilla: query(select(&|pair| pair.0.to_owned()), windows.table_function("events", "ts")),
         duckdb: query(select(&|pair| pair.1.to_owned()), windows.batch("events", "ts")),
         keys: ["window_start".to_owned()].into_iter().chain(key_names).collect(),
@@ -155,12 +158,19 @@ pub(super) fn generate(random: &mut Random) -> Pair {
     let count = 1 + random.below(5);
     let aggregates: Vec<_> = (0..count).map(|_| *random.pick(&AGGREGATES)).collect();
     let (predicate, having) = (*random.pick(&PREDICATES), *random.pick(&HAVINGS));
-    grouped(Windows { size, slide, offset }, &keys, &aggregates, predicate, having)
+    let mut pair = grouped(Windows { size, slide, offset }, &keys, &aggregates, predicate, having);
+    if random.percent(40) {
+        // Two chained jobs equal one.
+        pair.setup = format!("CREATE STREAM kept AS SELECT * FROM events WHERE {predicate};");
+        pair.squilla = pair.squilla.replace("TABLE events", "TABLE kept").replace(&format!("WHERE {predicate}"), "");
+    }
+    pair
 }
 
 /// The Nexmark queries that need no join, and the inner aggregates of two that do.
 pub(super) fn nexmark() -> Vec<Pair> {
     let stateless = |columns: &str, predicate: &str| Pair {
+        setup: String::new(),
         squilla: format!("SELECT {columns} FROM bid WHERE {predicate}"),
         duckdb: format!("SELECT {columns} FROM bid WHERE {predicate}"),
         keys: columns.split(", ").map(|column| column.rsplit(' ').next().unwrap_or(column).to_owned()).collect(),
@@ -171,6 +181,7 @@ pub(super) fn nexmark() -> Vec<Pair> {
             format!("SELECT window_start, {keys}, {aggregates} FROM {from} GROUP BY window_start, window_end, {keys}")
         };
         Pair {
+            setup: String::new(),
             squilla: query(windows.table_function("bid", "date_time")),
             duckdb: query(windows.batch("bid", "date_time")),
             keys: ["window_start"].into_iter().chain(keys.split(", ")).map(str::to_owned).collect(),
