@@ -13,7 +13,7 @@ use squilla_tests::lab::Lab;
 const CLIENTS: usize = 10;
 const ROWS: u64 = 2_000;
 const BATCH_ROWS: usize = 128;
-const BIDS: &str = "CREATE SOURCE bids (auction BIGINT, price BIGINT, ts TIMESTAMP)";
+const BIDS: &str = "CREATE SOURCE bids (auction BIGINT, price BIGINT, ts TIMESTAMP) WITH (connector = 'replay')";
 
 /// A lab with a live source `bids`, and what feeds it.
 async fn lab() -> (Lab, Vec<Feeder>) {

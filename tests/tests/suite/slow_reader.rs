@@ -22,7 +22,7 @@ async fn lab() -> (Lab, Vec<Feeder>) {
     let config = EngineConfig { subscription_lag_bytes: LAG_BYTES, ..EngineConfig::default() };
     let lab = Lab::new(config, Arc::new(ManualClock::new(now))).expect("an engine starts");
     let mut feeders = Vec::new();
-    lab.execute("CREATE SOURCE events (id BIGINT, ts TIMESTAMP)", &mut |_, _| {
+    lab.execute("CREATE SOURCE events (id BIGINT, ts TIMESTAMP) WITH (connector = 'replay')", &mut |_, _| {
         let (live, fed) = Live::new(1);
         feeders = fed;
         Ok(Arc::new(live))
