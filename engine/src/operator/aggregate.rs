@@ -67,8 +67,8 @@ pub struct Aggregate {
     earliest: i64,
     windows: Windows,
     exprs: Expressions,
-    /// The input's schema with the arrival number behind, when an aggregate needs it.
-    numbered: Option<SchemaRef>,
+    /// Whether an aggregate needs each row's arrival number behind the input's columns.
+    numbered: bool,
     /// Rows numbered so far.
     arrivals: i64,
     progress: Progress,
@@ -90,9 +90,9 @@ impl Aggregate {
     /// [`EngineError::Plan`] when it cannot be computed.
     pub fn new(spec: AggregateSpec, counters: Arc<Counters>) -> Result<Self, EngineError> {
         let grid = Grid::new(spec.window)?;
-        let numbered = Grouping::needs_arrival(&spec.aggregates).then(|| numbered(&spec.input));
-        let input = numbered.as_ref().unwrap_or(&spec.input);
-        let (grouping, exprs) = Grouping::new(input, &spec.keys, &spec.aggregates)?;
+        let needs_number = Grouping::needs_arrival(&spec.aggregates);
+        let input = if needs_number { numbered(&spec.input) } else { Arc::clone(&spec.input) };
+        let (grouping, exprs) = Grouping::new(&input, &spec.keys, &spec.aggregates)?;
         let columns = 2 + spec.keys.len() + spec.aggregates.len();
         if spec.schema.fields().len() != columns {
             return Err(EngineError::Plan(format!("{} columns, not {columns}", spec.schema.fields().len())));
@@ -104,7 +104,7 @@ impl Aggregate {
             earliest,
             windows: Windows::new(grid, grouping, earliest),
             exprs,
-            numbered,
+            numbered: needs_number,
             arrivals: 0,
             progress: Progress::new(spec.partitions),
             told: Series::new(Arc::clone(&schema)),
@@ -149,7 +149,7 @@ impl Aggregate {
         }
         let rows = self.number(rows)?;
         let mut evaluated = self.exprs.evaluate(&rows)?;
-        let hidden = rows.num_columns() - 2 - usize::from(self.numbered.is_some());
+        let hidden = rows.num_columns() - 2 - usize::from(self.numbered);
         let mut times = Arc::clone(rows.column(hidden));
         let mut from = verdicts.from;
         if let Some(left) = evaluated.survivors(rows.num_rows()) {
@@ -202,13 +202,16 @@ impl Aggregate {
 
     /// Adds the arrival number, when it is needed.
     fn number(&mut self, rows: RecordBatch) -> Result<RecordBatch, EngineError> {
-        let Some(schema) = &self.numbered else { return Ok(rows) };
+        if !self.numbered {
+            return Ok(rows);
+        }
         let count = i64::try_from(rows.num_rows()).expect("a batch has fewer rows than 2^63");
         let numbers = Int64Array::from_iter_values(self.arrivals..self.arrivals + count);
         self.arrivals += count;
         let mut columns = rows.columns().to_vec();
         columns.push(Arc::new(numbers));
-        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+        // Columns that nobody reads may have come without their type.
+        Ok(RecordBatch::try_new(numbered(&rows.schema()), columns)?)
     }
 
     /// Tells the windows that the watermark closes, and carries the watermark on.

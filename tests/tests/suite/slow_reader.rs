@@ -44,6 +44,7 @@ async fn feed(lab: &Lab, feeders: &mut [Feeder]) {
     for delivery in deliveries(&schema, &lines, BATCH_ROWS).expect("the rows fit") {
         feeders[0].rows(delivery).await;
     }
+    feeders[0].handled().await;
     feeders[0].end().await;
 }
 
@@ -114,9 +115,6 @@ async fn a_lossless_reader_that_stops_gets_all_that_the_log_holds() {
     let (lab, mut feeders) = lab().await;
     let slow = subscribe(&lab, Policy::Block).await;
     feed(&lab, &mut feeders).await;
-    for feeder in &mut feeders {
-        feeder.handled().await;
-    }
     assert!(read(slow).await == all());
     lab.engine.shutdown().await;
 }
