@@ -60,14 +60,13 @@ fn bind_statement(sql: &str, text: &Text<'_>, catalog: &dyn Catalog) -> Result<S
             Statement::CreateView(CreateView { name, if_not_exists, query, sql: whole() })
         }
         Parsed::CreateSink(named, options, syntax) => {
-            let reader = Reader::Named("CREATE SINK");
-            let query = syntax.map(|syntax| bind::query(&syntax, text, catalog, reader)).transpose()?;
+            let query = syntax.map(|syntax| bind::query(&syntax, text, catalog, Reader::Client)).transpose()?;
             let (name, if_not_exists) = (named.name, named.if_not_exists);
             Statement::CreateSink(CreateSink { name, if_not_exists, options, query, sql: whole() })
         }
         Parsed::InsertInto(sink, at, syntax) => {
             let missing = missing_sink(&sink, at, catalog);
-            let query = bind::query(&syntax, text, catalog, Reader::Named("INSERT INTO"));
+            let query = bind::query(&syntax, text, catalog, Reader::Client);
             match (missing, query) {
                 (None, Ok(query)) => Statement::InsertInto(InsertInto { sink, query }),
                 (missing, query) => {

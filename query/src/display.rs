@@ -221,8 +221,9 @@ fn literal(value: &ScalarValue) -> String {
         ScalarValue::TimestampNanosecond(..) | ScalarValue::Date32(_) => {
             format!("{} '{}'", sql_name(&value.data_type()), formatted(value))
         }
-        ScalarValue::Decimal128(..) => formatted(value),
-        other => other.to_string(),
+        ScalarValue::Float64(Some(number)) => format!("{number:?}"),
+        ScalarValue::Int64(_) | ScalarValue::Boolean(_) => value.to_string(),
+        other => format!("{} '{}'", sql_name(&other.data_type()), formatted(other)),
     }
 }
 

@@ -59,7 +59,6 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
 pub(crate) struct Registry {
     scalars: BTreeMap<String, Arc<ScalarUDF>>,
     aggregates: BTreeMap<String, Arc<AggregateUDF>>,
-    higher_order: BTreeMap<String, Arc<HigherOrderUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
     options: ConfigOptions,
 }
@@ -98,19 +97,12 @@ impl Registry {
                 }
             }
         }
-        let mut higher_order = BTreeMap::new();
-        for function in datafusion_functions_nested::all_default_higher_order_functions() {
-            for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {
-                higher_order.insert(name.to_lowercase(), Arc::clone(&function));
-            }
-        }
         let mut options = ConfigOptions::default();
         options.sql_parser.collect_spans = true;
         options.sql_parser.map_string_types_to_utf8view = false;
         Self {
             scalars,
             aggregates,
-            higher_order,
             planners: vec![
                 Arc::new(CoreFunctionPlanner::default()),
                 Arc::new(NestedFunctionPlanner),
@@ -137,10 +129,10 @@ impl Registry {
         if self.aggregates.contains_key(name) {
             return Called::Aggregate;
         }
-        if self.scalars.contains_key(name) || self.higher_order.contains_key(name) {
+        if self.scalars.contains_key(name) {
             return Called::Scalar;
         }
-        let names = self.scalars.keys().chain(self.aggregates.keys()).chain(self.higher_order.keys());
+        let names = self.scalars.keys().chain(self.aggregates.keys());
         Called::Unknown(crate::suggest::nearest(name, names.map(String::as_str)).map(str::to_owned))
     }
 
@@ -188,7 +180,6 @@ pub(crate) fn describe() -> Vec<FunctionInfo> {
         ),
     ];
     all.extend(registry.scalars.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
-    all.extend(registry.higher_order.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
     all.extend(registry.aggregates.iter().map(|(name, function)| info(name, "aggregate", function.documentation())));
     all.sort_by(|left, right| left.name.cmp(&right.name));
     all
@@ -222,8 +213,8 @@ impl ContextProvider for Registry {
         self.scalars.get(&name.to_lowercase()).cloned()
     }
 
-    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
-        self.higher_order.get(&name.to_lowercase()).cloned()
+    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
@@ -247,7 +238,7 @@ impl ContextProvider for Registry {
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        self.higher_order.keys().cloned().collect()
+        Vec::new()
     }
 
     fn udaf_names(&self) -> Vec<String> {

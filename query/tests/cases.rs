@@ -287,7 +287,7 @@ const SEEDS: [&str; 8] = [
      '3s') EMIT ON WINDOW CLOSE GRACE INTERVAL '1 minute'",
     "SELECT CASE WHEN price > 1 THEN channel ELSE 'é' END, ts - INTERVAL '1 hour', [1, 2][1], extract(hour from ts), \
      \"auction\"::varchar, b.* FROM bids AS b WHERE channel ILIKE '%a_' AND price BETWEEN 1 AND 2 OR NOT price IS NULL",
-    "INSERT INTO out SELECT array_transform([1, 2], x -> x + price), substring(channel from 1 for 2), position('a' in \
+    "INSERT INTO out SELECT array_append([1, 2], price), substring(channel from 1 for 2), position('a' in \
      channel), trim(both 'x' from channel), cast(price as decimal(10, 2)) FROM bids",
     "DROP STREAM IF EXISTS hot CASCADE",
     "KILL QUERY q7",

@@ -79,7 +79,7 @@ fn coerce_chain(expr: Expr, schema: &DFSchema) -> Result<Chain, DataFusionError>
         let link = BinaryExpr::new(Box::new(column_of(&name)), op, Box::new(right));
         let coerced = simplifier.coerce(Expr::BinaryExpr(link), &known)?;
         let field = coerced.to_field(&known)?.1.as_ref().clone();
-        chain = Chain { expr: put_back(coerced, &mut vec![Some(chain.expr)])?, field: Some(field) };
+        chain = Chain { expr: put_back(coerced, &mut [Some(chain.expr)])?, field: Some(field) };
     }
     Ok(chain)
 }

@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, DFSchema, DataFusionError};
+use datafusion_common::{Column, DFSchema, DataFusionError, plan_err};
 use datafusion_expr::{Expr, ExprSchemable};
 use datafusion_sql::planner::{PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{self, Visit, Visitor};
@@ -54,9 +55,12 @@ impl Binder<'_> {
             Ok(expr) => Some(expr),
             Err(error) => {
                 let mut tries = MAX_TRIES;
-                let (culprit, error) = smallest(syntax, error, scope, &mut tries);
-                let at = self.place(&culprit).or_else(|| self.place(syntax));
-                self.tell(mistake(&error, at));
+                let mut culprits = Vec::new();
+                smallest(syntax, error, scope, &mut tries, &mut culprits);
+                for (culprit, error) in culprits {
+                    let at = self.place(&culprit).or_else(|| self.place(syntax));
+                    self.tell(mistake(&error, at));
+                }
                 None
             }
         }
@@ -90,7 +94,25 @@ fn plan(syntax: &ast::Expr, scope: &Scope) -> Result<Expr, DataFusionError> {
     let expr = coerce(bare(expr)?, &scope.schema)?;
     let expr = bare(expr)?;
     expr.to_field(&scope.schema)?;
+    check_casts(&expr, &scope.schema)?;
     Ok(expr)
+}
+
+/// Every cast is between types that can be cast.
+fn check_casts(expr: &Expr, schema: &DFSchema) -> Result<(), DataFusionError> {
+    expr.apply(|expr| {
+        let (inner, to) = match expr {
+            Expr::Cast(cast) => (&cast.expr, cast.field.data_type()),
+            Expr::TryCast(cast) => (&cast.expr, cast.field.data_type()),
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        let from = inner.get_type(schema)?;
+        if !can_cast_types(&from, to) {
+            return plan_err!("a {} cannot be cast to {}", sql_name(&from), sql_name(to));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
 }
 
 /// The expression without aliases, and its columns without qualifiers.
@@ -118,23 +140,27 @@ pub(super) fn field(expr: &Expr, name: &str, schema: &DFSchema) -> Result<FieldR
     Ok(Arc::new(Field::new(name, field.data_type().clone(), field.is_nullable())))
 }
 
-/// The innermost part of an expression that cannot be planned by itself, and why.
+/// The innermost parts of an expression that cannot be planned by themselves, and why.
 fn smallest(
     syntax: &ast::Expr,
     error: DataFusionError,
     scope: &Scope,
     tries: &mut usize,
-) -> (ast::Expr, DataFusionError) {
+    found: &mut Vec<(ast::Expr, DataFusionError)>,
+) {
+    let before = found.len();
     for child in children(syntax) {
         if *tries == 0 {
             break;
         }
         *tries -= 1;
         if let Err(error) = plan(&child, scope) {
-            return smallest(&child, error, scope, tries);
+            smallest(&child, error, scope, tries, found);
         }
     }
-    (syntax.clone(), error)
+    if found.len() == before {
+        found.push((syntax.clone(), error));
+    }
 }
 
 #[derive(Default)]
@@ -188,7 +214,7 @@ pub(super) fn message(error: &DataFusionError) -> String {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     let text = text.split("\n").next().unwrap_or(text).trim_end_matches('.');
-    let text = translate(text).replace('\'', "\"").replace('`', "\"");
+    let text = translate(text).replace(['\'', '`'], "\"");
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_lowercase().collect::<String>() + chars.as_str())
 }
@@ -204,6 +230,7 @@ fn mistake(error: &DataFusionError, at: Option<Span>) -> Diagnostic {
     let diagnostic = Diagnostic::new("type_mismatch", message).at(at);
     match called.and_then(|name| Registry::syntax(&name)) {
         Some(syntax) => diagnostic.help(format!("it is called {syntax}")),
+        None if diagnostic.message.contains("cannot be cast") => diagnostic,
         None => diagnostic.help("CAST(… AS type) changes a type"),
     }
 }
@@ -242,7 +269,9 @@ fn wrong_call(text: &str) -> Option<(String, Option<String>)> {
 /// What is wrong with an operator's operands.
 fn wrong_operands(text: &str) -> Option<String> {
     for (start, word) in [("arithmetic expression ", "compute"), ("comparison operation ", "compare")] {
-        if let Some(operands) = between(text, start, " to ").or_else(|| between(text, start, "\n")) {
+        let line = text.lines().next().unwrap_or(text);
+        let rest = line.split_once(start).map(|(_, rest)| rest);
+        if let Some(operands) = rest.map(|rest| rest.split_once(" to ").map_or(rest, |(operands, _)| operands)) {
             return Some(format!("cannot {word} {}", translate(operands.trim())));
         }
     }

@@ -39,9 +39,9 @@ pub(crate) use expr::{columns, columns_with_repeats, substitute};
 /// Who will read the query's results.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// A client, who may ask for running results.
+    /// A client or a sink, who may ask for running results.
     Client,
-    /// A named stream, a view or a sink: final results only.
+    /// A named stream or a view: final results only.
     Named(&'static str),
 }
 
@@ -168,7 +168,9 @@ impl Binder<'_> {
         self.mistakes.sort_by_key(|mistake| mistake.span.map_or(usize::MAX, |span| span.start));
         let mut once: Vec<Diagnostic> = Vec::new();
         for mistake in self.mistakes {
-            if !once.contains(&mistake) {
+            let same_place = |other: &Diagnostic| other.code == mistake.code && other.span == mistake.span;
+            let of_a_wildcard = mistake.code == "not_grouped" && once.iter().any(same_place);
+            if !once.contains(&mistake) && !of_a_wildcard {
                 once.push(mistake);
             }
         }

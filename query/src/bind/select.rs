@@ -39,14 +39,12 @@ impl Binder<'_> {
                 bound = filter(bound, predicate);
             }
         }
-        let Some(mut grouping) = grouping else {
-            return None;
-        };
+        let mut grouping = grouping?;
         if let Some(spec) = grouping.short_form {
             let at = grouping.at;
             bound = self.assign(bound, spec, at)?;
         }
-        let items = self.items(select, &bound)?;
+        let items = self.items(select, &bound);
         let keys = self.resolve_keys(&mut grouping, &items, &bound);
         let scope = self.select_scope(&bound, grouping.short_form.is_some(), "SELECT")?;
         let mut exprs = Vec::with_capacity(items.len());
@@ -121,11 +119,9 @@ impl Binder<'_> {
     }
 
     /// The `SELECT` list with wildcards expanded.
-    fn items(&mut self, select: &ast::Select, bound: &Bound) -> Option<Vec<Item>> {
+    fn items(&mut self, select: &ast::Select, bound: &Bound) -> Vec<Item> {
         let mut items = Vec::new();
-        let mut good = true;
         if select.projection.is_empty() {
-            good = false;
             let at = self.text.span(select.select_token.0.span);
             self.tell(
                 Diagnostic::new("syntax", "the SELECT list is empty").at(at).help("name columns, or write SELECT *"),
@@ -139,13 +135,12 @@ impl Binder<'_> {
                 ast::SelectItem::ExprWithAlias { expr, alias } => {
                     items.push(Item { syntax: expr.clone(), name: fold(alias), alias: true });
                 }
-                ast::SelectItem::Wildcard(options) => good &= self.wildcard(item, options, bound, &mut items),
+                ast::SelectItem::Wildcard(options) => self.wildcard(item, options, bound, &mut items),
                 ast::SelectItem::QualifiedWildcard(kind, options) => {
-                    let qualifier = kind.to_string().to_lowercase();
+                    let qualifier = kind.to_string().trim_end_matches(".*").to_lowercase();
                     if bound.qualifier.as_deref() == Some(qualifier.as_str()) {
-                        good &= self.wildcard(item, options, bound, &mut items);
+                        self.wildcard(item, options, bound, &mut items);
                     } else {
-                        good = false;
                         let at = self.place(item);
                         let mistake =
                             Diagnostic::new("unknown_relation", format!("\"{qualifier}\" is not what FROM reads"));
@@ -156,13 +151,12 @@ impl Binder<'_> {
                     }
                 }
                 ast::SelectItem::ExprWithAliases { .. } => {
-                    good = false;
                     let at = self.place(item);
                     self.refuse("several names for one expression are not available", at, "write expression AS name");
                 }
             }
         }
-        good.then_some(items)
+        items
     }
 
     fn wildcard(
@@ -171,7 +165,7 @@ impl Binder<'_> {
         options: &ast::WildcardAdditionalOptions,
         bound: &Bound,
         items: &mut Vec<Item>,
-    ) -> bool {
+    ) {
         let at = self.place(item);
         if options.opt_ilike.is_some()
             || options.opt_replace.is_some()
@@ -179,7 +173,7 @@ impl Binder<'_> {
             || options.opt_alias.is_some()
         {
             self.refuse("* takes EXCEPT (…) or EXCLUDE (…) only", at, "name the columns you want");
-            return false;
+            return;
         }
         let mut left_out: Vec<ast::Ident> = Vec::new();
         if let Some(except) = &options.opt_except {
@@ -192,10 +186,8 @@ impl Binder<'_> {
             Some(ast::ExcludeSelectItem::Multiple(list)) => left_out.extend(list.iter().filter_map(names)),
             None => {}
         }
-        let mut good = true;
         for ident in &left_out {
             if bound.schema().field_with_name(&fold(ident)).is_err() {
-                good = false;
                 let at = self.text.span(ident.span);
                 if let Some(scope) = bound.scope("SELECT") {
                     self.tell(super::check::unknown_column(&fold(ident), ident.quote_style.is_some(), &scope, at));
@@ -210,7 +202,6 @@ impl Binder<'_> {
             ident.span = item.span();
             items.push(Item { syntax: ast::Expr::Identifier(ident), name: field.name().clone(), alias: false });
         }
-        good
     }
 
     /// What the `SELECT` list and HAVING may name: the input's columns, and `window` with the short form.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_expr::Expr;
 
 use crate::bind::{column_of, columns};
 use crate::plan::{NamedExpr, Plan};
@@ -43,7 +44,7 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
                 .map(|(_, field)| Arc::clone(field))
                 .collect();
             Arc::new(Plan::Aggregate {
-                input: prune(input, &read),
+                input: without_choice(prune(input, &read)),
                 window: *window,
                 keys: keys.clone(),
                 aggregates: kept,
@@ -57,6 +58,13 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
             Arc::new(Plan::Union { inputs, schema })
         }
     }
+}
+
+/// The input of a projection that only leaves columns out: whoever names its columns need not have them left out.
+fn without_choice(plan: Arc<Plan>) -> Arc<Plan> {
+    let Plan::Project { input, exprs, .. } = plan.as_ref() else { return plan };
+    let chooses = |item: &NamedExpr| matches!(&item.expr, Expr::Column(column) if column.name == item.name);
+    if exprs.iter().all(chooses) { Arc::clone(input) } else { plan }
 }
 
 fn keep(schema: &SchemaRef, wanted: &BTreeSet<String>) -> SchemaRef {
