@@ -1,0 +1,201 @@
+//! The ring itself: entries, partitions, and what is dropped when.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use super::LogLimits;
+use crate::batch::StreamBatch;
+use crate::clock::EventTime;
+use crate::error::EngineError;
+use crate::stream::{Commit, CommitError, Offset, Position};
+
+/// What a stream holds.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) entries: VecDeque<Entry>,
+    /// Sequence number of the first entry.
+    pub(super) first: u64,
+    pub(super) bytes: usize,
+    /// Rows and bytes ever committed.
+    pub(super) rows_total: u64,
+    pub(super) bytes_total: u64,
+    /// The greatest event time among evicted rows.
+    pub(super) evicted_event_time: EventTime,
+    pub(super) max_event_time: EventTime,
+    pub(super) partitions: Vec<Partition>,
+    pub(super) holders: Vec<Weak<AtomicU64>>,
+    pub(super) failed: Option<Arc<EngineError>>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) item: Item,
+    /// Rows and bytes committed before this entry.
+    pub(super) rows_before: u64,
+    pub(super) bytes_before: u64,
+    pub(super) bytes: usize,
+    pub(super) max_event_time: EventTime,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Item {
+    Batch(Arc<StreamBatch>),
+    End(u32),
+}
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) generation: u64,
+    pub(super) sequence: u64,
+    pub(super) next: Offset,
+    /// One past the last offset that is no longer kept.
+    pub(super) evicted: Offset,
+    pub(super) watermark: EventTime,
+    pub(super) idle: bool,
+    pub(super) ended: bool,
+    pub(super) state: Option<Bytes>,
+    /// How far the inputs had been read at the last commit.
+    pub(super) inputs: Vec<(String, Position)>,
+}
+
+impl Log {
+    /// An empty log whose partitions begin at the offsets given, zero for those not named.
+    pub(super) fn new(start: &Position, partitions: u32) -> Self {
+        let partition = |index| {
+            let next = start.offsets.get(&index).map_or(Offset(0), |(offset, _)| *offset);
+            Partition {
+                generation: 0,
+                sequence: 0,
+                next,
+                evicted: next,
+                watermark: EventTime::MIN,
+                idle: false,
+                ended: false,
+                state: None,
+                inputs: Vec::new(),
+            }
+        };
+        Self {
+            entries: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            rows_total: 0,
+            bytes_total: 0,
+            evicted_event_time: EventTime::MIN,
+            max_event_time: EventTime::MIN,
+            partitions: (0..partitions).map(partition).collect(),
+            holders: Vec::new(),
+            failed: None,
+        }
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    pub(super) fn watermark(&self) -> EventTime {
+        let running = || self.partitions.iter().filter(|p| !p.ended);
+        let active = running().filter(|p| !p.idle).map(|p| p.watermark).min();
+        active.or_else(|| running().map(|p| p.watermark).min()).unwrap_or(EventTime::MAX)
+    }
+
+    /// The entry at which the slowest holding reader is; `None` when nobody holds.
+    fn held_from(&mut self) -> Option<u64> {
+        self.holders.retain(|holder| holder.strong_count() > 0);
+        self.holders.iter().filter_map(Weak::upgrade).map(|at| at.load(Ordering::Acquire)).min()
+    }
+
+    fn evict_first(&mut self) {
+        let Some(entry) = self.entries.pop_front() else { return };
+        self.first += 1;
+        self.bytes -= entry.bytes;
+        self.evicted_event_time = self.evicted_event_time.max(entry.max_event_time);
+        if let Item::Batch(batch) = entry.item {
+            self.partitions[batch.partition as usize].evicted = batch.next;
+        }
+    }
+
+    /// Drops what is over the limits and not held. False: still over the bytes, and a holding reader is behind.
+    pub(super) fn evict(&mut self, limits: &LogLimits, now: EventTime) -> bool {
+        let oldest = now.plus(-i64::try_from(limits.age.as_nanos()).unwrap_or(i64::MAX));
+        let held = self.held_from();
+        while let Some(entry) = self.entries.front() {
+            let over = self.bytes > limits.bytes;
+            let old = matches!(&entry.item, Item::Batch(batch) if batch.arrival < oldest);
+            if !over && !old {
+                return true;
+            }
+            if held.is_some_and(|at| at <= self.first) {
+                return !over;
+            }
+            self.evict_first();
+        }
+        true
+    }
+
+    pub(super) fn push(&mut self, item: Item) {
+        let (rows, bytes, max_event_time) = match &item {
+            Item::Batch(batch) => {
+                let latest = batch.event_times().iter().copied().max().unwrap_or(i64::MIN);
+                (batch.rows.num_rows() as u64, batch.bytes(), EventTime(latest))
+            }
+            Item::End(_) => (0, size_of::<Entry>(), EventTime::MIN),
+        };
+        self.entries.push_back(Entry {
+            item,
+            rows_before: self.rows_total,
+            bytes_before: self.bytes_total,
+            bytes,
+            max_event_time,
+        });
+        self.rows_total += rows;
+        self.bytes_total += bytes as u64;
+        self.bytes += bytes;
+        self.max_event_time = self.max_event_time.max(max_event_time);
+    }
+
+    pub(super) fn check(&self, commit: &Commit) -> Result<(), CommitError> {
+        let partition = commit.partition;
+        let state = self.partitions.get(partition as usize).ok_or(CommitError::Partition(partition))?;
+        if commit.generation != state.generation {
+            return Err(CommitError::StaleOwner { partition });
+        }
+        if commit.expected_sequence != state.sequence {
+            return Err(CommitError::Sequence {
+                partition,
+                expected: commit.expected_sequence,
+                actual: state.sequence,
+            });
+        }
+        let mut next = state.next;
+        for batch in &commit.outputs {
+            if batch.partition != partition {
+                return Err(CommitError::Partition(batch.partition));
+            }
+            if batch.first < next || batch.next < batch.first {
+                return Err(CommitError::Offset { partition, given: batch.first.0, next: next.0 });
+            }
+            next = batch.next;
+        }
+        Ok(())
+    }
+
+    pub(super) fn apply(&mut self, commit: Commit) {
+        let state = &mut self.partitions[commit.partition as usize];
+        state.sequence += 1;
+        if let Some(kept) = commit.state {
+            state.state = Some(kept);
+        }
+        state.inputs = commit.inputs;
+        for batch in commit.outputs {
+            let state = &mut self.partitions[commit.partition as usize];
+            state.next = batch.next;
+            state.watermark = state.watermark.max(batch.watermark);
+            state.idle = batch.idle;
+            self.push(Item::Batch(Arc::new(batch)));
+        }
+    }
+}

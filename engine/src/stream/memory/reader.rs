@@ -1,0 +1,224 @@
+//! A place in the ring.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::MemoryStream;
+use super::log::{Item, Log};
+use crate::clock::EventTime;
+use crate::stream::{Gap, GapReason, Offset, Position, Read, Start, StreamReader};
+
+/// A place in the ring.
+pub(super) struct MemoryReader {
+    stream: Arc<MemoryStream>,
+    /// Sequence number of the entry that comes next.
+    pub(super) next: u64,
+    rows_before: u64,
+    bytes_before: u64,
+    offsets: BTreeMap<u32, (Offset, u64)>,
+    changed: watch::Receiver<u64>,
+    pub(super) holds: Option<Arc<AtomicU64>>,
+    /// A gap to tell first: the position asked for is not kept.
+    gap: Option<Gap>,
+    done: bool,
+}
+
+impl MemoryReader {
+    pub(super) fn at(stream: Arc<MemoryStream>, log: &Log, start: &Start) -> Self {
+        let mut gap = None;
+        let since = |moment: EventTime| {
+            let at = log.entries.iter().position(|entry| entry.max_event_time >= moment);
+            at.map_or(log.end(), |at| log.first + at as u64)
+        };
+        let next = match start {
+            Start::Latest => log.end(),
+            Start::Earliest => log.first,
+            Start::Timestamp(moment) => since(*moment),
+            Start::Ago(ago) => {
+                let now = if stream.replay { log.max_event_time } else { stream.clock.now() };
+                since(now.plus(-i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX)))
+            }
+            Start::Position(position) => {
+                gap = gap_before(&stream, log, position);
+                if position.epoch == stream.epoch { first_unread(log, position) } else { log.first }
+            }
+        };
+        let changed = stream.changed.subscribe();
+        let mut reader = Self {
+            stream,
+            next,
+            rows_before: 0,
+            bytes_before: 0,
+            offsets: BTreeMap::new(),
+            changed,
+            holds: None,
+            gap,
+            done: false,
+        };
+        reader.place(log);
+        if let Start::Position(position) = start
+            && reader.gap.is_none()
+        {
+            reader.offsets.extend(position.offsets.iter().map(|(partition, place)| (*partition, *place)));
+        }
+        reader
+    }
+
+    /// Finds counts and offsets for the entry that comes next.
+    fn place(&mut self, log: &Log) {
+        let at = (self.next - log.first) as usize;
+        let (rows, bytes) =
+            log.entries.get(at).map_or((log.rows_total, log.bytes_total), |e| (e.rows_before, e.bytes_before));
+        self.rows_before = rows;
+        self.bytes_before = bytes;
+        self.offsets = (0..).zip(&log.partitions).map(|(index, p)| (index, (p.evicted, 0))).collect();
+        for entry in log.entries.iter().take(at) {
+            if let Item::Batch(batch) = &entry.item {
+                self.offsets.insert(batch.partition, (batch.next, 0));
+            }
+        }
+    }
+
+    /// Moves to an entry that is kept, and tells what was passed over.
+    fn jump(&mut self, log: &Log, next: u64, reason: GapReason) -> Option<Gap> {
+        let (from, rows) = (self.position(), self.rows_before);
+        self.next = next;
+        self.place(log);
+        self.hold();
+        let rows = self.rows_before - rows;
+        (rows > 0).then(|| Gap { from: Some(from), to: self.position(), rows: Some(rows), reason })
+    }
+
+    fn hold(&self) {
+        if let Some(at) = &self.holds {
+            at.store(self.next, Ordering::Release);
+            self.stream.room.notify_waiters();
+        }
+    }
+
+    fn take(&mut self, log: &Log) -> Option<Read> {
+        if let Some(gap) = self.gap.take() {
+            return Some(Read::Gap(gap));
+        }
+        if self.next < log.first
+            && let Some(gap) = self.jump(log, log.first, GapReason::Retention)
+        {
+            return Some(Read::Gap(gap));
+        }
+        let Some(entry) = log.entries.get((self.next - log.first) as usize) else {
+            return self.at_end(log);
+        };
+        self.next += 1;
+        match &entry.item {
+            Item::Batch(batch) => {
+                self.rows_before += batch.rows.num_rows() as u64;
+                self.bytes_before += entry.bytes as u64;
+                self.offsets.insert(batch.partition, (batch.next, 0));
+                Some(Read::Batch(batch.clone()))
+            }
+            Item::End(partition) => Some(Read::EndOfPartition(*partition)),
+        }
+    }
+
+    fn at_end(&mut self, log: &Log) -> Option<Read> {
+        if self.done {
+            return None;
+        }
+        let read = match &log.failed {
+            Some(error) => Read::Failed(error.clone()),
+            None if log.partitions.iter().all(|p| p.ended) => Read::End,
+            None => return None,
+        };
+        self.done = true;
+        Some(read)
+    }
+}
+
+/// The rows since a position that are no longer kept.
+fn gap_before(stream: &MemoryStream, log: &Log, position: &Position) -> Option<Gap> {
+    let kept = (0..).zip(&log.partitions).map(|(index, p)| (index, p.evicted));
+    if position.epoch != stream.epoch {
+        let offsets = kept.map(|(index, offset)| (index, (offset, 0))).collect();
+        let to = Position { epoch: stream.epoch, offsets };
+        return Some(Gap { from: None, to, rows: None, reason: GapReason::Epoch });
+    }
+    let mut to = position.clone();
+    let mut rows = 0;
+    for (index, evicted) in kept {
+        let (wanted, skip) = position.offsets.get(&index).copied().unwrap_or_default();
+        if wanted < evicted {
+            rows += evicted.0 - wanted.0 - skip.min(evicted.0 - wanted.0);
+            to.offsets.insert(index, (evicted, 0));
+        }
+    }
+    (rows > 0).then(|| Gap { from: Some(position.clone()), to, rows: Some(rows), reason: GapReason::Retention })
+}
+
+/// The first entry that holds a row at or behind the position.
+fn first_unread(log: &Log, position: &Position) -> u64 {
+    let unread = log.entries.iter().position(|entry| match &entry.item {
+        Item::Batch(batch) => {
+            let (wanted, _) = position.offsets.get(&batch.partition).copied().unwrap_or_default();
+            batch.next > wanted
+        }
+        Item::End(_) => true,
+    });
+    unread.map_or(log.end(), |at| log.first + at as u64)
+}
+
+impl Drop for MemoryReader {
+    fn drop(&mut self) {
+        if self.holds.take().is_some() {
+            self.stream.room.notify_waiters();
+        }
+    }
+}
+
+#[async_trait]
+impl StreamReader for MemoryReader {
+    async fn next(&mut self) -> Read {
+        loop {
+            self.changed.borrow_and_update();
+            if let Some(read) = self.try_next() {
+                return read;
+            }
+            // The sender lives in the stream, which this reader keeps.
+            let _ = self.changed.changed().await;
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Read> {
+        let stream = self.stream.clone();
+        let read = self.take(&stream.read());
+        self.hold();
+        read
+    }
+
+    fn position(&self) -> Position {
+        Position { epoch: self.stream.epoch, offsets: self.offsets.clone() }
+    }
+
+    fn behind_rows(&self) -> u64 {
+        self.stream.read().rows_total - self.rows_before
+    }
+
+    fn behind_bytes(&self) -> u64 {
+        self.stream.read().bytes_total - self.bytes_before
+    }
+
+    fn skip_to_latest(&mut self, keep_bytes: u64) -> Option<Gap> {
+        let stream = self.stream.clone();
+        let log = stream.read();
+        let keep_from = log.bytes_total.saturating_sub(keep_bytes);
+        let skipped = log.entries.partition_point(|entry| entry.bytes_before < keep_from);
+        let next = (log.first + skipped as u64).max(log.first);
+        if next <= self.next {
+            return None;
+        }
+        self.jump(&log, next, GapReason::Slow)
+    }
+}
