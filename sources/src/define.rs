@@ -192,3 +192,6 @@ fn interval(expression: &Expr) -> Option<i64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,12 +139,6 @@ impl<'a> Options<'a> {
     pub(crate) fn finish_without_names(self) -> Vec<Diagnostic> {
         self.mistakes
     }
-
-    /// The names read so far.
-    #[cfg(test)]
-    pub(crate) fn known(&self) -> &[&'static str] {
-        &self.known
-    }
 }
 
 /// Help that names the closest right word, or all of them.

@@ -244,3 +244,6 @@ impl Connector for FileConnector {
         Ok(readers)
     }
 }
+
+#[cfg(test)]
+mod tests;

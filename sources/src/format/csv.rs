@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::column::{Cells, Conversion, Misfit, Span, Spans};
 use super::scalar::{self, TimestampUnit};
-use super::{BATCH_ROWS, Decoded, MAX_RECORD_BYTES, Records};
+use super::{BATCH_ROWS, Decoded, MAX_RECORD_BYTES, Records, too_long};
 
 /// How a CSV file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +80,10 @@ impl CsvDecoder {
         (at, self.finish(block, at))
     }
 
-    /// Counts a record that was not decoded since it is too long.
-    pub(crate) fn reject_line(&mut self, record: &[u8], reason: &str) {
+    /// Counts a record that was not decoded since it is too long, of which `start` is the beginning.
+    pub(crate) fn reject_long(&mut self, start: &[u8]) {
         self.records.line += 1;
-        self.records.reject(record, reason.to_owned());
+        self.records.reject(start, too_long());
     }
 
     /// From here on comes another file, with a header of its own.
@@ -115,6 +115,10 @@ impl CsvDecoder {
             return;
         };
         if self.fields.len() == 1 && self.fields[0].is_empty() {
+            return;
+        }
+        if end - start > MAX_RECORD_BYTES {
+            self.records.reject(&block[start..end], too_long());
             return;
         }
         if self.fields.len() != columns.len() {

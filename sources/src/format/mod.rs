@@ -79,12 +79,15 @@ impl TextDecoder {
 
     /// Counts a record that is longer than [`MAX_RECORD_BYTES`], of which `start` is the beginning.
     pub(crate) fn reject_long(&mut self, start: &[u8]) {
-        let reason = format!("longer than {MAX_RECORD_BYTES} bytes");
         match self {
-            Self::Json(decoder) => decoder.reject_line(start, &reason),
-            Self::Csv(decoder) => decoder.reject_line(start, &reason),
+            Self::Json(decoder) => decoder.reject_long(start),
+            Self::Csv(decoder) => decoder.reject_long(start),
         }
     }
+}
+
+fn too_long() -> String {
+    format!("longer than {MAX_RECORD_BYTES} bytes")
 }
 
 /// The records of a batch that is being made, and those that were rejected.

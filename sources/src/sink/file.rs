@@ -96,3 +96,72 @@ impl Sink for FileSink {
         synced.map_err(io::Error::other).flatten().map_err(|error| self.refused(&error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array};
+    use squilla_engine::{EventTime, ManualClock};
+    use squilla_query::{CreateSink, OptionValue};
+
+    use super::*;
+    use crate::testing::env_with;
+
+    fn create(options: &[(&str, &str)]) -> CreateSink {
+        let option = |(name, value): &(&str, &str)| OptionValue {
+            name: (*name).to_owned(),
+            value: (*value).to_owned(),
+            span: None,
+        };
+        let options = options.iter().map(option).collect();
+        CreateSink { name: "out".to_owned(), if_not_exists: false, options, query: None, sql: String::new() }
+    }
+
+    fn rows(values: Vec<i64>) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from(values));
+        RecordBatch::try_from_iter([("n", column)]).expect("one column")
+    }
+
+    #[tokio::test]
+    async fn rows_go_behind_what_is_there_unless_it_is_emptied() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("there");
+        let env = env_with(Arc::new(ManualClock::new(EventTime(0))), vec![root.clone()]);
+        let schema = rows(vec![]).schema();
+        let text = || std::fs::read_to_string(root.join("out.ndjson"));
+
+        let to = [("connector", "file"), ("path", "out.ndjson")];
+        let mut sink = crate::define_sink(&create(&to), &schema, &env).await.expect("a sink");
+        assert!(text().is_err(), "a definition writes nothing");
+        sink.write(RowKind::Append, &rows(vec![1, 2])).await.expect("written");
+        sink.flush().await.expect("durable");
+        assert_eq!(text().expect("there"), "{\"n\":1}\n{\"n\":2}\n");
+
+        let mut sink = crate::define_sink(&create(&to), &schema, &env).await.expect("a sink");
+        sink.write(RowKind::Update, &rows(vec![3])).await.expect("written");
+        sink.flush().await.expect("durable");
+        assert_eq!(text().expect("there"), "{\"n\":1}\n{\"n\":2}\n{\"op\":\"update\",\"n\":3}\n");
+
+        let emptied = [("connector", "file"), ("path", "out.ndjson"), ("append", "false")];
+        let mut sink = crate::define_sink(&create(&emptied), &schema, &env).await.expect("a sink");
+        sink.flush().await.expect("durable");
+        assert_eq!(text().expect("there"), "");
+    }
+
+    #[tokio::test]
+    async fn mistakes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let env = env_with(Arc::new(ManualClock::new(EventTime(0))), vec![folder.path().to_owned()]);
+        let schema = rows(vec![]).schema();
+        let mistake = async |options: &[(&str, &str)]| {
+            let refused = crate::define_sink(&create(options), &schema, &env).await;
+            refused.err().expect("a mistake")[0].help.clone().unwrap_or_default()
+        };
+        assert_eq!(mistake(&[]).await, "write WITH (connector = 'file', path = '…')");
+        assert_eq!(mistake(&[("connector", "fiel")]).await, "did you mean \"file\"?");
+        assert_eq!(mistake(&[("connector", "file")]).await, "write path = 'rows.ndjson'");
+        let none = mistake(&[("connector", "file"), ("path", "none/out.ndjson")]).await;
+        assert_eq!(none, "write the path of a file in a folder that is there");
+    }
+}

@@ -23,7 +23,7 @@ pub(crate) use self::cursor::{Fault, array, key_text, object, skip_space};
 use self::layout::Layout;
 use super::column::{Conversion, Span, Spans};
 use super::scalar::TimestampUnit;
-use super::{BATCH_ROWS, Decoded, Records};
+use super::{BATCH_ROWS, Decoded, MAX_RECORD_BYTES, Records, too_long};
 
 /// Layouts that are remembered: how many kinds of records may alternate before reading slows down.
 const LAYOUTS: usize = 8;
@@ -74,6 +74,11 @@ impl JsonDecoder {
                 None => break,
             };
             self.records.line += 1;
+            if end - at > MAX_RECORD_BYTES {
+                self.records.reject(&block[at..end], too_long());
+                at = next;
+                continue;
+            }
             let bom = if self.records.line == 1 && block[at..end].starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
             self.read(block, at + bom..end);
             at = next;
@@ -90,10 +95,10 @@ impl JsonDecoder {
         self.finish(block, block.len())
     }
 
-    /// Counts a line that was not decoded since it is too long.
-    pub(crate) fn reject_line(&mut self, line: &[u8], reason: &str) {
+    /// Counts a line that was not decoded since it is too long, of which `start` is the beginning.
+    pub(crate) fn reject_long(&mut self, start: &[u8]) {
         self.records.line += 1;
-        self.records.reject(line, reason.to_owned());
+        self.records.reject(start, too_long());
     }
 
     /// From here on come the lines of another file.
@@ -108,7 +113,8 @@ impl JsonDecoder {
         let columns = self.columns.len();
         self.cells.resize(first + columns, Span::MISSING);
         for known in 0..self.layouts.len() {
-            if let Some(next) = self.layouts[known].follow(block, at, &mut self.cells[first..]) {
+            let next = self.layouts[known].follow(block, at, &mut self.cells[first..]);
+            if let Some(next) = next.filter(|next| next - at <= MAX_RECORD_BYTES) {
                 self.layouts[..=known].rotate_right(1);
                 self.records.line += 1;
                 self.records.push(at..next - 1);
