@@ -34,7 +34,12 @@ pub(crate) fn plain_integer(text: &[u8]) -> Option<i64> {
         return None;
     }
     let mut sum: u64 = 0;
-    for byte in digits {
+    let mut rest = digits;
+    while let Some((eight, behind)) = rest.split_first_chunk() {
+        sum = sum * 100_000_000 + eight_digits(*eight)?;
+        rest = behind;
+    }
+    for byte in rest {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             return None;
@@ -43,6 +48,22 @@ pub(crate) fn plain_integer(text: &[u8]) -> Option<i64> {
         sum = sum * 10 + u64::from(digit);
     }
     if negative { 0i64.checked_sub_unsigned(sum) } else { i64::try_from(sum).ok() }
+}
+
+/// The number that eight digits are, found by three multiplications instead of eight (D. Lemire, "Quickly parsing eight
+/// digits", 2018).
+#[inline]
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    let text = u64::from_le_bytes(text);
+    // The upper halves are those of digits, and stay so when the lower ones are moved up by six.
+    let upper =
+        (text & 0xf0f0_f0f0_f0f0_f0f0) | ((text.wrapping_add(0x0606_0606_0606_0606) & 0xf0f0_f0f0_f0f0_f0f0) >> 4);
+    if upper != 0x3333_3333_3333_3333 {
+        return None;
+    }
+    let pairs = (text & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(2_561) >> 8;
+    let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(6_553_601) >> 16;
+    Some((fours & 0x0000_ffff_0000_ffff).wrapping_mul(42_949_672_960_001) >> 32)
 }
 
 /// Why a number does not fit.
@@ -234,6 +255,15 @@ mod tests {
         assert_eq!(plain_integer(b"-9223372036854775808"), Some(i64::MIN));
         assert_eq!(plain_integer(b"9223372036854775808"), None);
         assert_eq!(plain_integer(b"99999999999999999999"), None);
+        assert_eq!(plain_integer(b"1700000000123"), Some(1_700_000_000_123));
+        for at in 0..13 {
+            for wrong in [b'/', b':', b' ', 0xb0, b'-', b'.'] {
+                let mut text = *b"1234567890123";
+                text[at] = wrong;
+                let is_sign = at == 0 && wrong == b'-';
+                assert_eq!(plain_integer(&text), is_sign.then_some(-234_567_890_123));
+            }
+        }
         assert_eq!(plain_integer(b""), None);
         assert_eq!(plain_integer(b"-"), None);
         assert_eq!(integer(b"18446744073709551615"), Ok(u64::MAX.into()));

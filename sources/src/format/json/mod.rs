@@ -1,7 +1,7 @@
 //! Newline-delimited JSON to record batches, without an object tree per row.
 //!
 //! In two steps over a block of text: first the place of every wanted value is found, record by record
-//! ([`layout`] where records look alike, [`cursor`] where they do not); then each column is made from its places.
+//! ([`layout`] for records that look like others, [`cursor`] for all); then each column is made from its places.
 //! Fields that nobody reads are never decoded.
 //!
 //! - A missing field is null. Of a key that comes twice the last counts. White space and empty lines are skipped.
@@ -25,17 +25,13 @@ use super::column::{Conversion, Span, Spans};
 use super::scalar::TimestampUnit;
 use super::{BATCH_ROWS, Decoded, MAX_RECORD_BYTES, Records, too_long};
 
-/// Layouts that are remembered: how many kinds of records may alternate before reading slows down.
-const LAYOUTS: usize = 8;
-
 /// Decodes JSON objects into the columns of a schema.
 pub(crate) struct JsonDecoder {
     schema: SchemaRef,
     unit: TimestampUnit,
     /// The column of each key.
     columns: HashMap<Box<[u8]>, usize>,
-    /// The most recent first.
-    layouts: Vec<Layout>,
+    layout: Layout,
     /// Off in tests that compare the two ways of reading.
     speculate: bool,
     /// For each record, the place of each column's value.
@@ -52,7 +48,7 @@ impl JsonDecoder {
             schema,
             unit,
             columns,
-            layouts: Vec::new(),
+            layout: Layout::new(),
             speculate: true,
             cells: Vec::new(),
             records: Records::default(),
@@ -106,27 +102,29 @@ impl JsonDecoder {
         self.records.line = 0;
     }
 
-    /// Reads the line at `at` if a known layout fits.
+    /// Reads the line at `at` if it is laid out as others.
     #[inline]
     fn follow(&mut self, block: &[u8], at: usize) -> Option<usize> {
+        if !self.speculate {
+            return None;
+        }
         let first = self.cells.len();
-        let columns = self.columns.len();
-        self.cells.resize(first + columns, Span::MISSING);
-        for known in 0..self.layouts.len() {
-            let next = self.layouts[known].follow(block, at, &mut self.cells[first..]);
-            if let Some(next) = next.filter(|next| next - at <= MAX_RECORD_BYTES) {
-                self.layouts[..=known].rotate_right(1);
+        self.cells.resize(first + self.columns.len(), Span::MISSING);
+        let next = self.layout.follow(block, at, &self.columns, &mut self.cells[first..]);
+        match next.filter(|next| next - at <= MAX_RECORD_BYTES) {
+            Some(next) => {
                 self.records.line += 1;
                 self.records.push(at..next - 1);
-                return Some(next);
+                Some(next)
             }
-            self.cells[first..].fill(Span::MISSING);
+            None => {
+                self.cells.truncate(first);
+                None
+            }
         }
-        self.cells.truncate(first);
-        None
     }
 
-    /// Reads a record in full, and remembers how it is laid out.
+    /// Reads a record in full.
     fn read(&mut self, block: &[u8], line: Range<usize>) {
         let record = &block[line.clone()];
         let start = cursor::skip_space(record, 0);
@@ -135,16 +133,11 @@ impl JsonDecoder {
         }
         let first = self.cells.len();
         self.cells.resize(first + self.columns.len(), Span::MISSING);
-        let mut values: Vec<(Range<usize>, Option<usize>)> = Vec::new();
-        let (mut twice, cells, columns) = (false, &mut self.cells[first..], &self.columns);
+        let (cells, columns) = (&mut self.cells[first..], &self.columns);
         let read = cursor::object(record, start, 0, |key, value| {
-            let column = columns.get(&*cursor::key_text(&record[key])).copied();
-            let place = line.start + value.start..line.start + value.end;
-            if let Some(column) = column {
-                twice |= cells[column] != Span::MISSING;
-                cells[column] = Span::new(place.start, place.end);
+            if let Some(column) = columns.get(&*cursor::key_text(&record[key])) {
+                cells[*column] = Span::new(line.start + value.start, line.start + value.end);
             }
-            values.push((place, column));
             Ok(())
         });
         let behind = |end| {
@@ -152,16 +145,11 @@ impl JsonDecoder {
             if rest == record.len() { Ok(()) } else { Err(Fault { at: rest, what: "text behind the object" }) }
         };
         match read.and_then(behind) {
-            Ok(()) => self.records.push(line.clone()),
+            Ok(()) => self.records.push(line),
             Err(fault) => {
                 self.cells.truncate(first);
                 self.records.reject(record, format!("not a JSON object: {fault}"));
-                return;
             }
-        }
-        if self.speculate && !twice && !values.is_empty() {
-            self.layouts.truncate(LAYOUTS - 1);
-            self.layouts.insert(0, Layout::learn(block, line, &values));
         }
     }
 
