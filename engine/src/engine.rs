@@ -296,14 +296,18 @@ impl Engine {
         self.live().values().map(|live| live.info()).collect()
     }
 
-    /// The last records that a source or a stream's job set aside, oldest first.
+    /// The last records that a source's, a stream's or any job set aside, oldest first. A job is named by its id; a
+    /// stream of that name comes first.
     ///
     /// # Errors
     /// [`EngineError::UnknownRelation`].
     pub fn failed_samples(&self, name: &str) -> Result<Vec<FailedSample>, EngineError> {
-        let relations = self.relations();
-        let relation = relations.get(name).ok_or_else(|| EngineError::UnknownRelation(name.to_owned()))?;
-        Ok(relation.job().map(|job| job.counters.samples()).unwrap_or_default())
+        if let Some(relation) = self.relations().get(name) {
+            return Ok(relation.job().map(|job| job.counters.samples()).unwrap_or_default());
+        }
+        let jobs = self.inner.shared.registry.jobs();
+        let job = jobs.iter().find(|job| job.id == name);
+        job.map(|job| job.counters.samples()).ok_or_else(|| EngineError::UnknownRelation(name.to_owned()))
     }
 
     /// Ends every job, and returns when all tasks have ended or five seconds have passed.

@@ -159,6 +159,14 @@ fn rows_that_are_not_in_the_answer_are_told() {
 }
 
 #[test]
+fn rows_that_an_expression_fails_on_are_told_with_the_reason() {
+    let output = run("SELECT 100 / (price - 50) AS share FROM bids WHERE price < 200", &[]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "{\"share\":2}\n"), "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("note: rows not in the result: 1 failed; first: "), "{}", stderr(&output));
+    assert!(stderr(&output).to_lowercase().contains("divide by zero"), "{}", stderr(&output));
+}
+
+#[test]
 fn mistakes_are_shown_at_their_place_in_the_script() {
     let output = run("SELECT auction,\n  prise FROM bids", &[]);
     assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""));

@@ -76,8 +76,8 @@ impl Totals {
 
 /// Why the first record was set aside.
 fn first_sample(engine: &Engine) -> Option<String> {
-    let names = engine.streams().into_iter().map(|stream| stream.name);
-    let mut samples = names.filter_map(|name| engine.failed_samples(&name).ok()).flatten();
+    let jobs = engine.jobs().into_iter().map(|job| job.id);
+    let mut samples = jobs.filter_map(|job| engine.failed_samples(&job).ok()).flatten();
     samples.next().map(|sample| sample.reason)
 }
 
