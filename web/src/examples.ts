@@ -10,11 +10,11 @@ export interface Example {
   queries: string[];
 }
 
-const PLAYS_BY_OUTCOME = `-- Plays a second by outcome. Running results: the open window is told as it fills.
-SELECT window_start, outcome, count(*) AS plays
+const PLAYS_BY_DEVICE = `-- Plays a second by device. Running results: the open window is told as it fills.
+SELECT window_start, device, count(*) AS plays
 FROM plays
-GROUP BY outcome, tumble('1s')
-EMIT EVERY INTERVAL '500 ms'`;
+GROUP BY device, tumble('1s')
+EMIT EVERY INTERVAL '250 ms'`;
 
 const HOST_CPU = `-- How busy each CPU of this machine is, averaged over a sliding ten seconds.
 SELECT window_start, cpu, avg(usage_percent) AS usage_percent
@@ -25,40 +25,39 @@ EMIT EVERY INTERVAL '1 second'`;
 const FLIGHTS_PAIR = [
   `-- A named stream: other queries read its output. Runs once, however many read it.
 CREATE STREAM IF NOT EXISTS departures AS
-SELECT window_start, origin, carrier, count(*) AS flights, avg(dep_delay) AS delay_minutes
+SELECT window_start, origin, count(*) AS flights, avg(dep_delay) AS delay_minutes
 FROM flights
 WHERE event = 'departed'
-GROUP BY origin, carrier, tumble('30m');
+GROUP BY origin, tumble('15m');
 
 SELECT * FROM departures`,
   `-- Chained: reads what the query beside it makes.
-SELECT window_start, origin, sum(flights) AS flights, max(delay_minutes) AS worst_carrier_delay
+SELECT window_start, origin, max(delay_minutes) AS worst_delay, sum(flights) AS flights
 FROM departures
-GROUP BY origin, tumble('2h')`,
+GROUP BY origin, hop('30m', '2h')`,
 ];
 
 /** In the order in which they are offered; the first that can run is run at once. */
 export const EXAMPLES: Example[] = [
   {
-    title: "Plays by outcome",
+    title: "Plays by device",
     about: "a second's plays, told while the second still runs",
     needs: ["plays"],
-    queries: [PLAYS_BY_OUTCOME],
+    queries: [PLAYS_BY_DEVICE],
   },
   {
     title: "Do plays fail in Brazil?",
-    about: "failures by device and title, over a sliding window",
+    about: "failures by device, over a sliding window; inject a fault and watch",
     needs: ["plays"],
     queries: [
-      `-- Do plays of a title fail on a device in Brazil?
--- Let them: open "columns" below the stream plays at the left, and inject a fault.
-SELECT window_start, device, title,
-       count(*) AS plays,
-       100.0 * count(*) FILTER (WHERE outcome <> 'ok') / count(*) AS failed_percent
+      `-- Do plays fail on a device in Brazil? Add title to find out of which title.
+-- Let them: open the columns of plays at the left, and inject a fault.
+SELECT window_start, device,
+       100.0 * count(*) FILTER (WHERE outcome = 'fail') / count(*) AS failed_percent,
+       count(*) AS plays
 FROM plays
 WHERE country = 'BR'
-GROUP BY device, title, hop('5s', '30s')
-HAVING count(*) >= 20
+GROUP BY device, hop('1s', '10s')
 EMIT EVERY INTERVAL '1 second'`,
     ],
   },

@@ -165,7 +165,11 @@ function settings(parent: HTMLElement, data: ChartData, colours: Map<string, num
     // Event time is UTC everywhere.
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { points: { size: 5 }, drag: { x: false, y: false } },
-    scales: { x: { time: true } },
+    padding: [8, 34, 0, 0],
+    scales: {
+      x: { time: true, range: (_, least, most) => (least === most ? [least - 1, most + 1] : [least, most]) },
+      y: { range: (_, least, most) => valueRange(least, most) },
+    },
     axes: [
       { ...axis, size: 26, space: 90, values: (_, splits, __, ___, step) => splits.map((at) => tick(at, step)) },
       { ...axis, size: 52 },
@@ -181,6 +185,14 @@ function settings(parent: HTMLElement, data: ChartData, colours: Map<string, num
       })),
     ],
   };
+}
+
+/** The value axis; values that differ by no more than rounding get room around them. */
+function valueRange(least: number | null, most: number | null): [number, number] {
+  if (least === null || most === null) return [0, 1];
+  const size = Math.max(Math.abs(least), Math.abs(most), 1e-9);
+  if (most - least > size * 1e-6) return uPlot.rangeNum(least, most, 0.1, true) as [number, number];
+  return [Math.min(0, least * 1.1), Math.max(0, most * 1.1) || 1];
 }
 
 /** A moment on the axis, in UTC, as exactly as the distance between the marks needs. */
