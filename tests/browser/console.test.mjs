@@ -27,7 +27,8 @@ after(async () => {
 });
 
 beforeEach(async () => {
-  page = await browser.newPage({ viewport: { width: 1400, height: 900 } });
+  const context = await browser.newContext({ viewport: { width: 1400, height: 900 } });
+  page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
   complaints = [];
   page.on("pageerror", (error) => complaints.push(String(error)));
@@ -37,7 +38,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  await page.close();
+  await page.context().close();
   assert.deepEqual(complaints, [], "the page complains of nothing");
 });
 

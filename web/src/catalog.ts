@@ -23,6 +23,17 @@ export class Catalog extends Changing {
   #timer: ReturnType<typeof setTimeout> | null = null;
   #reading = false;
 
+  /** Reads the streams alone: all that is needed to begin. */
+  async readStreams(): Promise<void> {
+    try {
+      this.streams = await readStreams();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.problem = error.message;
+    }
+    this.changed();
+  }
+
   /** Reads once. */
   readNow = async (): Promise<void> => {
     if (this.#reading) return;

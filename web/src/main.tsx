@@ -16,7 +16,7 @@ const workspace = new Workspace(connection);
 /** Shows what the address asks for; else the first example that this server can run. */
 async function open(): Promise<void> {
   if (workspace.openLink(location.hash)) return catalog.readNow();
-  await catalog.readNow();
+  await catalog.readStreams();
   const names = catalog.streams.map((stream) => stream.name);
   const example = offered(names).find((candidate) => candidate.needs.length > 0);
   if (example === undefined) workspace.add(FIRST_STEPS);

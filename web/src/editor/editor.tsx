@@ -1,6 +1,6 @@
 /** The SQL editor: colours, completion from the live catalog, mistakes at their places. */
 
-import { acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, type CompletionContext, completionKeymap } from "@codemirror/autocomplete";
+import { acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, closeCompletion, type CompletionContext, completionKeymap } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 import { sql } from "@codemirror/lang-sql";
 import { bracketMatching, syntaxHighlighting } from "@codemirror/language";
@@ -66,7 +66,8 @@ export function Editor({ pane, catalog, label, onRun }: Props) {
 function extensions(pane: Pane, catalog: Catalog, label: string, run: () => void) {
   const ours = Prec.highest(
     keymap.of([
-      { key: "Mod-Enter", run: () => (run(), true) },
+      // An open suggestion would take the Escape that is to stop the query.
+      { key: "Mod-Enter", run: (view) => (closeCompletion(view), run(), true) },
       // Only while a suggestion is open; otherwise Tab leaves the editor, as everywhere.
       { key: "Tab", run: acceptCompletion },
     ]),

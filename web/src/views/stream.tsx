@@ -16,6 +16,7 @@ interface Props {
 }
 
 export function Stream({ stream, rate, onOpen }: Props) {
+  const [open, setOpen] = useState(false);
   const name = /^[a-z_][a-z0-9_]*$/.test(stream.name) ? stream.name : `"${stream.name.replaceAll('"', '""')}"`;
   return (
     <li>
@@ -30,7 +31,7 @@ export function Stream({ stream, rate, onOpen }: Props) {
       {stream.status !== "running" && <small>{stream.status}</small>}
       <Lost counters={stream.counters} />
       <Users users={stream.users} />
-      <details className="more">
+      <details className="more" onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary>{stream.columns.length} columns, {count(stream.rows)} rows</summary>
         <table>
           <tbody>
@@ -46,7 +47,7 @@ export function Stream({ stream, rate, onOpen }: Props) {
         {stream.watermark !== null && <small>watermark {readable(stream.watermark)}</small>}
         <small>kept: {count(stream.log_rows)} rows, {bytes(stream.log_bytes)}</small>
         {losses(stream.counters).length > 0 && <Rejects stream={stream.name} />}
-        {stream.connector === "generator" && <Faults stream={stream.name} />}
+        {open && stream.connector === "generator" && <Faults stream={stream.name} />}
       </details>
     </li>
   );
