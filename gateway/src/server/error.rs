@@ -77,7 +77,8 @@ pub(crate) struct ErrorAnswer {
 #[derive(Debug)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
-    pub(crate) body: ErrorBody,
+    /// In a box, since results carry errors by value.
+    pub(crate) body: Box<ErrorBody>,
 }
 
 impl ApiError {
@@ -85,7 +86,7 @@ impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         let mistake =
             Mistake { code: code.to_owned(), message: message.into(), span: None, notes: Vec::new(), help: None };
-        Self { status, body: ErrorBody { mistake, retryable: false, diagnostics: Vec::new() } }
+        Self { status, body: Box::new(ErrorBody { mistake, retryable: false, diagnostics: Vec::new() }) }
     }
 
     /// A request that cannot be understood.
@@ -122,7 +123,8 @@ impl ApiError {
     /// The same with spans moved, for a statement that stands in a script.
     #[must_use]
     pub(crate) fn shifted(mut self, by: usize) -> Self {
-        let all = self.body.diagnostics.iter_mut().chain([&mut self.body.mistake]);
+        let body = &mut *self.body;
+        let all = body.diagnostics.iter_mut().chain([&mut body.mistake]);
         for span in all.filter_map(|mistake| mistake.span.as_mut()) {
             span.start += by;
             span.end += by;
@@ -142,7 +144,7 @@ impl ApiError {
         if all.len() == 1 {
             all.clear();
         }
-        Self { status, body: ErrorBody { mistake: first, retryable: false, diagnostics: all } }
+        Self { status, body: Box::new(ErrorBody { mistake: first, retryable: false, diagnostics: all }) }
     }
 }
 
@@ -213,7 +215,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let retry = self.body.retryable
             && matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        let mut response = (self.status, Json(ErrorAnswer { error: self.body })).into_response();
+        let mut response = (self.status, Json(ErrorAnswer { error: *self.body })).into_response();
         if retry {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -194,7 +194,7 @@ fn encode_now(part: &Part) -> Result<Arc<[Frame]>, TooLarge> {
     let rows = part.batch.visible();
     let mut frames = Vec::new();
     let mut text = Vec::new();
-    let mut waiting = vec![part.skip..rows.num_rows()];
+    let mut waiting: Vec<Range<usize>> = std::iter::once(part.skip..rows.num_rows()).collect();
     while let Some(range) = waiting.pop() {
         text.clear();
         write_shared(part, &rows, range.clone(), &mut text);

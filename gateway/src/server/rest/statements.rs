@@ -95,7 +95,7 @@ pub(super) async fn execute(State(app): Shared, script: Body<Script>) -> Result<
             Ok(answer) => results.push(StatementResult::from(answer)),
             Err(refusal) => {
                 let error = ApiError::from(refusal).shifted(statement.span.start);
-                let answer = Results { results, error: Some(error.body) };
+                let answer = Results { results, error: Some(*error.body) };
                 return Ok((error.status, Json(answer)).into_response());
             }
         }
