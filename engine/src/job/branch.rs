@@ -18,12 +18,14 @@ pub(crate) struct Branch {
     pub(crate) input: Arc<Lease>,
     /// Read the input's running results, not its appended rows.
     pub(crate) updates: bool,
+    /// The input was started for this branch: it is read from its first row.
+    pub(crate) fresh: bool,
     pub(crate) ops: Vec<OpSpec>,
 }
 
 impl Clone for Branch {
     fn clone(&self) -> Self {
-        Self { input: self.input.clone(), updates: self.updates, ops: self.ops.clone() }
+        Self { input: self.input.clone(), updates: self.updates, fresh: self.fresh, ops: self.ops.clone() }
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Built {
     pub(crate) lease: Arc<Lease>,
     /// Its running results are read.
     pub(crate) updates: bool,
+    /// It was started just now, for this reader: all that it has written is new to it.
+    pub(crate) fresh: bool,
 }
 
 /// The columns, by name, that a plan reads of a relation.
@@ -209,7 +211,7 @@ pub(crate) fn build(
         Node::Job { inputs, stage } => (inputs, stage),
         Node::Relation(name) => {
             let lease = relations.get(name).ok_or_else(|| EngineError::UnknownRelation(name.clone()))?;
-            return Ok(Built { lease: lease.clone(), updates: false });
+            return Ok(Built { lease: lease.clone(), updates: false, fresh: false });
         }
     };
     if let [only] = inputs.as_slice()
@@ -218,7 +220,7 @@ pub(crate) fn build(
         && *stage == Stage::Stateless
     {
         let below = build(shared, &only.input, relations, user, None, from)?;
-        return Ok(Built { lease: below.lease, updates: true });
+        return Ok(Built { updates: true, ..below });
     }
     let text = node.fingerprint(stream, &|name| {
         relations.get(name).map_or_else(String::new, |lease| lease.job().fingerprint.clone())
@@ -226,7 +228,7 @@ pub(crate) fn build(
     if from.is_none()
         && let Some(lease) = shared.registry.attach(&text, user)
     {
-        return Ok(Built { lease: Arc::new(lease), updates: false });
+        return Ok(Built { lease: Arc::new(lease), updates: false, fresh: false });
     }
     let number = shared.next_id();
     let id = format!("j{number}");
@@ -240,14 +242,15 @@ pub(crate) fn build(
         if windowed && deep.is_some() {
             begin = Begin::At(Start::Earliest);
         }
-        branches.push(Branch { input: below.lease, updates: limb.updates, ops: limb.ops.clone() });
+        let ops = limb.ops.clone();
+        branches.push(Branch { input: below.lease, updates: limb.updates, fresh: below.fresh, ops });
     }
     if from.is_some() {
         branches = from_logs(&branches);
     }
     let (stage, stream) = (stage.clone(), stream.map(str::to_owned));
     let spec = JobSpec { number, branches, stage, begin, stream, private: from.is_some() };
-    Ok(Built { lease: Arc::new(spawn_job(shared, spec, user)?), updates: false })
+    Ok(Built { lease: Arc::new(spawn_job(shared, spec, user)?), updates: false, fresh: true })
 }
 
 /// What building a node would start and share, inputs first.

@@ -108,6 +108,7 @@ impl Feed {
         };
         for (at, branch) in branches.iter().enumerate() {
             let start = match begin {
+                Begin::Fresh if branch.fresh => Start::Earliest,
                 Begin::Fresh => Start::Latest,
                 Begin::Earliest => Start::Earliest,
                 Begin::At(Start::Position(_)) => Start::Position(parts[at].clone()),

@@ -114,7 +114,8 @@ fn choose(
         None => {
             let built = afresh()?;
             if !built.lease.job().rereadable {
-                return chosen(built, Start::Latest);
+                let start = if built.fresh { Start::Earliest } else { Start::Latest };
+                return chosen(built, start);
             }
             let facts = built.lease.job().output.facts();
             if facts.rows_total == facts.log_rows {
@@ -183,7 +184,7 @@ fn others(chain: &[Arc<Job>], user: &str) -> usize {
 /// The branches that give running results.
 fn update_branches(built: &Built) -> Vec<Branch> {
     if built.updates {
-        return vec![Branch { input: built.lease.clone(), updates: true, ops: Vec::new() }];
+        return vec![Branch { input: built.lease.clone(), updates: true, fresh: false, ops: Vec::new() }];
     }
     built.lease.job().branches.iter().filter(|branch| branch.updates).cloned().collect()
 }

@@ -200,3 +200,6 @@ impl Stream for MemoryStream {
         Box::new(reader)
     }
 }
+
+#[cfg(test)]
+mod tests;

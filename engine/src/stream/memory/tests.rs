@@ -1,0 +1,152 @@
+//! The ring: what commits it refuses, when it makes them wait, what a reader is told.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
+use arrow::datatypes::Schema;
+use bytes::Bytes;
+use futures::FutureExt;
+
+use super::*;
+use crate::batch::{Memo, RowKind, StreamBatch, physical_schema};
+use crate::clock::ManualClock;
+use crate::stream::{GapReason, Read};
+
+const ROWS: usize = 10;
+
+fn stream(bytes: usize, clock: &Arc<ManualClock>) -> Arc<MemoryStream> {
+    let limits = LogLimits { bytes, age: Duration::from_nanos(1_000) };
+    let start = Position { epoch: 7, offsets: BTreeMap::new() };
+    MemoryStream::new(physical_schema(&Schema::empty()), &start, 2, false, limits, clock.clone())
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(EventTime(0)))
+}
+
+/// Ten rows of a partition, at event times from `first` on.
+fn batch(partition: u32, first: u64, arrival: i64) -> StreamBatch {
+    let time = i64::try_from(first).expect("small");
+    let times = Arc::new(TimestampNanosecondArray::from_iter_values((0..10).map(|row| time + row)));
+    let columns: Vec<ArrayRef> = vec![times.clone(), times];
+    StreamBatch {
+        kind: RowKind::Append,
+        partition,
+        first: Offset(first),
+        next: Offset(first + ROWS as u64),
+        rows: RecordBatch::try_new(physical_schema(&Schema::empty()), columns).expect("the columns fit"),
+        watermark: EventTime(time),
+        arrival: EventTime(arrival),
+        idle: false,
+        memo: Memo::default(),
+    }
+}
+
+fn commit(owner: &mut Owner, first: u64, arrival: i64) -> Commit {
+    owner.sequence += 1;
+    Commit {
+        partition: owner.partition,
+        generation: owner.generation,
+        expected_sequence: owner.sequence - 1,
+        outputs: vec![batch(owner.partition, first, arrival)],
+        state: Some(Bytes::from(format!("state {first}"))),
+        inputs: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_a_stale_owner_or_out_of_turn_has_no_effect() {
+    let stream = stream(1 << 20, &clock());
+    let mut old = stream.own(0).expect("it is there");
+    stream.commit(commit(&mut old, 0, 0)).await.expect("it owns the partition");
+    let mut new = stream.own(0).expect("it is there");
+    assert_eq!((new.sequence, new.next, new.state.clone()), (1, Offset(10), Some(Bytes::from("state 0"))));
+    let refused = stream.commit(commit(&mut old, 10, 0)).await;
+    assert_eq!(refused, Err(CommitError::StaleOwner { partition: 0 }));
+    let mut twice = commit(&mut new, 10, 0);
+    twice.expected_sequence = 0;
+    let refused = stream.commit(twice).await;
+    assert_eq!(refused, Err(CommitError::Sequence { partition: 0, expected: 0, actual: 1 }));
+    new.sequence = 1;
+    let refused = stream.commit(commit(&mut new, 9, 0)).await;
+    assert_eq!(refused, Err(CommitError::Offset { partition: 0, given: 9, next: 10 }));
+    assert_eq!(stream.own(2), Err(CommitError::Partition(2)));
+    assert_eq!(stream.facts().rows_total, 10);
+    assert_eq!(stream.own(0).expect("it is there").state, Some(Bytes::from("state 0")));
+}
+
+#[tokio::test]
+async fn an_overtaken_reader_is_told_the_exact_gap() {
+    let bytes = batch(0, 0, 0).bytes();
+    let stream = stream(2 * bytes, &clock());
+    let mut owner = stream.own(0).expect("it is there");
+    let mut reader = stream.clone().reader(&Start::Earliest, false);
+    for number in 0..6 {
+        stream.commit(commit(&mut owner, number * 10, 0)).await.expect("nobody holds");
+    }
+    let Some(Read::Gap(gap)) = reader.try_next() else { panic!("rows were overtaken") };
+    assert_eq!((gap.rows, gap.reason), (Some(30), GapReason::Retention));
+    assert_eq!(gap.to.offsets[&0], (Offset(30), 0));
+    let mut rows = 0;
+    while let Some(Read::Batch(batch)) = reader.try_next() {
+        rows += batch.rows.num_rows();
+    }
+    assert_eq!(rows + 30, 60);
+    assert_eq!(stream.facts().evicted_event_time, EventTime(29));
+}
+
+#[tokio::test]
+async fn a_holding_reader_makes_commits_wait_and_its_end_lets_them_go_on() {
+    let bytes = batch(0, 0, 0).bytes();
+    let stream = stream(bytes, &clock());
+    let mut owner = stream.own(0).expect("it is there");
+    let mut reader = stream.clone().reader(&Start::Earliest, true);
+    for number in 0..2 {
+        stream.commit(commit(&mut owner, number * 10, 0)).await.expect("there is room");
+    }
+    let third = commit(&mut owner, 20, 0);
+    let mut waiting = Box::pin(stream.commit(third));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    assert!(matches!(reader.next().await, Read::Batch(_)));
+    waiting.await.expect("there is room");
+    let fourth = commit(&mut owner, 30, 0);
+    let mut waiting = Box::pin(stream.commit(fourth));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(reader);
+    waiting.await.expect("nobody holds");
+}
+
+#[tokio::test]
+async fn age_evicts_and_positions_say_what_is_kept() {
+    let clock = clock();
+    let stream = stream(1 << 20, &clock);
+    let mut owner = stream.own(1).expect("it is there");
+    stream.commit(commit(&mut owner, 0, 0)).await.expect("there is room");
+    let at = |offset| Position { epoch: 7, offsets: BTreeMap::from([(1, (Offset(offset), 0))]) };
+    assert!(stream.covers(&at(0)));
+    clock.set(EventTime(2_000));
+    stream.commit(commit(&mut owner, 10, 2_000)).await.expect("there is room");
+    assert!(!stream.covers(&at(5)) && stream.covers(&at(10)) && !stream.covers(&at(21)));
+    let mut reader = stream.clone().reader(&Start::Position(at(4)), false);
+    let Some(Read::Gap(gap)) = reader.try_next() else { panic!("six rows are gone") };
+    assert_eq!(gap.rows, Some(6));
+    let stranger = Position { epoch: 8, ..at(10) };
+    let mut reader = stream.clone().reader(&Start::Position(stranger), false);
+    let Some(Read::Gap(gap)) = reader.try_next() else { panic!("the epoch is another") };
+    assert_eq!((gap.rows, gap.reason), (None, GapReason::Epoch));
+    assert!(matches!(reader.try_next(), Some(Read::Batch(_))));
+}
+
+#[tokio::test]
+async fn readers_are_told_the_end_of_each_partition_and_of_the_stream_once() {
+    let stream = stream(1 << 20, &clock());
+    let mut reader = stream.clone().reader(&Start::Latest, false);
+    stream.end(1);
+    assert!(matches!(reader.next().await, Read::EndOfPartition(1)));
+    assert!(reader.try_next().is_none());
+    stream.end(0);
+    assert!(matches!(reader.next().await, Read::EndOfPartition(0)));
+    assert!(matches!(reader.next().await, Read::End));
+    assert!(reader.try_next().is_none());
+    assert_eq!(stream.facts().watermark, EventTime::MAX);
+}
