@@ -187,16 +187,23 @@ fn number_kind(text: &[u8]) -> Kind {
     if scalar::plain_integer(text).is_some() { Kind::Integer } else { Kind::Float }
 }
 
+/// Names of the columns of CSV with a header.
+pub(crate) fn csv_header(text: &[u8], layout: CsvLayout) -> Result<Vec<String>, String> {
+    let names = CsvRecords::new(text, layout.delimiter).next().ok_or("it is empty")??;
+    match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+        Some((_, name)) => Err(format!("two columns are called \"{name}\"")),
+        None => Ok(names),
+    }
+}
+
 /// Columns of CSV.
 pub(crate) fn csv(text: &[u8], layout: CsvLayout) -> Result<SchemaRef, String> {
     let mut records = CsvRecords::new(text, layout.delimiter);
     let mut fields: Vec<(String, Kind)> = Vec::new();
     if layout.header {
-        let names = records.next().ok_or("it is empty")?.map_err(str::to_owned)?;
-        fields = names.into_iter().map(|name| (name.trim().to_owned(), Kind::Null)).collect();
-        if let Some((name, _)) = fields.iter().find(|(name, _)| fields.iter().filter(|(n, _)| n == name).count() > 1) {
-            return Err(format!("two columns are called \"{name}\""));
-        }
+        let names = csv_header(text, layout)?;
+        fields = names.into_iter().map(|name| (name, Kind::Null)).collect();
+        records.next();
     }
     for record in records.take(RECORDS) {
         let Ok(values) = record else { continue };

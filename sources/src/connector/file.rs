@@ -25,7 +25,7 @@ use crate::format::csv::{CsvDecoder, CsvLayout};
 use crate::format::json::JsonDecoder;
 use crate::format::parquet;
 use crate::format::scalar::TimestampUnit;
-use crate::options::Options;
+use crate::options::{Options, suggest};
 use crate::paths::FileSet;
 use crate::{SourceEnv, infer};
 
@@ -89,7 +89,7 @@ pub(crate) fn define(
         return Err(Vec::new());
     }
     let schema = match &create.schema {
-        Some(declared) => declared_schema(relaxed(declared), format)?,
+        Some(declared) => declared_schema(relaxed(declared), format, first)?,
         None => inferred_schema(first, format)?,
     };
     let connector = FileConnector {
@@ -152,20 +152,39 @@ fn format(options: &mut Options<'_>, first: Option<&Path>) -> Option<Format> {
     }
 }
 
-fn declared_schema(schema: SchemaRef, format: Format) -> Result<SchemaRef, Vec<Diagnostic>> {
-    let mistakes: Vec<Diagnostic> = schema
-        .fields()
-        .iter()
-        .filter(|field| match format {
-            Format::Json => !is_decodable(field.data_type(), true),
-            Format::Csv(_) => !is_decodable(field.data_type(), false),
-            Format::Parquet => false,
-        })
+fn declared_schema(schema: SchemaRef, format: Format, first: &Path) -> Result<SchemaRef, Vec<Diagnostic>> {
+    let undecodable = schema.fields().iter().filter(|field| match format {
+        Format::Json => !is_decodable(field.data_type(), true),
+        Format::Csv(_) => !is_decodable(field.data_type(), false),
+        Format::Parquet => false,
+    });
+    let mut mistakes: Vec<Diagnostic> = undecodable
         .map(|field| {
             let message = format!("column \"{}\" cannot have type {} here", field.name(), field.data_type());
             Diagnostic::new("unsupported", message).help("declare it as VARCHAR, and cast it in the query")
         })
         .collect();
+    // Fields of JSON come and go; columns of the others are there from the start.
+    let names = match format {
+        Format::Csv(layout) if layout.header => infer::csv_header(&beginning(first).unwrap_or_default(), layout),
+        Format::Parquet => {
+            parquet::schema(first).map(|schema| schema.fields().iter().map(|field| field.name().clone()).collect())
+        }
+        Format::Json | Format::Csv(_) => Ok(schema.fields().iter().map(|field| field.name().clone()).collect()),
+    };
+    match names {
+        Err(why) => {
+            let message = format!("\"{}\" cannot be read: {why}", first.display());
+            mistakes.push(Diagnostic::new("bad_option", message).help("check the file, or the format option"));
+        }
+        Ok(names) => {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            for field in schema.fields().iter().filter(|field| !names.contains(&field.name().as_str())) {
+                let message = format!("\"{}\" has no column \"{}\"", first.display(), field.name());
+                mistakes.push(Diagnostic::new("unknown_column", message).help(suggest(field.name(), &names)));
+            }
+        }
+    }
     if mistakes.is_empty() { Ok(schema) } else { Err(mistakes) }
 }
 
@@ -221,7 +240,8 @@ impl Connector for FileConnector {
     async fn open(&self, columns: &[usize]) -> Result<Vec<Box<dyn PartitionReader>>, EngineError> {
         let wanted = Arc::new(self.schema.project(columns)?);
         let files = self.files.list(&self.roots).map_err(|message| failed(&self.name, message, true))?;
-        let mut readers: Vec<Box<dyn PartitionReader>> = Vec::with_capacity(files.len());
+        let count = files.len();
+        let mut readers: Vec<Box<dyn PartitionReader>> = Vec::with_capacity(count);
         for path in files {
             let refused = |error: std::io::Error| failed(&self.name, format!("{}: {error}", path.display()), true);
             let decoder = match self.format {
@@ -236,9 +256,9 @@ impl Connector for FileConnector {
                 }
             };
             readers.push(if self.follow {
-                Box::new(TextFile::follow(&self.name, &path, decoder).map_err(refused)?)
+                Box::new(TextFile::follow(&self.name, &path, decoder, count).map_err(refused)?)
             } else {
-                Box::new(TextFile::once(&self.name, &path, open_text(&path).map_err(refused)?, decoder))
+                Box::new(TextFile::once(&self.name, &path, open_text(&path).map_err(refused)?, decoder, count))
             });
         }
         Ok(readers)

@@ -15,6 +15,9 @@ use crate::format::{Decoded, MAX_RECORD_BYTES, TextDecoder};
 /// How much is read at once, in bytes: large enough that a batch of short lines comes from one read, small enough
 /// to stay in the processor's cache.
 const BLOCK_BYTES: usize = 1 << 20;
+/// The same, of many files that are read at once, and what all their blocks may take together.
+const LEAST_BLOCK_BYTES: usize = 64 << 10;
+const ALL_BLOCKS_BYTES: usize = 64 << 20;
 
 /// How often a followed file is looked at. Four times before an empty poll is told.
 const POLL: Duration = Duration::from_millis(25);
@@ -30,6 +33,7 @@ pub(crate) struct TextFile {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    block_bytes: usize,
     /// The buffer has no whole record: more must be read first.
     starved: bool,
     /// What comes up to the next line feed belongs to a record that is too long.
@@ -43,18 +47,24 @@ enum Input {
 }
 
 impl TextFile {
-    /// Reads to the end.
-    pub(crate) fn once(source: &str, path: &Path, input: Box<dyn Read + Send>, decoder: TextDecoder) -> Self {
-        Self::new(source, path, Input::Once(input), decoder)
+    /// Reads to the end. `files`: how many are read at once.
+    pub(crate) fn once(
+        source: &str,
+        path: &Path,
+        input: Box<dyn Read + Send>,
+        decoder: TextDecoder,
+        files: usize,
+    ) -> Self {
+        Self::new(source, path, Input::Once(input), decoder, files)
     }
 
     /// Reads to the end and on.
-    pub(crate) fn follow(source: &str, path: &Path, decoder: TextDecoder) -> io::Result<Self> {
+    pub(crate) fn follow(source: &str, path: &Path, decoder: TextDecoder, files: usize) -> io::Result<Self> {
         let input = Input::Follow { path: path.to_owned(), file: File::open(path)?, position: 0 };
-        Ok(Self::new(source, path, input, decoder))
+        Ok(Self::new(source, path, input, decoder, files))
     }
 
-    fn new(source: &str, path: &Path, input: Input, decoder: TextDecoder) -> Self {
+    fn new(source: &str, path: &Path, input: Input, decoder: TextDecoder, files: usize) -> Self {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Self {
             source: source.to_owned(),
@@ -64,6 +74,7 @@ impl TextFile {
             buffer: Vec::new(),
             start: 0,
             end: 0,
+            block_bytes: (ALL_BLOCKS_BYTES / files).clamp(LEAST_BLOCK_BYTES, BLOCK_BYTES),
             starved: true,
             skipping: false,
         }
@@ -114,8 +125,8 @@ impl TextFile {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        if self.buffer.len() < self.end + BLOCK_BYTES {
-            self.buffer.resize(self.end + BLOCK_BYTES, 0);
+        if self.buffer.len() < self.end + self.block_bytes {
+            self.buffer.resize(self.end + self.block_bytes, 0);
         }
         let room = &mut self.buffer[self.end..];
         let read = loop {

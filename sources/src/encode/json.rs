@@ -12,9 +12,10 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, DecimalType,
     DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float32Type,
-    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType,
-    Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType,
+    IntervalUnit, IntervalYearMonthType, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
+    Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -91,6 +92,8 @@ enum Values<'a> {
     Duration(&'a [i64], TimeUnit),
     /// A time of day and its unit.
     Time(Box<dyn Fn(usize) -> i64 + 'a>, TimeUnit),
+    /// Months, days and nanoseconds.
+    Interval(Box<dyn Fn(usize) -> (i32, i32, i64) + 'a>),
     /// Days.
     Date(Box<dyn Fn(usize) -> i64 + 'a>),
     Text(Box<dyn Fn(usize) -> &'a str + 'a>),
@@ -166,6 +169,7 @@ impl<'a> Values<'a> {
             }
             DataType::Timestamp(unit, _) => Self::Timestamp(timestamps(column, *unit), *unit),
             DataType::Duration(unit) => Self::Duration(durations(column, *unit), *unit),
+            DataType::Interval(unit) => Self::Interval(intervals(column, *unit)),
             DataType::Time32(TimeUnit::Second) => Self::Time(small::<Time32SecondType>(column), TimeUnit::Second),
             DataType::Time32(unit) => Self::Time(small::<Time32MillisecondType>(column), *unit),
             DataType::Time64(TimeUnit::Microsecond) => {
@@ -274,6 +278,10 @@ impl<'a> Values<'a> {
                 let value = value(row);
                 quoted(out, |out| time::write_clock(value / a_second, value % a_second, digits, out));
             }
+            Self::Interval(value) => {
+                let (months, days, nanoseconds) = value(row);
+                quoted(out, |out| time::write_interval(months, days, nanoseconds, out));
+            }
             Self::Date(value) => quoted(out, |out| time::write_date(value(row), out)),
             Self::Text(value) => write_text(value(row), out),
             Self::Binary(value) => quoted(out, |out| write_hexadecimal(value(row), out)),
@@ -332,6 +340,23 @@ impl Column<'_> {
             let key = String::from_utf8_lossy(&out[start..]).into_owned();
             out.truncate(start);
             write_text(&key, out);
+        }
+    }
+}
+
+fn intervals<'a>(column: &'a ArrayRef, unit: IntervalUnit) -> Box<dyn Fn(usize) -> (i32, i32, i64) + 'a> {
+    match unit {
+        IntervalUnit::YearMonth => {
+            let values = numbers::<IntervalYearMonthType>(column);
+            Box::new(|row| (values[row], 0, 0))
+        }
+        IntervalUnit::DayTime => {
+            let values = numbers::<IntervalDayTimeType>(column);
+            Box::new(|row| (0, values[row].days, i64::from(values[row].milliseconds) * 1_000_000))
+        }
+        IntervalUnit::MonthDayNano => {
+            let values = numbers::<IntervalMonthDayNanoType>(column);
+            Box::new(|row| (values[row].months, values[row].days, values[row].nanoseconds))
         }
     }
 }

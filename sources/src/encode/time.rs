@@ -68,13 +68,31 @@ fn write_fraction(mut fraction: i64, mut digits: usize, out: &mut Vec<u8>) {
 
 /// A span of time as an ISO 8601 duration in seconds: `PT1.5S`.
 pub(super) fn write_duration(value: i64, unit: TimeUnit, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"PT");
+    write_seconds(value, unit, out);
+}
+
+/// An interval as an ISO 8601 duration, parts that are zero left out: `P1M2DT3.5S`.
+pub(super) fn write_interval(months: i32, days: i32, nanoseconds: i64, out: &mut Vec<u8>) {
+    out.push(b'P');
+    for (value, unit) in [(months, b'M'), (days, b'D')] {
+        if value != 0 {
+            out.extend_from_slice(value.to_string().as_bytes());
+            out.push(unit);
+        }
+    }
+    if nanoseconds != 0 || (months, days) == (0, 0) {
+        out.push(b'T');
+        write_seconds(nanoseconds, TimeUnit::Nanosecond, out);
+    }
+}
+
+fn write_seconds(value: i64, unit: TimeUnit, out: &mut Vec<u8>) {
     let (a_second, digits) = scale(unit);
     if value < 0 {
         out.push(b'-');
     }
-    let size = value.unsigned_abs();
-    let a_second = a_second.unsigned_abs();
-    out.extend_from_slice(b"PT");
+    let (size, a_second) = (value.unsigned_abs(), a_second.unsigned_abs());
     out.extend_from_slice((size / a_second).to_string().as_bytes());
     write_fraction((size % a_second).cast_signed(), digits, out);
     out.push(b'S');
@@ -107,9 +125,15 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
-        let mut out = Vec::new();
-        write_duration(-1_500, TimeUnit::Millisecond, &mut out);
-        assert_eq!(out, b"-PT1.5S");
+    fn durations_and_intervals() {
+        let text = |write: &dyn Fn(&mut Vec<u8>)| {
+            let mut out = Vec::new();
+            write(&mut out);
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(text(&|out| write_duration(-1_500, TimeUnit::Millisecond, out)), "PT-1.5S");
+        assert_eq!(text(&|out| write_interval(14, -2, 3_500_000_000, out)), "P14M-2DT3.5S");
+        assert_eq!(text(&|out| write_interval(0, 1, 0, out)), "P1D");
+        assert_eq!(text(&|out| write_interval(0, 0, 0, out)), "PT0S");
     }
 }

@@ -124,20 +124,25 @@ async fn parquet_columns_are_found_by_name_and_cast() {
     let rows = read_all(&definition, &[1, 2]).await;
     assert_eq!(rows.column(0).as_primitive::<TimestampNanosecondType>().value(2), 3_000_000_000);
 
-    let declared = vec![
-        Field::new("id", DataType::Int64, true),
-        Field::new("none", DataType::Utf8, true),
-        Field::new("name", DataType::Int64, true),
-    ];
+    let declared = vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Int64, true)];
     let create = create("events", Some(declared), &[("connector", "file"), ("path", "a.parquet")]);
     let definition = crate::define_source(&create, &env).await.expect("a file");
-    let mut readers = definition.connector.open(&[0, 1, 2]).await.expect("opened");
+    let mut readers = definition.connector.open(&[0, 1]).await.expect("opened");
     let ReadEvent::Batch { rows, undecodable, rejects, .. } = readers[0].next().await.expect("read") else {
         panic!("rows")
     };
     assert_eq!((ids(&rows), undecodable), (vec![7, 9], 1));
     assert_eq!(rejects[0].place, "row 2 of a.parquet");
-    assert_eq!(rows.column(1).null_count(), 2);
+
+    // A file that comes later may have fewer columns.
+    let fewer = batch.project(&[2]).expect("a column");
+    let mut file = Vec::new();
+    let mut writer = ::parquet::arrow::ArrowWriter::try_new(&mut file, fewer.schema(), None).expect("a writer");
+    writer.write(&fewer).expect("written");
+    writer.close().expect("written");
+    write(&folder, "a.parquet", &file);
+    let rows = read_all(&definition, &[0, 1]).await;
+    assert_eq!((rows.num_rows(), rows.column(1).null_count()), (3, 3));
 }
 
 #[tokio::test]
@@ -209,4 +214,9 @@ async fn mistakes_say_what_to_write() {
         "write ',', ';' or '\\t'"
     );
     assert_eq!(mistake(&[("path", "empty.json")]).await.0, "not_inferred");
+    write(&folder, "a.csv", b"id,name\n");
+    let declared = vec![Field::new("nmae", DataType::Utf8, true)];
+    let create = create("events", Some(declared), &[("connector", "file"), ("path", "a.csv")]);
+    let mistakes = crate::define_source(&create, &env).await.expect_err("a mistake");
+    assert_eq!(mistakes[0].help.as_deref(), Some("did you mean \"name\"?"));
 }
