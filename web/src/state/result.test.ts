@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Rows, Subscribed } from "../wire";
-import { gapCame, newResult, type Row, rowsCame, rowsPerSecond, subscribed } from "./result";
+import { gapCame, missingRows, newResult, type Row, rowsCame, rowsPerSecond, subscribed } from "./result";
 
 const SUBSCRIBED: Subscribed = {
   type: "subscribed",
@@ -55,8 +55,9 @@ test("gaps stand between the rows and are summed", () => {
   const result = newResult(0);
   subscribed(result, SUBSCRIBED);
   gapCame(result, { type: "gap", id: "1", from: "a:0=0", to: "a:0=9", rows: 12, reason: "slow" });
+  expect(missingRows(result)).toBe("12 rows");
   gapCame(result, { type: "gap", id: "1", from: "a:0=9", to: "b:0=0", rows: null, reason: "restart" });
-  expect([result.gaps, result.missing, result.missingUnknown]).toEqual([2, 12, true]);
+  expect([result.gaps, missingRows(result)]).toEqual([2, "more than 12 rows"]);
   expect(result.items.newestFirst().map((item) => item.kind)).toEqual(["gap", "gap"]);
 });
 

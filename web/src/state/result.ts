@@ -2,7 +2,7 @@
 
 import type { Cell, Field, Gap, Op, Progress, Rows, Subscribed } from "../wire";
 import { type ChartPlan, planChart } from "./chart";
-import { millisecondsOf } from "./quantity";
+import { count, millisecondsOf } from "./quantity";
 import { Ring } from "./ring";
 
 /** Rows kept for a table. Older ones go, and are counted. */
@@ -137,6 +137,12 @@ export function gapCame(result: Result, message: Gap): void {
   result.gaps += 1;
   result.missing += message.rows ?? 0;
   result.missingUnknown ||= message.rows === null;
+}
+
+/** How many rows are missing, in words. */
+export function missingRows(result: Result): string {
+  if (!result.missingUnknown) return `${count(result.missing)} rows`;
+  return result.missing === 0 ? "nobody knows how many rows" : `more than ${count(result.missing)} rows`;
 }
 
 /** Why rows are missing, in words. */

@@ -200,7 +200,7 @@ function tick(seconds: number, step: number): string {
   const [day, clock] = new Date(seconds * 1000).toISOString().split("T") as [string, string];
   if (step >= 86_400) return day;
   if (step >= 60) return clock === "00:00:00.000Z" ? day : clock.slice(0, 5);
-  return clock.slice(0, step >= 1 ? 8 : 10);
+  return clock.slice(0, step >= 1 ? 8 : step >= 0.1 ? 10 : 12);
 }
 
 /** A colour as a canvas understands it: a canvas knows no variables. */

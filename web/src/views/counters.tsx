@@ -3,7 +3,7 @@
 import type { ReactNode } from "react";
 import type { LiveQuery } from "../pane";
 import { count, duration, readable } from "../state/quantity";
-import { rowsPerSecond } from "../state/result";
+import { missingRows, rowsPerSecond } from "../state/result";
 
 export function Counters({ query }: { query: LiveQuery }) {
   const { result } = query;
@@ -17,7 +17,7 @@ export function Counters({ query }: { query: LiveQuery }) {
       <Fact name="rows">{count(result.rows)}</Fact>
       {query.live && <Fact name="rows/s">{count(rowsPerSecond(result, performance.now()))}</Fact>}
       <Fact name="gaps" warn={result.gaps > 0} title="rows that this view did not get">
-        {result.gaps === 0 ? "0" : `${result.gaps} · ${result.missingUnknown ? "≥ " : ""}${count(result.missing)} rows`}
+        {result.gaps === 0 ? "0" : `${result.gaps} · ${missingRows(result)}`}
       </Fact>
       <Fact name="late" warn={(progress?.late ?? 0) > 0} title="rows too late for all their windows, since the jobs began">
         {count(progress?.late ?? 0)}

@@ -44,7 +44,7 @@ export function PaneView({ pane, catalog, number, theme, onClose, onRun }: Props
         )}
       </div>
       <Mistakes pane={pane} />
-      {run !== null && <Outcomes run={run} theme={theme} />}
+      {run !== null && <Outcomes run={run} theme={theme} told={pane.mistakes} />}
     </section>
   );
 }
@@ -99,7 +99,14 @@ function Mistake({ mistake, text }: { mistake: Diagnostic; text: string | null }
   );
 }
 
-function Outcomes({ run, theme }: { run: Run; theme: string }) {
+interface OutcomesProps {
+  run: Run;
+  theme: string;
+  /** Mistakes that are shown already. */
+  told: Diagnostic[];
+}
+
+function Outcomes({ run, theme, told }: OutcomesProps) {
   const messages = run.outcomes.filter((outcome) => outcome.kind === "message");
   const tabs = run.outcomes.filter((outcome) => outcome.kind !== "message");
   const [chosen, choose] = useState<number | null>(null);
@@ -128,7 +135,7 @@ function Outcomes({ run, theme }: { run: Run; theme: string }) {
         </div>
       )}
       {shown?.kind === "table" && <PlainTable key={at} columns={shown.columns} rows={shown.rows} />}
-      {shown?.kind === "live" && <Live key={at} query={shown.query} theme={theme} />}
+      {shown?.kind === "live" && <Live key={at} query={shown.query} theme={theme} told={told} />}
     </>
   );
 }
@@ -137,15 +144,17 @@ function titleOf(outcome: Outcome): string {
   return outcome.kind === "live" ? outcome.query.sql : "";
 }
 
-function Live({ query, theme }: { query: LiveQuery; theme: string }) {
+function Live({ query, theme, told }: { query: LiveQuery; theme: string; told: Diagnostic[] }) {
   useChanges(query);
   const { result, state } = query;
+  const failures = state.kind === "failed" ? state.problems : [];
+  const problems = failures.filter((problem) => !told.some((mistake) => mistake.message === problem.message));
   return (
     <div className="live">
-      {state.kind === "failed" && (
+      {problems.length > 0 && (
         <div role="alert">
           <ul className="mistakes" aria-label="Why it failed">
-            {state.problems.map((problem, at) => (
+            {problems.map((problem, at) => (
               <Mistake key={at} mistake={problem} text={null} />
             ))}
           </ul>
