@@ -167,7 +167,7 @@ function settings(parent: HTMLElement, data: ChartData, colours: Map<string, num
     cursor: { points: { size: 5 }, drag: { x: false, y: false } },
     padding: [8, 34, 0, 0],
     scales: {
-      x: { time: true, range: (_, least, most) => (least === most ? [least - 1, most + 1] : [least, most]) },
+      x: { time: true, range: momentRange },
       y: { range: (_, least, most) => valueRange(least, most) },
     },
     axes: [
@@ -185,6 +185,12 @@ function settings(parent: HTMLElement, data: ChartData, colours: Map<string, num
       })),
     ],
   };
+}
+
+/** The time axis; around a single moment it has room. */
+function momentRange(plot: uPlot, least: number, most: number): [number, number] {
+  const [only, more] = plot.data[0];
+  return only !== undefined && more === undefined ? [only - 1, only + 1] : [least, most];
 }
 
 /** The value axis; values that differ by no more than rounding get room around them. */
