@@ -229,7 +229,7 @@ fn elements(body: &[u8]) -> Result<Option<Vec<Range<usize>>>, PublishError> {
             }
             // The first line is no object: perhaps the object has more lines.
             match json::object(body, start, 0, |_, _| Ok(())) {
-                Ok(end) if json::skip_space(body, end) == body.len() => Ok(Some(vec![start..end])),
+                Ok(end) if json::skip_space(body, end) == body.len() => Ok(Some(std::iter::once(start..end).collect())),
                 _ => Ok(None),
             }
         }

@@ -176,7 +176,7 @@ impl Plays {
                     // Few viewers watch much: the square of a uniform number.
                     let user = |hash: &u64| {
                         let uniform = second(hash) >> 44;
-                        ((uniform * uniform) >> 20) * USERS >> 20
+                        (((uniform * uniform) >> 20) * USERS) >> 20
                     };
                     Arc::new(Int64Array::from_iter_values(hashes.iter().map(|hash| user(hash).cast_signed())))
                 }
@@ -187,7 +187,7 @@ impl Plays {
                 7 => {
                     let startup = |hash: &u64| {
                         let uniform = bits(second(hash), 0, 12) as i32;
-                        150 + (uniform * uniform >> 13)
+                        150 + ((uniform * uniform) >> 13)
                     };
                     let values: Vec<i32> = hashes.iter().map(startup).collect();
                     Arc::new(Int32Array::new(values.into(), Some(failed())))

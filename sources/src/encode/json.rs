@@ -26,7 +26,7 @@ const MAX_EXACT: i128 = (1 << 53) - 1;
 
 /// Appends rows as an array of arrays, a value a column: `[[1,"a"],[2,"b"]]`.
 pub fn write_rows_array(batch: &RecordBatch, rows: Range<usize>, out: &mut Vec<u8>) {
-    let columns: Vec<Column<'_>> = batch.columns().iter().map(|column| Column::new(column)).collect();
+    let columns: Vec<Column<'_>> = batch.columns().iter().map(Column::new).collect();
     out.push(b'[');
     for row in rows.clone() {
         if row > rows.start {

@@ -18,6 +18,8 @@ use crate::format::column::Span;
 
 /// Joints that are remembered. Further ones are read without being remembered: their keys are data.
 const MAX_JOINTS: usize = 4_096;
+/// Longest joint that is remembered, in bytes. With [`MAX_JOINTS`] it bounds what a decoder holds.
+const MAX_JOINT_BYTES: usize = 512;
 /// Joints that are tried behind a joint before all are looked through.
 const TRIED: usize = 4;
 /// Joints up to this length are compared in one step.
@@ -145,7 +147,7 @@ impl Layout {
         let text = &rest[..length];
         let joint = match self.by_text.get(text) {
             Some(joint) => *joint,
-            None if self.joints.len() < MAX_JOINTS => {
+            None if self.joints.len() < MAX_JOINTS && length <= MAX_JOINT_BYTES => {
                 let joint = u32::try_from(self.joints.len()).expect("joints are limited");
                 self.joints.push(Joint::new(text, then));
                 self.by_text.insert(text.into(), joint);

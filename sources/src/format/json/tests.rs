@@ -242,3 +242,14 @@ proptest! {
         prop_assert_eq!(rejects.is_empty(), valid);
     }
 }
+
+#[test]
+fn keys_without_end_are_read_and_not_remembered() {
+    let mut text = String::new();
+    for record in 0..6_000 {
+        text.push_str(&format!("{{\"k{record}\":1,\"a\":{record},\"{}\":2}}\n", "z".repeat(record % 700)));
+    }
+    let (rows, rejects) = decode(&schema(&[("a", DataType::Int64)]), text.as_bytes(), true);
+    assert!(rejects.is_empty());
+    assert!(rows.column(0).as_primitive::<Int64Type>().values().iter().copied().eq(0..6_000));
+}
