@@ -212,6 +212,6 @@ fn describe_event_time(definition: &SourceDefinition) -> String {
         WatermarkSpec::Delay(delay) => {
             format!("{column}, watermark {column} - {:?}", std::time::Duration::from_nanos(delay.unsigned_abs()))
         }
-        WatermarkSpec::Expr(expr) => format!("{column}, watermark {expr}"),
+        WatermarkSpec::Expr(expr) => format!("{column}, watermark {}", squilla_query::short_text(expr)),
     }
 }

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::engine::EngineConfig;
 use crate::error::EngineError;
 use crate::job::Registry;
+use crate::stream::LogLimits;
 
 /// See the module.
 pub(crate) struct Shared {
@@ -36,6 +37,12 @@ impl Shared {
     /// A log's incarnation.
     pub(crate) fn new_epoch(&self) -> u64 {
         RandomState::new().hash_one(self.next_id())
+    }
+
+    /// How much a log keeps. Where nobody is overtaken and nobody comes later (`lossless`), what has been read is not
+    /// kept.
+    pub(crate) fn limits(&self, limits: LogLimits) -> LogLimits {
+        if self.config.lossless { LogLimits::HAND_OFF } else { limits }
     }
 
     /// Books a change of a job's state against the process's budget.

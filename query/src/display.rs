@@ -74,7 +74,7 @@ pub(crate) fn text(expr: &Expr) -> String {
 }
 
 /// The expression as a person would write it: without the casts that typing put in.
-pub(crate) fn short_text(expr: &Expr) -> String {
+pub fn short_text(expr: &Expr) -> String {
     Writer { casts: false }.write(expr)
 }
 

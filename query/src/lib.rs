@@ -26,6 +26,7 @@ mod types;
 
 pub use catalog::{Catalog, Relation, RelationKind, TimeAttribute};
 pub use diagnostic::{Diagnostic, DiagnosticParts, Span};
+pub use display::short_text;
 pub use plan::{AggregateCall, NamedExpr, Plan, WindowKind, WindowSpec};
 pub use statement::{
     CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit, InsertInto,

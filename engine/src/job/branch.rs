@@ -9,7 +9,7 @@ use datafusion_common::Column;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr, expr};
-use squilla_query::{AggregateCall, NamedExpr, WindowSpec};
+use squilla_query::{AggregateCall, NamedExpr, WindowSpec, short_text};
 
 use super::{Job, Lease};
 
@@ -105,7 +105,7 @@ impl OpSpec {
 
     fn describe(&self) -> Option<String> {
         match self {
-            Self::Filter(predicate) => Some(format!("keep rows where {predicate}")),
+            Self::Filter(predicate) => Some(format!("keep rows where {}", short_text(predicate))),
             Self::Project { exprs, .. } => Some(format!("compute {}", list(exprs))),
             Self::AssignWindow { window, .. } => Some(format!("assign {}", describe_window(window))),
             Self::Select(schema) => {
@@ -145,7 +145,7 @@ impl Stage {
     /// In words.
     pub(crate) fn describe(&self) -> Option<String> {
         let Self::Aggregate { window, keys, aggregates, .. } = self else { return None };
-        let calls: Vec<String> = aggregates.iter().map(|call| call.expr.to_string()).collect();
+        let calls: Vec<String> = aggregates.iter().map(|call| short_text(&call.expr)).collect();
         let mut text = if calls.is_empty() { "distinct rows".to_owned() } else { calls.join(", ") };
         if !keys.is_empty() {
             let _ = write!(text, " by {}", list(keys));

@@ -119,7 +119,7 @@ fn make_job(
         can_wait: spec.branches.iter().all(|branch| branch.job().can_wait),
         rereadable: spec.branches.iter().all(|branch| branch.job().rereadable),
         labels,
-        output: MemoryStream::new(schema, &start, partitions, replay, limits, shared.clock.clone()),
+        output: MemoryStream::new(schema, &start, partitions, replay, shared.limits(limits), shared.clock.clone()),
         updates,
         key_columns,
         demand: Demand::new(),

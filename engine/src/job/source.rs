@@ -74,7 +74,7 @@ pub(crate) fn make_source(
     columns.extend(time_columns(definition));
     let number = shared.next_id();
     let start = Position { epoch: shared.new_epoch(), offsets: std::collections::BTreeMap::new() };
-    let limits = LogLimits { bytes: definition.retention_bytes, age: definition.retention };
+    let limits = shared.limits(LogLimits { bytes: definition.retention_bytes, age: definition.retention });
     let schema = physical_schema(&definition.schema);
     let output = MemoryStream::new(schema, &start, partitions, info.replay, limits, shared.clock.clone());
     let (commands, _) = mpsc::channel(COMMANDS);

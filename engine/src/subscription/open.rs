@@ -30,8 +30,7 @@ impl Subscription {
         let job = chosen.built.lease.job().clone();
         let stream = if chosen.built.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
         let policy = policy(shared, options, query);
-        let holding = shared.config.lossless || (job.can_wait && policy == Policy::Block);
-        let reader = stream.clone().reader(&chosen.start, holding);
+        let reader = stream.clone().reader(&chosen.start, holds(shared, &job, policy));
         let mut told = match &chosen.start {
             Start::Position(position) => position.offsets.clone(),
             _ => BTreeMap::new(),
@@ -179,6 +178,11 @@ fn others(chain: &[Arc<Job>], user: &str) -> usize {
     let own =
         |name: &String| name == user || chain.iter().any(|job| job.id == *name || job.stream.as_ref() == Some(name));
     chain.iter().flat_map(|job| job.users()).filter(|name| !own(name)).collect::<BTreeSet<_>>().len()
+}
+
+/// Whether the sources wait for this reader.
+fn holds(shared: &Shared, job: &Job, policy: Policy) -> bool {
+    shared.config.lossless || (job.can_wait && policy == Policy::Block)
 }
 
 /// The branches that give running results.
