@@ -26,6 +26,9 @@ pub struct Lab {
     names: Names,
 }
 
+/// Gives the connector of a source, by its name and columns.
+pub type Connect<'a> = dyn FnMut(&str, &SchemaRef) -> Result<Arc<dyn Connector>, String> + 'a;
+
 /// Why a statement was not carried out.
 #[derive(Debug)]
 pub enum Refusal {
@@ -88,11 +91,7 @@ impl Lab {
     ///
     /// # Errors
     /// What the user is told, or what is wrong with the test.
-    pub async fn execute(
-        &self,
-        sql: &str,
-        connect: &mut dyn FnMut(&str, &SchemaRef) -> Result<Arc<dyn Connector>, String>,
-    ) -> Result<Option<Query>, Refusal> {
+    pub async fn execute(&self, sql: &str, connect: &mut Connect<'_>) -> Result<Option<Query>, Refusal> {
         match analyze(sql, &self.names).map_err(|found| refusal(&found, sql))? {
             Statement::CreateSource(create) => {
                 let schema = create.schema.clone();

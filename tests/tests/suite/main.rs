@@ -1,6 +1,7 @@
 //! Squilla from outside. One binary: each test file of its own would link everything once more.
 
 mod cases;
+mod endurance;
 mod oracle;
 mod sharing;
 mod slow_reader;
