@@ -66,9 +66,9 @@ pub(crate) fn split_position(position: &Position, branches: &[Branch]) -> Vec<Po
 
 /// The epoch of a stateless job's output: that of its only input, or one made of all of them.
 pub(crate) fn joint_epoch(branches: &[Branch]) -> u64 {
-    let epochs = branches.iter().map(|branch| branch.job().output.epoch());
+    let mut epochs = branches.iter().map(|branch| branch.job().output.epoch());
     if branches.len() == 1 {
-        return epochs.last().unwrap_or_default();
+        return epochs.next().unwrap_or_default();
     }
     epochs.fold(branches.len() as u64, |joint, epoch| joint.rotate_left(21).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ epoch)
 }
