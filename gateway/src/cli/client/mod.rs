@@ -82,9 +82,8 @@ impl Server {
         if !status.is_success() {
             return Ok(Err(error_of(status, &body)));
         }
-        serde_json::from_slice::<StatementResults>(&body)
-            .map(|answer| Ok(answer.results))
-            .map_err(|error| self.strange(&error.to_string()))
+        let answer: Result<StatementResults, _> = serde_json::from_slice(&body);
+        Ok(Ok(answer.map_err(|error| self.strange(&error.to_string()))?.results))
     }
 
     /// The server says what this client does not understand.

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome, Failure> {
     let outcome = runtime.block_on(async {
         let setup = set_up(&service, &script, &statements, args, &mut output).await?;
         let mut running = Running::start(&service, setup, &script, args, started).await?;
-        let outcome = running.to_the_end(&mut output).await;
+        let outcome = running.drain(&mut output).await;
         running.tell(started, args.stats);
         outcome
     });
@@ -140,7 +140,7 @@ impl<'a> Running<'a> {
         Ok(Self { service, rows, sinks: setup.sinks, progress, rows_out: 0, gap_rows: 0, watermark: None })
     }
 
-    async fn to_the_end(&mut self, output: &mut Output) -> Result<Outcome, Failure> {
+    async fn drain(&mut self, output: &mut Output) -> Result<Outcome, Failure> {
         let outcome = self.until_complete(output).await;
         self.progress.clear();
         if let Some((_, writer)) = &mut self.rows {
