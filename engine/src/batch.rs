@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampNanosecondType};
 
 use crate::clock::EventTime;
@@ -16,6 +16,9 @@ pub const EVENT_TIME: &str = "__event_time";
 ///
 /// With it, whether a row is late depends neither on how rows were batched nor on what was filtered away.
 pub const WATERMARK: &str = "__watermark";
+
+/// Bytes that a column takes beside its values.
+const COLUMN_BYTES: usize = 128;
 
 /// What the rows of a batch do to what was told before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,9 +91,14 @@ impl StreamBatch {
         self.rows.project(&columns).expect("the hidden columns are the last two")
     }
 
-    /// Bytes that the rows keep in memory.
+    /// Bytes that the rows take: of a slice its own part, not the whole of the buffers that it shares with others.
     pub fn bytes(&self) -> usize {
-        self.rows.get_array_memory_size() + size_of::<Self>()
+        let columns = self.rows.columns().iter().map(|column| {
+            let own = column.to_data().get_slice_memory_size();
+            // The size is not known of a few rare types; then the whole is taken.
+            own.unwrap_or_else(|_| column.get_array_memory_size()) + COLUMN_BYTES
+        });
+        columns.sum::<usize>() + size_of::<Self>()
     }
 }
 
@@ -128,5 +136,38 @@ impl Memo {
 impl std::fmt::Debug for Memo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.0.get().is_some() { "Memo(set)" } else { "Memo(empty)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, StringArray, TimestampNanosecondArray};
+
+    use super::*;
+
+    #[test]
+    fn a_slice_is_not_charged_for_the_buffers_that_it_shares() {
+        let rows = 10_000;
+        let names: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("row {row}"))));
+        let times: ArrayRef = Arc::new(TimestampNanosecondArray::from_iter_values(0..rows));
+        let visible = Schema::new(vec![Field::new("name", DataType::Utf8, true)]);
+        let all = RecordBatch::try_new(physical_schema(&visible), vec![names, times.clone(), times]);
+        let all = all.expect("the columns fit");
+        let of = |rows: RecordBatch| {
+            let batch = StreamBatch {
+                kind: RowKind::Append,
+                partition: 0,
+                first: Offset(0),
+                next: Offset(0),
+                rows,
+                watermark: EventTime(0),
+                arrival: EventTime(0),
+                idle: false,
+                memo: Memo::default(),
+            };
+            batch.bytes()
+        };
+        assert!(of(all.clone()) > 250_000);
+        assert!(of(all.slice(5_000, 2)) < 1_000);
     }
 }
