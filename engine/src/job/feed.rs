@@ -152,13 +152,23 @@ impl Feed {
         Ok(())
     }
 
-    /// The next thing; waits for it. Cancel safe.
+    /// The next batch of the history that lies before the live rows; `None` once they follow.
+    pub(crate) fn next_past(&mut self) -> Result<Option<Fed>, EngineError> {
+        while self.ready.is_empty() {
+            if !self.read_history()? {
+                return Ok(None);
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    /// The next thing behind the history; waits for it. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Fed, EngineError> {
         loop {
             if let Some(fed) = self.ready.pop_front() {
                 return Ok(fed);
             }
-            if self.read_history()? || self.read_ready()? {
+            if self.read_ready()? {
                 continue;
             }
             if self.branches.iter().all(|inlet| inlet.done) {

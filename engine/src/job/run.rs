@@ -259,6 +259,7 @@ impl Task {
 
     async fn work(&mut self) -> Result<(), Arc<EngineError>> {
         self.feed.seed(&self.job.branches).await?;
+        self.catch_up().await?;
         loop {
             let interval = *self.ticks.borrow_and_update();
             self.track(interval);
@@ -284,6 +285,19 @@ impl Task {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Reads the history first: who asks for a snapshot gets a whole one.
+    async fn catch_up(&mut self) -> Result<(), EngineError> {
+        let interval = *self.ticks.borrow();
+        self.track(interval);
+        while let Some(fed) = self.feed.next_past()? {
+            if let Fed::Batch(batch) = fed {
+                self.batch(batch, interval).await?;
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     /// Begins or stops to keep running results, as they are wanted.
