@@ -8,7 +8,7 @@ use datafusion_expr::expr::{AggregateFunction, Case, Sort};
 use datafusion_expr::{Expr, Operator};
 
 use crate::duration::human;
-use crate::plan::{NamedExpr, Plan, WindowKind, WindowSpec};
+use crate::plan::{JoinSpec, JoinTime, NamedExpr, Plan, RankFunction, RankSpec, RankTime, WindowKind, WindowSpec};
 use crate::types::sql_name;
 
 impl fmt::Display for Plan {
@@ -50,6 +50,8 @@ fn write_node(plan: &Plan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Res
                 write!(f, " compute {}", calls.collect::<Vec<_>>().join(", "))?;
             }
         }
+        Plan::Join { join, .. } => write_join(join, f)?,
+        Plan::Rank { rank, .. } => write_rank(rank, f)?,
         Plan::Union { .. } => write!(f, "union")?,
     }
     for input in plan.inputs() {
@@ -57,6 +59,57 @@ fn write_node(plan: &Plan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Res
         write_node(input, depth + 1, f)?;
     }
     Ok(())
+}
+
+fn write_join(join: &JoinSpec, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let kind = format!("{:?}", join.kind).to_lowercase();
+    write!(f, "{kind} join")?;
+    match &join.time {
+        JoinTime::Window { .. } => write!(f, " in one window")?,
+        JoinTime::Interval { least_ns, most_ns } => {
+            write!(f, " within {} to {}", human(*least_ns), human(*most_ns))?;
+        }
+        JoinTime::Table { key } => write!(f, " with table by {}", key.join(", "))?,
+    }
+    let mut word = " on ";
+    for (left, right) in &join.on {
+        write!(f, "{word}{} = {}", text(left), text(right))?;
+        word = " and ";
+    }
+    match &join.filter {
+        Some(filter) => write!(f, "{word}{}", text(filter)),
+        None => Ok(()),
+    }
+}
+
+fn write_rank(rank: &RankSpec, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let function = match rank.function {
+        RankFunction::RowNumber => "row_number",
+        RankFunction::Rank => "rank",
+        RankFunction::DenseRank => "dense_rank",
+    };
+    write!(f, "{function}")?;
+    if let Some(limit) = rank.limit {
+        write!(f, " up to {limit}")?;
+    }
+    match &rank.time {
+        RankTime::Window { .. } => write!(f, " in each window")?,
+        RankTime::Running { ttl_ns } => write!(f, " running, kept {}", human(*ttl_ns))?,
+    }
+    if !rank.partition_by.is_empty() {
+        write!(f, " by {}", rank.partition_by.iter().map(text).collect::<Vec<_>>().join(", "))?;
+    }
+    let order = rank.order_by.iter().map(|sort| {
+        let direction = if sort.asc { "" } else { " DESC" };
+        let nulls =
+            if sort.nulls_first == sort.asc { if sort.asc { " NULLS FIRST" } else { " NULLS LAST" } } else { "" };
+        format!("{}{direction}{nulls}", text(&sort.expr))
+    });
+    write!(f, " order {}", order.collect::<Vec<_>>().join(", "))?;
+    match &rank.column {
+        Some(column) => write!(f, " as {column}"),
+        None => Ok(()),
+    }
 }
 
 fn named(exprs: &[NamedExpr]) -> String {

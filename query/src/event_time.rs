@@ -26,7 +26,9 @@ impl Plan {
                 TimeAttribute::Column(column) => schema.index_of(&column).ok(),
                 TimeAttribute::WindowTime | TimeAttribute::Arrival => None,
             },
-            Self::Filter { input, .. } | Self::AssignWindow { input, .. } => input.time_column(of_relation),
+            Self::Filter { input, .. } | Self::AssignWindow { input, .. } | Self::Rank { input, .. } => {
+                input.time_column(of_relation)
+            }
             Self::Project { input, exprs, .. } => {
                 let time = input.time_column(of_relation)?;
                 let schema = input.schema();
@@ -37,7 +39,7 @@ impl Plan {
                 let first = columns.next()??;
                 columns.all(|column| column == Some(first)).then_some(first)
             }
-            Self::Aggregate { .. } => None,
+            Self::Aggregate { .. } | Self::Join { .. } => None,
         }
     }
 }

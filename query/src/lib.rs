@@ -27,7 +27,11 @@ mod types;
 pub use catalog::{Catalog, Relation, RelationKind, TimeAttribute};
 pub use diagnostic::{Diagnostic, DiagnosticParts, Span};
 pub use display::short_text;
-pub use plan::{AggregateCall, NamedExpr, Plan, WindowKind, WindowSpec};
+pub use functions::{ArrivalFunction, is_random};
+pub use plan::{
+    AggregateCall, JoinKind, JoinSpec, JoinTime, NamedExpr, Plan, RankFunction, RankSpec, RankTime, WindowKind,
+    WindowSpec,
+};
 pub use statement::{
     CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit, InsertInto,
     OptionValue, Query, Show, Statement, WatermarkClause,

@@ -63,6 +63,27 @@ pub enum Plan {
         /// The output fields.
         schema: SchemaRef,
     },
+    /// Pairs of rows. Output fields: the left input's, then the right input's; of semi and anti joins the left's only.
+    /// The event time of a pair is the later of its rows'; of a row without a partner its own.
+    Join {
+        /// Left input.
+        left: Arc<Plan>,
+        /// Right input; its field names differ from the left's.
+        right: Arc<Plan>,
+        /// Which pairs, and for how long rows wait for theirs.
+        join: JoinSpec,
+        /// The output fields.
+        schema: SchemaRef,
+    },
+    /// Numbers rows within their part by an order, and keeps the first ones.
+    Rank {
+        /// Input.
+        input: Arc<Plan>,
+        /// The parts, the order, and how many.
+        rank: RankSpec,
+        /// The input's fields, and the number's when it is asked for.
+        schema: SchemaRef,
+    },
     /// All rows of all inputs, whose schemas are equal in types; names are the first's.
     Union {
         /// Two or more inputs.
@@ -81,6 +102,8 @@ impl Plan {
             | Self::Project { schema, .. }
             | Self::AssignWindow { schema, .. }
             | Self::Aggregate { schema, .. }
+            | Self::Join { schema, .. }
+            | Self::Rank { schema, .. }
             | Self::Union { schema, .. } => schema,
         }
     }
@@ -92,7 +115,9 @@ impl Plan {
             Self::Filter { input, .. }
             | Self::Project { input, .. }
             | Self::AssignWindow { input, .. }
-            | Self::Aggregate { input, .. } => vec![input],
+            | Self::Aggregate { input, .. }
+            | Self::Rank { input, .. } => vec![input],
+            Self::Join { left, right, .. } => vec![left, right],
             Self::Union { inputs, .. } => inputs.iter().collect(),
         }
     }
@@ -128,6 +153,108 @@ pub struct NamedExpr {
     pub expr: Expr,
     /// The column's name.
     pub name: String,
+}
+
+/// Which rows of two inputs make pairs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinSpec {
+    /// What becomes of rows without a partner.
+    pub kind: JoinKind,
+    /// Expressions over the left and over the right input, of one type, that must be equal; never null.
+    pub on: Vec<(Expr, Expr)>,
+    /// A further condition on a pair, over the fields of both inputs.
+    pub filter: Option<Expr>,
+    /// How long rows wait for their partners.
+    pub time: JoinTime,
+}
+
+/// What becomes of rows without a partner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JoinKind {
+    /// They go.
+    Inner,
+    /// Those of the left come with nulls.
+    Left,
+    /// Those of the right come with nulls.
+    Right,
+    /// Those of both come with nulls.
+    Full,
+    /// Left rows with a partner come once, by themselves.
+    Semi,
+    /// Left rows without a partner come, by themselves.
+    Anti,
+}
+
+/// How long rows of a join wait for their partners.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JoinTime {
+    /// Until their window closes: partners are of one window. Given are, for the left and the right input, the fields
+    /// that hold its start and its end.
+    Window {
+        /// Names of the left's fields.
+        left: (String, String),
+        /// Names of the right's fields.
+        right: (String, String),
+    },
+    /// Partners are of event times that differ by no less than `least_ns` and no more than `most_ns`, left less right.
+    Interval {
+        /// May be negative.
+        least_ns: i64,
+        /// May be negative.
+        most_ns: i64,
+    },
+    /// The right input is a table: the latest row under each key, from now on or as of the left row's event time.
+    Table {
+        /// Names of the table's key fields, all of which stand in [`JoinSpec::on`].
+        key: Vec<String>,
+    },
+}
+
+/// How rows are numbered and which are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RankSpec {
+    /// What the number is.
+    pub function: RankFunction,
+    /// Rows are numbered within the parts that these make; in [`RankTime::Window`] beside the window.
+    pub partition_by: Vec<Expr>,
+    /// The order; not empty. Rows that are equal by it are in order of arrival.
+    pub order_by: Vec<datafusion_expr::SortExpr>,
+    /// Rows whose number is greater go; `None`: all are kept (windows only).
+    pub limit: Option<u64>,
+    /// Name of the number's field, when it is asked for.
+    pub column: Option<String>,
+    /// Whether rows are in order of their numbers in the output, parts aside (`ORDER BY … LIMIT`).
+    pub ordered: bool,
+    /// When rows are ranked.
+    pub time: RankTime,
+}
+
+/// What [`Plan::Rank`] numbers rows by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RankFunction {
+    /// 1, 2, 3, 4.
+    RowNumber,
+    /// 1, 2, 2, 4.
+    Rank,
+    /// 1, 2, 2, 3.
+    DenseRank,
+}
+
+/// When rows are ranked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RankTime {
+    /// When their window closes. Given are the fields that hold its start and its end.
+    Window {
+        /// Name of the field.
+        start: String,
+        /// Name of the field.
+        end: String,
+    },
+    /// Always: the result changes as rows come. A part to which no row has come for so long is forgotten.
+    Running {
+        /// Of event time, in nanoseconds.
+        ttl_ns: i64,
+    },
 }
 
 /// One aggregate of an [`Plan::Aggregate`].

@@ -1,7 +1,6 @@
 //! What a job reads, and what it does to it: plain descriptions from which operators are made, once for the shared
 //! job and again for whoever has to catch up from history.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -9,7 +8,7 @@ use datafusion_common::Column;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr, expr};
-use squilla_query::{AggregateCall, NamedExpr, WindowSpec, short_text};
+use squilla_query::{NamedExpr, WindowSpec, short_text};
 
 use super::{Job, Lease};
 
@@ -47,23 +46,6 @@ pub(crate) enum OpSpec {
     Rename(SchemaRef),
 }
 
-/// What a job does behind its branches.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Stage {
-    /// Hands on.
-    Stateless,
-    /// Hands on to a named stream's log, with offsets of its own.
-    Named,
-    /// Groups by window and keys.
-    Aggregate {
-        window: WindowSpec,
-        keys: Vec<NamedExpr>,
-        aggregates: Vec<AggregateCall>,
-        grace_ns: i64,
-        schema: SchemaRef,
-    },
-}
-
 impl Branch {
     pub(crate) fn job(&self) -> &Arc<Job> {
         self.input.job()
@@ -88,6 +70,15 @@ pub(crate) fn canonical_branch(input: &str, updates: bool, ops: &[OpSpec]) -> St
 }
 
 impl OpSpec {
+    /// Whether it computes with random values.
+    pub(crate) fn is_random(&self) -> bool {
+        match self {
+            Self::Filter(predicate) => squilla_query::is_random(predicate),
+            Self::Project { exprs, .. } => exprs.iter().any(|named| squilla_query::is_random(&named.expr)),
+            Self::AssignWindow { .. } | Self::Select(_) | Self::Rename(_) => false,
+        }
+    }
+
     fn canonical(&self) -> String {
         match self {
             Self::Filter(predicate) => {
@@ -117,72 +108,11 @@ impl OpSpec {
     }
 }
 
-impl Stage {
-    pub(crate) fn canonical(&self) -> String {
-        match self {
-            Self::Stateless => String::new(),
-            Self::Named => "|named".into(),
-            Self::Aggregate { window, keys, aggregates, grace_ns, schema } => {
-                let aggregates: Vec<String> = aggregates.iter().map(|call| canonical_expr(&call.expr)).collect();
-                format!(
-                    "|aggregate({window:?};{grace_ns};{};{}){}",
-                    canonical_named(keys),
-                    aggregates.join(","),
-                    types(schema)
-                )
-            }
-        }
-    }
-
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::Stateless => "stateless",
-            Self::Named => "stream",
-            Self::Aggregate { .. } => "aggregate",
-        }
-    }
-
-    /// In words.
-    pub(crate) fn describe(&self) -> Option<String> {
-        let Self::Aggregate { window, keys, aggregates, .. } = self else { return None };
-        let calls: Vec<String> = aggregates.iter().map(|call| short_text(&call.expr)).collect();
-        let mut text = if calls.is_empty() { "distinct rows".to_owned() } else { calls.join(", ") };
-        if !keys.is_empty() {
-            let _ = write!(text, " by {}", list(keys));
-        }
-        let _ = write!(text, " in {}", describe_window(window));
-        Some(text)
-    }
-
-    /// What it keeps, in words.
-    pub(crate) fn describe_state(&self) -> String {
-        match self {
-            Self::Stateless => "nothing".into(),
-            Self::Named => "its rows, for readers that come later".into(),
-            Self::Aggregate { window, grace_ns, .. } => {
-                let pane = gcd(window.size_ns(), window.slide_ns());
-                let mut text = format!("open {}", describe_window(window));
-                if pane != window.size_ns() {
-                    let _ = write!(text, ", shared panes of {}", duration(pane));
-                }
-                if *grace_ns > 0 {
-                    let _ = write!(text, ", {} of grace", duration(*grace_ns));
-                }
-                text
-            }
-        }
-    }
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-fn list(exprs: &[NamedExpr]) -> String {
+pub(super) fn list(exprs: &[NamedExpr]) -> String {
     exprs.iter().map(|named| named.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn describe_window(window: &WindowSpec) -> String {
+pub(super) fn describe_window(window: &WindowSpec) -> String {
     let size = duration(window.size_ns());
     if window.slide_ns() == window.size_ns() {
         format!("windows of {size}")
@@ -191,21 +121,21 @@ fn describe_window(window: &WindowSpec) -> String {
     }
 }
 
-fn duration(nanoseconds: i64) -> String {
+pub(super) fn duration(nanoseconds: i64) -> String {
     format!("{:?}", std::time::Duration::from_nanos(nanoseconds.unsigned_abs()))
 }
 
-fn types(schema: &SchemaRef) -> String {
+pub(super) fn types(schema: &SchemaRef) -> String {
     let fields: Vec<String> = schema.fields().iter().map(|f| format!("{}:{}", f.name(), f.data_type())).collect();
     format!("[{}]", fields.join(","))
 }
 
-fn canonical_named(exprs: &[NamedExpr]) -> String {
+pub(super) fn canonical_named(exprs: &[NamedExpr]) -> String {
     exprs.iter().map(|named| canonical_expr(&named.expr)).collect::<Vec<_>>().join(",")
 }
 
 /// An expression as text in which only what changes its value shows: no aliases, no qualifiers, literals typed.
-fn canonical_expr(expr: &Expr) -> String {
+pub(super) fn canonical_expr(expr: &Expr) -> String {
     let plain = expr.clone().transform(|node| {
         Ok(match node {
             Expr::Alias(expr::Alias { expr, .. }) => Transformed::yes(*expr),

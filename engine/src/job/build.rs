@@ -10,10 +10,11 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use squilla_query::Plan;
 
-use super::branch::{OpSpec, Stage};
+use super::branch::OpSpec;
 use super::feed::{Begin, leading_filters};
 use super::history::from_logs;
 use super::run::{JobSpec, describe, fingerprint, spawn_job};
+use super::stage::{AggregateJob, Stage};
 use super::{Branch, Lease, Registry};
 use crate::error::EngineError;
 use crate::info::ExplainedJob;
@@ -105,16 +106,18 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
             all.iter_mut().for_each(Limb::settle);
             Ok(all)
         }
+        Plan::Join { .. } => Err(EngineError::Plan("joins are not available".into())),
+        Plan::Rank { .. } => Err(EngineError::Plan("ranks are not available".into())),
         Plan::Aggregate { input, window, keys, aggregates, grace_ns, schema } => {
             let inputs = limbs(input, false, fields)?.into_iter().map(Limb::cut).collect();
-            let stage = Stage::Aggregate {
+            let job = AggregateJob {
                 window: *window,
                 keys: keys.clone(),
                 aggregates: aggregates.clone(),
                 grace_ns: *grace_ns,
                 schema: schema.clone(),
             };
-            let input = Arc::new(Node::Job { inputs, stage });
+            let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
             Ok(vec![Limb { input, updates, ops: Vec::new(), narrow: None }])
         }
     }
@@ -162,8 +165,8 @@ impl Limb {
 }
 
 impl Node {
-    fn is_aggregate(&self) -> bool {
-        matches!(self, Self::Job { stage: Stage::Aggregate { .. }, .. })
+    fn is_stateful(&self) -> bool {
+        matches!(self, Self::Job { stage: Stage::Stateful(_), .. })
     }
 
     /// Whether it is a source or named stream, and no job of the query's own.
@@ -217,7 +220,7 @@ pub(crate) fn build(
     if let [only] = inputs.as_slice()
         && only.updates
         && only.ops.is_empty()
-        && *stage == Stage::Stateless
+        && stage.is_stateless()
     {
         let below = build(shared, &only.input, relations, user, None, from)?;
         return Ok(Built { updates: true, ..below });
@@ -225,9 +228,8 @@ pub(crate) fn build(
     let text = node.fingerprint(stream, &|name| {
         relations.get(name).map_or_else(String::new, |lease| lease.job().fingerprint.clone())
     });
-    if from.is_none()
-        && let Some(lease) = shared.registry.attach(&text, user)
-    {
+    let private = from.is_some() || is_random(inputs, stage);
+    if !private && let Some(lease) = shared.registry.attach(&text, user) {
         return Ok(Built { lease: Arc::new(lease), updates: false, fresh: false });
     }
     let number = shared.next_id();
@@ -237,7 +239,7 @@ pub(crate) fn build(
     let mut branches = Vec::new();
     let mut begin = from.map_or(Begin::Fresh, |start| Begin::At(start.clone()));
     for limb in inputs {
-        let windowed = limb.input.is_aggregate();
+        let windowed = limb.input.is_stateful();
         let below = build(shared, &limb.input, relations, &id, None, deep.filter(|_| windowed))?;
         if windowed && deep.is_some() {
             begin = Begin::At(Start::Earliest);
@@ -249,8 +251,13 @@ pub(crate) fn build(
         branches = from_logs(&branches);
     }
     let (stage, stream) = (stage.clone(), stream.map(str::to_owned));
-    let spec = JobSpec { number, branches, stage, begin, stream, private: from.is_some() };
+    let spec = JobSpec { number, branches, stage, begin, stream, private };
     Ok(Built { lease: Arc::new(spawn_job(shared, spec, user)?), updates: false, fresh: true })
+}
+
+/// Whether a job's rows differ from those of an equal job: each reader then has its own.
+fn is_random(inputs: &[Limb], stage: &Stage) -> bool {
+    inputs.iter().flat_map(|limb| &limb.ops).any(OpSpec::is_random) || stage.is_random()
 }
 
 /// What building a node would start and share, inputs first.
@@ -278,8 +285,8 @@ fn collect(
                 .map(|limb| (collect(registry, &limb.input, relation, jobs), limb.ops.as_slice()))
                 .collect();
             let running = registry.find(&node.fingerprint(None, &|name| relation(name).0));
-            let kind = if matches!(stage, Stage::Aggregate { .. }) {
-                "aggregate"
+            let kind = if let Some(step) = stage.stateful() {
+                step.kind()
             } else if inputs.len() > 1 {
                 "union"
             } else if leading_filters(&inputs[0].ops) == inputs[0].ops.len() {

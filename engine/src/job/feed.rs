@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use futures::FutureExt;
 use futures::future::select_all;
 
-use super::history::{Base, bases, complete_from, first_open_window, split_position};
-use super::{Branch, OpSpec, Pipeline, Stage};
+use super::history::{Base, bases, complete_from, split_position};
+use super::stage::Stage;
+use super::{Branch, OpSpec, Pipeline};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -87,15 +88,13 @@ impl Feed {
             complete_from: EventTime::MIN,
         };
         let below: Vec<Vec<Base>> = branches.iter().map(bases).collect();
-        let windowed = match (stage, begin) {
-            (Stage::Aggregate { window, grace_ns, .. }, Begin::Fresh | Begin::At(_)) => Some((window, *grace_ns)),
-            _ => None,
-        };
-        if let Some((window, grace)) = windowed {
+        let watermark = below.iter().flatten().map(|base| base.job.output.facts().watermark).min();
+        let since = stage.stateful().and_then(|step| step.begin(watermark.unwrap_or(EventTime::MIN)));
+        let since = since.filter(|_| *begin != Begin::Earliest);
+        if let Some(since) = since {
             let all = || below.iter().flatten();
             if *begin == Begin::Fresh {
-                let watermark = all().map(|base| base.job.output.facts().watermark).min();
-                feed.start = first_open_window(window, grace, watermark.unwrap_or(EventTime::MIN));
+                feed.start = since;
             }
             feed.complete_from = complete_from(all(), feed.start);
             if let Begin::At(Start::Timestamp(moment)) = begin {
@@ -116,7 +115,7 @@ impl Feed {
             };
             let first = feed.branches.last().map_or(0, |inlet| inlet.first_partition + inlet.partitions);
             let mut inlet = Inlet::open(branch, &start, holding, key, first, counters)?;
-            if windowed.is_some() && *begin == Begin::Fresh {
+            if since.is_some() && *begin == Begin::Fresh {
                 inlet.catch_up(&below[at], feed.start)?;
             }
             feed.branches.push(inlet);
@@ -129,7 +128,12 @@ impl Feed {
         self.branches.iter().map(|inlet| inlet.partitions).sum()
     }
 
-    /// Physical fields of what comes.
+    /// Physical fields and partitions of each branch.
+    pub(crate) fn inputs(&self) -> Vec<(arrow::datatypes::SchemaRef, u32)> {
+        self.branches.iter().map(|inlet| (inlet.pipeline.schema().clone(), inlet.partitions)).collect()
+    }
+
+    /// Physical fields of what comes, where all branches have the same.
     pub(crate) fn schema(&self) -> &arrow::datatypes::SchemaRef {
         self.branches[0].pipeline.schema()
     }

@@ -10,6 +10,7 @@ mod pipeline;
 mod registry;
 mod run;
 mod source;
+mod stage;
 mod stamp;
 mod writer;
 
@@ -27,7 +28,7 @@ use crate::counters::Counters;
 use crate::error::EngineError;
 use crate::stream::{MemoryStream, Offset};
 
-pub(crate) use branch::{Branch, OpSpec, Stage};
+pub(crate) use branch::{Branch, OpSpec};
 pub(crate) use build::{Built, Node, Relations, build, explain, plan_jobs, wanted_columns};
 pub(crate) use demand::{Demand, DemandLease};
 pub(crate) use history::split_position;

@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use super::branch::{canonical_branch, describe_ops};
 use super::feed::{Begin, Fed, Feed, key_columns};
 use super::history::joint_epoch;
+use super::stage::{Setting, Stage};
 use super::writer::Writer;
-use super::{Branch, COMMANDS, Command, Demand, Job, Lease, Stage, Status};
+use super::{Branch, COMMANDS, Command, Demand, Job, Lease, Status};
 use crate::batch::{StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
-use crate::operator::{Aggregate, AggregateSpec, Operator, Output};
+use crate::operator::{Operator, Output};
 use crate::shared::Shared;
 use crate::stream::{LogLimits, MemoryStream, Offset, Position, Stream};
 
@@ -51,7 +52,7 @@ pub(crate) fn describe(branches: &[(String, &[super::OpSpec])], stage: &Stage) -
         })
         .collect();
     let from = inputs.join("; ");
-    stage.describe().map_or(from.clone(), |what| format!("{what} {from}"))
+    stage.stateful().map_or(from.clone(), |step| format!("{} {from}", step.describe()))
 }
 
 /// Opens the inputs of a job and starts its task.
@@ -66,7 +67,7 @@ pub(crate) fn spawn_job(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Resu
     let feed = Feed::open(&spec.branches, &spec.stage, &begin, holding, key.as_deref(), &counters)?;
     let work = Work::new(shared, &spec.stage, &feed, &counters)?;
     let (commands, inbox) = mpsc::channel(COMMANDS);
-    let job = Arc::new(make_job(shared, spec, &feed, &work, counters, commands));
+    let job = Arc::new(make_job(shared, spec, &feed, counters, commands));
     let lease = shared.registry.add(job.clone(), user);
     let ticks = job.demand.watch();
     let task = Task::new(shared.clone(), job, feed, work, inbox, ticks)?;
@@ -78,7 +79,6 @@ fn make_job(
     shared: &Shared,
     spec: JobSpec,
     feed: &Feed,
-    work: &Work,
     counters: Arc<Counters>,
     commands: mpsc::Sender<Command>,
 ) -> Job {
@@ -100,28 +100,25 @@ fn make_job(
             (feed.schema().clone(), stateless_start(&spec.branches, feed), feed.partitions(), LogLimits::HAND_OFF)
         }
         Stage::Named => (feed.schema().clone(), fresh_epoch(shared), feed.partitions(), LogLimits::NAMED),
-        Stage::Aggregate { schema, .. } => (physical_schema(schema), fresh_epoch(shared), 1, LogLimits::RESULTS),
+        Stage::Stateful(step) => (physical_schema(step.schema()), fresh_epoch(shared), 1, LogLimits::RESULTS),
     };
-    let updates = matches!(work, Work::Aggregate(_)).then(|| {
+    let key_columns = spec.stage.stateful().and_then(|step| step.key_columns());
+    let updates = key_columns.map(|_| {
         let start = fresh_epoch(shared);
         MemoryStream::new(schema.clone(), &start, 1, replay, LogLimits::HAND_OFF, shared.clock.clone())
     });
-    let key_columns = match &spec.stage {
-        Stage::Aggregate { keys, .. } => 2 + keys.len(),
-        _ => 0,
-    };
     Job {
         id: format!("j{number}"),
         fingerprint,
         kind: job_kind(&spec),
         description,
-        logged: spec.stage != Stage::Stateless,
+        logged: !spec.stage.is_stateless(),
         can_wait: spec.branches.iter().all(|branch| branch.job().can_wait),
         rereadable: spec.branches.iter().all(|branch| branch.job().rereadable),
         labels,
         output: MemoryStream::new(schema, &start, partitions, replay, shared.limits(limits), shared.clock.clone()),
         updates,
-        key_columns,
+        key_columns: key_columns.unwrap_or_default(),
         demand: Demand::new(),
         counters,
         commands,
@@ -145,7 +142,8 @@ fn job_kind(spec: &JobSpec) -> &'static str {
             let ops = &spec.branches[0].ops;
             if super::feed::leading_filters(ops) == ops.len() { "filter" } else { "project" }
         }
-        other => other.kind(),
+        Stage::Named => "stream",
+        Stage::Stateful(step) => step.kind(),
     }
 }
 
@@ -167,24 +165,19 @@ fn stateless_start(branches: &[Branch], feed: &Feed) -> Position {
 /// What a task does with a batch.
 enum Work {
     HandOn,
-    Aggregate(Box<Aggregate>),
+    Operator(Box<dyn Operator>),
 }
 
 impl Work {
     fn new(shared: &Shared, stage: &Stage, feed: &Feed, counters: &Arc<Counters>) -> Result<Self, EngineError> {
-        let Stage::Aggregate { window, keys, aggregates, grace_ns, schema } = stage else { return Ok(Self::HandOn) };
-        let spec = AggregateSpec {
-            input: feed.schema().clone(),
-            window: *window,
-            keys: keys.clone(),
-            aggregates: aggregates.clone(),
-            grace_ns: *grace_ns,
-            schema: schema.clone(),
-            partitions: feed.partitions(),
+        let Some(step) = stage.stateful() else { return Ok(Self::HandOn) };
+        let setting = Setting {
+            inputs: feed.inputs(),
             start: feed.start,
             state_limit_bytes: shared.config.query_state_bytes,
+            counters: counters.clone(),
         };
-        Ok(Self::Aggregate(Box::new(Aggregate::new(spec, counters.clone())?)))
+        step.operator(setting).map(Self::Operator)
     }
 }
 
@@ -302,8 +295,8 @@ impl Task {
 
     /// Begins or stops to keep running results, as they are wanted.
     fn track(&mut self, interval: Option<Duration>) {
-        let Work::Aggregate(aggregate) = &mut self.work else { return };
-        aggregate.track_updates(interval.is_some());
+        let Work::Operator(operator) = &mut self.work else { return };
+        operator.track_updates(interval.is_some());
         if let Some(interval) = interval
             && !self.shared.config.lossless
         {
@@ -322,9 +315,11 @@ impl Task {
                 add(&self.job.counters.rows_out, batch.rows.num_rows());
                 output.rows.push(batch);
             }
-            Work::Aggregate(aggregate) => match interval.filter(|_| self.shared.config.lossless) {
-                Some(interval) => ticking(aggregate, batch, nanoseconds(interval), &mut self.next_tick, &mut output)?,
-                None => aggregate.process(batch, &mut output)?,
+            Work::Operator(operator) => match interval.filter(|_| self.shared.config.lossless) {
+                Some(interval) => {
+                    ticking(operator.as_mut(), batch, nanoseconds(interval), &mut self.next_tick, &mut output)?
+                }
+                None => operator.process(batch, &mut output)?,
             },
         }
         self.write(output).await?;
@@ -332,8 +327,8 @@ impl Task {
     }
 
     fn book(&mut self) -> Result<(), EngineError> {
-        let Work::Aggregate(aggregate) = &self.work else { return Ok(()) };
-        let bytes = aggregate.state_bytes();
+        let Work::Operator(operator) = &self.work else { return Ok(()) };
+        let bytes = operator.state_bytes();
         let before = std::mem::replace(&mut self.state_bytes, bytes);
         self.job.state_bytes.store(bytes, Ordering::Relaxed);
         self.shared.book_state(before, bytes)
@@ -341,8 +336,8 @@ impl Task {
 
     async fn end_partition(&mut self, partition: u32) -> Result<(), EngineError> {
         let mut output = Output::default();
-        if let Work::Aggregate(aggregate) = &mut self.work {
-            aggregate.end_partition(partition, &mut output)?;
+        if let Work::Operator(operator) = &mut self.work {
+            operator.end_partition(partition, &mut output)?;
             self.write(output).await?;
             self.book()?;
             self.running_partitions -= 1;
@@ -360,8 +355,8 @@ impl Task {
 
     async fn tick(&mut self, interval: Option<Duration>) -> Result<(), EngineError> {
         let mut output = Output::default();
-        if let (Work::Aggregate(aggregate), Some(interval)) = (&mut self.work, interval) {
-            aggregate.tick(&mut output)?;
+        if let (Work::Operator(operator), Some(interval)) = (&mut self.work, interval) {
+            operator.tick(&mut output)?;
             self.next_tick = self.shared.clock.now().plus(nanoseconds(interval));
         }
         self.write(output).await
@@ -382,7 +377,7 @@ impl Task {
     fn answer(&mut self, command: Command) {
         let Command::Snapshot(reply) = command;
         let batches = match &mut self.work {
-            Work::Aggregate(aggregate) => aggregate.snapshot(),
+            Work::Operator(operator) => operator.snapshot(),
             Work::HandOn => Ok(Vec::new()),
         };
         let next = self.updates.as_ref().map_or(Offset(0), |updates| updates.next(0));
@@ -397,7 +392,7 @@ fn nanoseconds(interval: Duration) -> i64 {
 
 /// Processes a batch with running results by event time: a tick falls between two rows, wherever batches end.
 fn ticking(
-    aggregate: &mut Aggregate,
+    operator: &mut dyn Operator,
     batch: StreamBatch,
     interval: i64,
     next_tick: &mut EventTime,
@@ -410,13 +405,13 @@ fn ticking(
             if *next_tick != EventTime::MIN {
                 let mut slice = batch.with_rows(batch.rows.slice(from, at - from));
                 slice.watermark = EventTime(watermarks[at]);
-                aggregate.process(slice, output)?;
-                aggregate.tick(output)?;
+                operator.process(slice, output)?;
+                operator.tick(output)?;
                 from = at;
             }
             *next_tick = EventTime(time.div_euclid(interval).saturating_add(1).saturating_mul(interval));
         }
     }
     let rest = batch.rows.slice(from, times.len() - from);
-    aggregate.process(batch.with_rows(rest), output)
+    operator.process(batch.with_rows(rest), output)
 }

@@ -119,12 +119,6 @@ impl Aggregate {
         })
     }
 
-    /// Whether [`Output::updates`] is filled. The first [`Operator::tick`] after it was switched on tells at least
-    /// what changed since.
-    pub fn track_updates(&mut self, on: bool) {
-        self.tracking = on;
-    }
-
     /// True once all partitions have ended: everything has been told.
     pub fn ended(&self) -> bool {
         self.progress.has_ended()
@@ -148,7 +142,7 @@ impl Aggregate {
             return Ok(());
         }
         let rows = self.number(rows)?;
-        let mut evaluated = self.exprs.evaluate(&rows)?;
+        let mut evaluated = self.exprs.evaluate(&rows, batch.arrival)?;
         let hidden = rows.num_columns() - 2 - usize::from(self.numbered);
         let mut times = Arc::clone(rows.column(hidden));
         let mut from = verdicts.from;
@@ -298,6 +292,10 @@ impl Operator for Aggregate {
     fn end_partition(&mut self, partition: u32, output: &mut Output) -> Result<(), EngineError> {
         self.progress.end(partition)?;
         self.advance(output)
+    }
+
+    fn track_updates(&mut self, on: bool) {
+        self.tracking = on;
     }
 
     fn tick(&mut self, output: &mut Output) -> Result<(), EngineError> {

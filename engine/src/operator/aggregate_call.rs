@@ -8,7 +8,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use squilla_query::AggregateCall;
 
-use super::expression::{Planner, plan_error};
+use super::expression::{Planner, plan_error, with_arrival};
 use super::nth_value::NthSpec;
 use crate::batch::EVENT_TIME;
 use crate::error::EngineError;
@@ -45,7 +45,8 @@ pub(super) fn plan(
     call: &AggregateCall,
     columns: &mut Vec<Arc<dyn PhysicalExpr>>,
 ) -> Result<Call, EngineError> {
-    let expr = if is_positional(&call.expr) { in_order(call.expr.clone()) } else { call.expr.clone() };
+    let expr = with_arrival(call.expr.clone())?;
+    let expr = if is_positional(&expr) { in_order(expr) } else { expr };
     let lowered =
         LoweredAggregateBuilder::new(&expr, &planner.fields, &planner.schema, &planner.props, &planner.context)
             .with_name(call.name.clone())

@@ -3,27 +3,36 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, new_empty_array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, TimestampNanosecondArray, new_empty_array};
 use arrow::compute::{concat, filter, filter_record_batch};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, DataFusionError};
-use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_expr::{Expr, cast, col};
+use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use squilla_query::{ArrivalFunction, timestamp_type};
 
 use crate::batch::{EVENT_TIME, WATERMARK};
+use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
 
 /// Failing rows of a batch whose text is kept. More would push each other out of the job's samples.
 const SAMPLES_PER_BATCH: usize = 4;
 
+/// Name of the column, behind all others, that holds when the rows arrived: what `now()` reads.
+const ARRIVED: &str = "__arrived";
+
 /// Several expressions that are evaluated together.
 pub(super) struct Expressions {
     exprs: Vec<Arc<dyn PhysicalExpr>>,
     types: Vec<DataType>,
+    /// Whether one reads [`ARRIVED`].
+    reads_arrival: bool,
 }
 
 /// What [`Expressions::evaluate`] found.
@@ -48,9 +57,10 @@ impl Planner {
     /// # Errors
     /// [`EngineError::Plan`] when two fields have one name.
     pub(super) fn new(schema: &SchemaRef) -> Result<Self, EngineError> {
+        let schema = with_arrived(schema);
         Ok(Self {
-            fields: DFSchema::try_from(Arc::clone(schema)).map_err(|error| plan_error(&error))?,
-            schema: Arc::clone(schema),
+            fields: DFSchema::try_from(Arc::clone(&schema)).map_err(|error| plan_error(&error))?,
+            schema,
             props: ExecutionProps::new(),
             context: PhysicalPlanningContext::default(),
         })
@@ -61,8 +71,22 @@ impl Planner {
     /// # Errors
     /// [`EngineError::Plan`] when it names what is not there or cannot be evaluated row by row.
     pub(super) fn expr(&self, expr: &Expr) -> Result<Arc<dyn PhysicalExpr>, EngineError> {
-        create_physical_expr(expr, &self.fields, &self.props, &self.context).map_err(|error| plan_error(&error))
+        let expr = with_arrival(expr.clone())?;
+        create_physical_expr(&expr, &self.fields, &self.props, &self.context).map_err(|error| plan_error(&error))
     }
+}
+
+/// The expression with the moment of arrival in the place of `now()` and its kin.
+pub(super) fn with_arrival(expr: Expr) -> Result<Expr, EngineError> {
+    let replaced = expr.transform_up(|expr| {
+        Ok(match &expr {
+            Expr::ScalarFunction(call) if call.func.inner().downcast_ref::<ArrivalFunction>().is_some() => {
+                Transformed::yes(cast(col(ARRIVED), call.func.return_type(&[])?))
+            }
+            _ => Transformed::no(expr),
+        })
+    });
+    Ok(replaced.map_err(|error| plan_error(&error))?.data)
 }
 
 pub(super) fn plan_error(error: &DataFusionError) -> EngineError {
@@ -70,13 +94,15 @@ pub(super) fn plan_error(error: &DataFusionError) -> EngineError {
 }
 
 impl Expressions {
-    /// Expressions over batches of `schema`.
+    /// Expressions that `planner` made.
     ///
     /// # Errors
     /// [`EngineError::Plan`] when one has no type.
-    pub(super) fn new(exprs: Vec<Arc<dyn PhysicalExpr>>, schema: &Schema) -> Result<Self, EngineError> {
-        let types = exprs.iter().map(|expr| expr.data_type(schema)).collect::<Result<_, _>>();
-        Ok(Self { types: types.map_err(|error| plan_error(&error))?, exprs })
+    pub(super) fn new(exprs: Vec<Arc<dyn PhysicalExpr>>, planner: &Planner) -> Result<Self, EngineError> {
+        let types = exprs.iter().map(|expr| expr.data_type(&planner.schema)).collect::<Result<_, _>>();
+        let reads = |expr| collect_columns(expr).iter().any(|column| column.name() == ARRIVED);
+        let reads_arrival = exprs.iter().any(reads);
+        Ok(Self { types: types.map_err(|error| plan_error(&error))?, exprs, reads_arrival })
     }
 
     /// The types of the columns.
@@ -84,16 +110,18 @@ impl Expressions {
         &self.types
     }
 
-    /// Evaluates all of them on each row of `rows`. When one fails, the batch is halved until the failing rows are
+    /// Evaluates all of them on each row of `rows`, which came at `arrival`. When one fails, the batch is halved until the failing rows are
     /// found: n failures cost O(n log n) evaluations.
     ///
     /// # Errors
     /// Our own mistake only.
-    pub(super) fn evaluate(&self, rows: &RecordBatch) -> Result<Evaluated, EngineError> {
+    pub(super) fn evaluate(&self, rows: &RecordBatch, arrival: EventTime) -> Result<Evaluated, EngineError> {
         if rows.num_rows() == 0 {
             let columns = self.types.iter().map(new_empty_array).collect();
             return Ok(Evaluated { columns, failures: Vec::new() });
         }
+        let extended = self.reads_arrival.then(|| with_arrivals(rows, arrival)).transpose()?;
+        let rows = extended.as_ref().unwrap_or(rows);
         if let Ok(columns) = self.attempt(rows) {
             return Ok(Evaluated { columns, failures: Vec::new() });
         }
@@ -130,6 +158,19 @@ impl Expressions {
             }
         }
     }
+}
+
+/// The rows with [`ARRIVED`] behind.
+fn with_arrivals(rows: &RecordBatch, arrival: EventTime) -> Result<RecordBatch, EngineError> {
+    let mut columns = rows.columns().to_vec();
+    columns.push(Arc::new(TimestampNanosecondArray::from_value(arrival.0, rows.num_rows())));
+    Ok(RecordBatch::try_new(with_arrived(&rows.schema()), columns)?)
+}
+
+fn with_arrived(schema: &Schema) -> SchemaRef {
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(ARRIVED, timestamp_type(), false)));
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 impl Evaluated {

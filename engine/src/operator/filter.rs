@@ -38,7 +38,8 @@ impl Filter {
 
 /// The predicate as an expression.
 pub(super) fn compile(input: &SchemaRef, predicate: &Expr) -> Result<Expressions, EngineError> {
-    let compiled = Expressions::new(vec![Planner::new(input)?.expr(predicate)?], input)?;
+    let planner = Planner::new(input)?;
+    let compiled = Expressions::new(vec![planner.expr(predicate)?], &planner)?;
     match &compiled.types()[0] {
         DataType::Boolean => Ok(compiled),
         other => Err(EngineError::Plan(format!("the predicate {predicate} is {other}, not boolean"))),
@@ -55,7 +56,7 @@ impl Operator for Filter {
             output.rows.push(batch);
             return Ok(());
         }
-        let evaluated = self.predicate.evaluate(&batch.rows)?;
+        let evaluated = self.predicate.evaluate(&batch.rows, batch.arrival)?;
         let rows = evaluated.set_aside(&batch.rows, &self.counters)?;
         let passes: &BooleanArray = evaluated.columns[0].as_boolean();
         let filtered = rows.num_rows() - passes.true_count();

@@ -70,7 +70,7 @@ impl FilterUpdates {
 
     /// For each row whether it passes; rows on which the predicate fails do not, and are counted apart.
     fn passes(&self, batch: &StreamBatch) -> Result<(BooleanArray, Vec<usize>), EngineError> {
-        let evaluated = self.predicate.evaluate(&batch.rows)?;
+        let evaluated = self.predicate.evaluate(&batch.rows, batch.arrival)?;
         let passes = evaluated.columns[0].as_boolean();
         if evaluated.failures.is_empty() {
             return Ok((passes.clone(), Vec::new()));

@@ -17,6 +17,7 @@ use super::aggregate_call::{ARRIVAL, plan};
 use super::expression::{Expressions, Planner};
 use super::testing::{Feed, Row, aggregate, hop, lines, named, tumble};
 use super::{Operator, Output};
+use crate::clock::EventTime;
 
 /// Calls of a function, at least one. Arguments have the types that the function takes.
 fn calls_of(name: &str) -> Vec<Expr> {
@@ -106,7 +107,7 @@ fn directly(calls: &[Expr], rows: &[Row]) -> Vec<String> {
     let result = |expr: &Expr| {
         let mut exprs = Vec::new();
         let call = plan(&planner, &AggregateCall { expr: expr.clone(), name: "a".into() }, &mut exprs).unwrap();
-        let columns = Expressions::new(exprs, &schema).unwrap().evaluate(&batch).unwrap().columns;
+        let columns = Expressions::new(exprs, &planner).unwrap().evaluate(&batch, EventTime(0)).unwrap().columns;
         let pick = |idx: &usize| -> ArrayRef {
             match call.filter {
                 Some(passes) => filter(&columns[*idx], columns[passes].as_boolean()).unwrap(),

@@ -67,7 +67,7 @@ impl Grouping {
         }
         let calls: Vec<Call> =
             aggregates.iter().map(|call| aggregate_call::plan(&planner, call, &mut exprs)).collect::<Result<_, _>>()?;
-        let exprs = Expressions::new(exprs, input)?;
+        let exprs = Expressions::new(exprs, &planner)?;
         let fields: Vec<Field> =
             keys.iter().zip(exprs.types()).map(|(key, kind)| Field::new(&key.name, kind.clone(), true)).collect();
         Ok((Self { key_schema: Arc::new(Schema::new(fields)), calls }, exprs))

@@ -68,6 +68,12 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Whether [`Output::updates`] is filled. The first [`Operator::tick`] after it was switched on tells at least
+    /// what changed since. Operators without running results need not care.
+    fn track_updates(&mut self, on: bool) {
+        let _ = on;
+    }
+
     /// Tells running results: for each open window the groups that changed since the last call, as
     /// [`RowKind::Update`](crate::RowKind::Update) in `output.updates`. Stateless operators have none.
     ///

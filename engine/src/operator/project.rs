@@ -39,7 +39,7 @@ impl Project {
     ) -> Result<Self, EngineError> {
         let planner = Planner::new(input)?;
         let compiled = exprs.iter().map(|named| planner.expr(&named.expr)).collect::<Result<_, _>>()?;
-        let exprs = Expressions::new(compiled, input)?;
+        let exprs = Expressions::new(compiled, &planner)?;
         check_types(exprs.types(), output)?;
         Ok(Self { schema: physical_schema(output), exprs, counters })
     }
@@ -66,7 +66,7 @@ impl Operator for Project {
     }
 
     fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError> {
-        let mut evaluated = self.exprs.evaluate(&batch.rows)?;
+        let mut evaluated = self.exprs.evaluate(&batch.rows, batch.arrival)?;
         let count = batch.rows.num_rows();
         let mut columns = std::mem::take(&mut evaluated.columns);
         let hidden = &batch.rows.columns()[batch.rows.num_columns() - 2..];

@@ -45,6 +45,8 @@ impl SinkRuns {
                 Err(error) if matches!(**error, EngineError::Stopped) => {}
                 Err(error) => tracing::error!(sink = shown, %error, "the sink has failed"),
             }
+            // Who hears of the end may close the catalog and open it again.
+            drop(store);
             tell.send_replace(Some(result));
         });
         let run = Run { outcome, task: task.abort_handle() };

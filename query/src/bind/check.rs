@@ -228,7 +228,6 @@ impl Walk<'_, '_> {
                 }
                 self.aggregates += 1;
             }
-            Called::Refused(message, help) => self.tell(unsupported(message, at).help(help)),
             Called::Unknown(nearest) => self.unknown_function(&name, nearest, at),
         }
     }

@@ -33,8 +33,13 @@ fn put_grace(plan: &Arc<Plan>, wait_ns: i64) -> Arc<Plan> {
                 *grace_ns = wait_ns;
             }
         }
-        Plan::Filter { input, .. } | Plan::Project { input, .. } | Plan::AssignWindow { input, .. } => {
-            *input = put_grace(input, wait_ns);
+        Plan::Filter { input, .. }
+        | Plan::Project { input, .. }
+        | Plan::AssignWindow { input, .. }
+        | Plan::Rank { input, .. } => *input = put_grace(input, wait_ns),
+        Plan::Join { left, right, .. } => {
+            *left = put_grace(left, wait_ns);
+            *right = put_grace(right, wait_ns);
         }
     }
     Arc::new(plan)
@@ -122,7 +127,9 @@ fn key_parts(plan: &Plan) -> Option<Parts> {
             let columns = exprs.iter().map(|item| (item.name.clone(), passed(&item.expr, &part_of)));
             Some(Parts { columns: columns.collect(), keys: below.keys })
         }
-        Plan::Scan { .. } | Plan::AssignWindow { .. } | Plan::Union { .. } => None,
+        Plan::Scan { .. } | Plan::AssignWindow { .. } | Plan::Join { .. } | Plan::Rank { .. } | Plan::Union { .. } => {
+            None
+        }
     }
 }
 

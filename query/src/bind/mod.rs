@@ -10,6 +10,7 @@ mod emit;
 mod expr;
 mod from;
 mod group;
+mod lambda;
 mod names;
 mod select;
 mod strip;
@@ -130,6 +131,10 @@ pub(crate) fn watermark(clause: &WatermarkClause, schema: &Schema) -> Result<Exp
     let scope = Scope::new(fields, "the source".to_owned(), "WATERMARK");
     let bound = binder.expr(&syntax, &scope);
     let Some(bound) = bound else { return Err(binder.finish().into_iter().map(place).collect()) };
+    if bound.is_volatile() {
+        let message = "the watermark must follow from the row";
+        return Err(one(Diagnostic::new("invalid", message).help(help)));
+    }
     match expr::data_type(&bound, &scope.schema) {
         Ok(data_type) if data_type == crate::timestamp_type() => Ok(crate::rewrite::simplify(bound, schema)),
         Ok(data_type) => {

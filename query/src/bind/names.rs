@@ -105,13 +105,16 @@ fn window_name(expr: &ast::Expr, call: &str) -> Option<(&'static str, TokenSpan)
     }
 }
 
-/// The expression with `a.b[1].c` in the form that DataFusion plans: names before the first bracket as one dotted name,
-/// those behind it as texts.
+/// The expression in the form that DataFusion plans: lambdas as such; of `a.b[1].c` the names before the first bracket
+/// as one dotted name, those behind it as texts.
 pub(super) fn with_paths(syntax: &ast::Expr) -> ast::Expr {
     struct Paths;
     impl VisitorMut for Paths {
         type Break = ();
         fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+            if let ast::Expr::Function(function) = expr {
+                super::lambda::read(function);
+            }
             if let ast::Expr::CompoundFieldAccess { root, access_chain } = expr {
                 let mut names = match root.as_ref() {
                     ast::Expr::Identifier(ident) => vec![ident.clone()],

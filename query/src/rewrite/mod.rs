@@ -34,7 +34,12 @@ fn with_inputs(plan: &Plan, replace: &mut dyn FnMut(&Arc<Plan>) -> Arc<Plan>) ->
         Plan::Filter { input, .. }
         | Plan::Project { input, .. }
         | Plan::AssignWindow { input, .. }
-        | Plan::Aggregate { input, .. } => *input = replace(input),
+        | Plan::Aggregate { input, .. }
+        | Plan::Rank { input, .. } => *input = replace(input),
+        Plan::Join { left, right, .. } => {
+            *left = replace(left);
+            *right = replace(right);
+        }
     }
     plan
 }

@@ -6,6 +6,7 @@ use datafusion_expr::Expr;
 
 use super::with_inputs;
 use crate::bind::{columns_with_repeats, substitute};
+use crate::is_random;
 use crate::plan::{NamedExpr, Plan};
 
 /// Merges projections from the leaves up.
@@ -46,8 +47,8 @@ pub(super) fn may_inline(outer: &[Expr], inner: &[NamedExpr]) -> bool {
         read.extend(columns_with_repeats(expr));
     }
     inner.iter().all(|item| {
-        matches!(item.expr, Expr::Column(_) | Expr::Literal(..))
-            || read.iter().filter(|name| **name == item.name).count() <= 1
+        let count = read.iter().filter(|name| **name == item.name).count();
+        matches!(item.expr, Expr::Column(_) | Expr::Literal(..)) || count == 0 || count == 1 && !is_random(&item.expr)
     })
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Expr;
 
 use crate::bind::{column_of, columns};
-use crate::plan::{NamedExpr, Plan};
+use crate::plan::{JoinSpec, JoinTime, NamedExpr, Plan, RankTime};
 
 /// The plan with at least the columns of that name; the order is kept.
 pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
@@ -52,12 +52,61 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
                 schema: Arc::new(Schema::new(fields)),
             })
         }
+        Plan::Join { left, right, join, schema } => prune_join(left, right, join, schema, wanted),
+        Plan::Rank { input, rank, .. } => {
+            let mut rank = rank.clone();
+            let column = rank.column.take();
+            let mut read: BTreeSet<String> =
+                wanted.iter().filter(|name| column.as_ref() != Some(name)).cloned().collect();
+            read.extend(rank.partition_by.iter().flat_map(columns));
+            read.extend(rank.order_by.iter().flat_map(|sort| columns(&sort.expr)));
+            if let RankTime::Window { start, end } = &rank.time {
+                read.extend([start.clone(), end.clone()]);
+            }
+            let input = prune(input, &read);
+            let mut fields = input.schema().fields().to_vec();
+            rank.column = column.filter(|name| wanted.contains(name));
+            if let Some(name) = &rank.column {
+                fields.push(Arc::new(Field::new(name, DataType::Int64, false)));
+            }
+            Arc::new(Plan::Rank { input, rank, schema: Arc::new(Schema::new(fields)) })
+        }
         Plan::Union { inputs, schema } => {
             let schema = keep(schema, wanted);
             let inputs = inputs.iter().map(|input| exactly(prune(input, wanted), &schema)).collect();
             Arc::new(Plan::Union { inputs, schema })
         }
     }
+}
+
+fn prune_join(
+    left: &Arc<Plan>,
+    right: &Arc<Plan>,
+    join: &JoinSpec,
+    schema: &SchemaRef,
+    wanted: &BTreeSet<String>,
+) -> Arc<Plan> {
+    let mut read = wanted.clone();
+    read.extend(join.filter.iter().flat_map(columns));
+    let (mut of_left, mut of_right) = (read.clone(), read);
+    for (left, right) in &join.on {
+        of_left.extend(columns(left));
+        of_right.extend(columns(right));
+    }
+    match &join.time {
+        JoinTime::Window { left, right } => {
+            of_left.extend([left.0.clone(), left.1.clone()]);
+            of_right.extend([right.0.clone(), right.1.clone()]);
+        }
+        JoinTime::Table { key } => of_right.extend(key.iter().cloned()),
+        JoinTime::Interval { .. } => {}
+    }
+    let (left, right) = (prune(left, &of_left), prune(right, &of_right));
+    let there = |field: &&Arc<Field>| {
+        left.schema().field_with_name(field.name()).is_ok() || right.schema().field_with_name(field.name()).is_ok()
+    };
+    let fields: Vec<Arc<Field>> = schema.fields().iter().filter(there).cloned().collect();
+    Arc::new(Plan::Join { left, right, join: join.clone(), schema: Arc::new(Schema::new(fields)) })
 }
 
 /// The input of a projection that only leaves columns out: whoever names its columns need not have them left out.

@@ -29,7 +29,7 @@ pub(super) fn fold(plan: &Arc<Plan>) -> Arc<Plan> {
             simplify_all(keys, &schema);
             aggregates.iter_mut().for_each(|call| simplify_call(call, &schema));
         }
-        Plan::Scan { .. } | Plan::AssignWindow { .. } | Plan::Union { .. } => {}
+        Plan::Scan { .. } | Plan::AssignWindow { .. } | Plan::Join { .. } | Plan::Rank { .. } | Plan::Union { .. } => {}
     }
     Arc::new(plan)
 }

@@ -142,3 +142,28 @@ async fn ten_queries_with_the_same_filter_and_different_aggregates_share_the_fil
     }
     lab.engine.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_chance_decides_is_not_shared_and_what_the_clock_says_is() {
+    let (lab, mut feeders) = lab().await;
+    let mut subscriptions = Vec::new();
+    for condition in ["random() < 0.5", "price < 10 + 5 * random()", "now() > ts - INTERVAL '1' DAY"] {
+        let query = lab.query(&format!("SELECT auction FROM bids WHERE {condition}"));
+        for _ in 0..2 {
+            subscriptions.push(lab.engine.subscribe(&query, SubscribeOptions::default()).await.expect("it starts"));
+        }
+    }
+    feed(&lab, &mut feeders).await;
+    for subscription in &mut subscriptions {
+        rows(subscription).await;
+    }
+    let jobs = lab.engine.jobs();
+    let mut by_text: BTreeMap<&str, usize> = BTreeMap::new();
+    for job in jobs.iter().filter(|job| job.description.contains(" where ")) {
+        *by_text.entry(job.description.as_str()).or_default() += 1;
+    }
+    let mut counts: Vec<usize> = by_text.values().copied().collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 2, 2], "{by_text:#?}");
+    lab.engine.shutdown().await;
+}

@@ -1,13 +1,16 @@
 //! The functions that expressions may call, and DataFusion's view of them.
 
+mod clock;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::config::ConfigOptions;
+use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{Result, TableReference, plan_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF};
+use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
@@ -15,23 +18,10 @@ use datafusion_functions_aggregate::planner::AggregateFunctionPlanner;
 use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
 use datafusion_sql::sqlparser::ast;
 
+pub use clock::ArrivalFunction;
+
 use crate::FunctionInfo;
 use crate::types::column_type;
-
-/// Scalar functions whose value does not follow from their arguments, each with why it is refused.
-const UNSTABLE: [(&str, &str); 9] = [
-    ("now", CLOCK),
-    ("current_timestamp", CLOCK),
-    ("current_date", CLOCK),
-    ("current_time", CLOCK),
-    ("today", CLOCK),
-    ("localtimestamp", CLOCK),
-    ("random", CHANCE),
-    ("uuid", CHANCE),
-    ("gen_random_uuid", CHANCE),
-];
-const CLOCK: &str = "use the event-time column, which every row has; windows follow it too";
-const CHANCE: &str = "derive a value from the row instead: md5(…) of its columns, say";
 
 /// Functions that read the engine's configuration, or that mean nothing on a stream.
 const HIDDEN: [&str; 4] = ["version", "arrow_metadata", "arrow_try_cast", "grouping"];
@@ -58,6 +48,8 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
 /// All functions by lower-case name, aliases included, and how DataFusion plans with them.
 pub(crate) struct Registry {
     scalars: BTreeMap<String, Arc<ScalarUDF>>,
+    /// Those that take a lambda: `array_transform(xs, x -> x + 1)`.
+    lambdas: BTreeMap<String, Arc<HigherOrderUDF>>,
     aggregates: BTreeMap<String, Arc<AggregateUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
     options: ConfigOptions,
@@ -69,8 +61,6 @@ pub(crate) enum Called {
     Scalar,
     /// An aggregate.
     Aggregate,
-    /// A function that queries may not call, with what to do instead.
-    Refused(String, String),
     /// Nothing of that name; with the nearest name.
     Unknown(Option<String>),
 }
@@ -79,15 +69,19 @@ impl Registry {
     fn new() -> Self {
         let mut scalars = BTreeMap::new();
         let all = datafusion_functions::all_default_functions();
-        for function in all.into_iter().chain(datafusion_functions_nested::all_default_nested_functions()) {
+        let nested = datafusion_functions_nested::all_default_nested_functions();
+        for function in all.into_iter().chain(nested).chain(clock::all()) {
             for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {
-                if function.signature().volatility == Volatility::Immutable && !HIDDEN.contains(&name) {
+                if !HIDDEN.contains(&name) {
                     scalars.insert(name.to_lowercase(), Arc::clone(&function));
                 }
             }
         }
-        for (name, _) in UNSTABLE {
-            scalars.remove(name);
+        let mut lambdas = BTreeMap::new();
+        for function in datafusion_functions_nested::all_default_higher_order_functions() {
+            for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {
+                lambdas.insert(name.to_lowercase(), Arc::clone(&function));
+            }
         }
         let mut aggregates = BTreeMap::new();
         for function in datafusion_functions_aggregate::all_default_aggregate_functions() {
@@ -102,6 +96,7 @@ impl Registry {
         options.sql_parser.map_string_types_to_utf8view = false;
         Self {
             scalars,
+            lambdas,
             aggregates,
             planners: vec![
                 Arc::new(CoreFunctionPlanner::default()),
@@ -122,17 +117,13 @@ impl Registry {
 
     /// What a name (in lower case) calls.
     pub(crate) fn called(&self, name: &str) -> Called {
-        if let Some((_, help)) = UNSTABLE.iter().find(|(unstable, _)| *unstable == name) {
-            let message = format!("function \"{name}\" is not available: its value does not follow from the row");
-            return Called::Refused(message, (*help).to_owned());
-        }
         if self.aggregates.contains_key(name) {
             return Called::Aggregate;
         }
-        if self.scalars.contains_key(name) {
+        if self.scalars.contains_key(name) || self.lambdas.contains_key(name) {
             return Called::Scalar;
         }
-        let names = self.scalars.keys().chain(self.aggregates.keys());
+        let names = self.scalars.keys().chain(self.lambdas.keys()).chain(self.aggregates.keys());
         Called::Unknown(crate::suggest::nearest(name, names.map(String::as_str)).map(str::to_owned))
     }
 
@@ -141,14 +132,32 @@ impl Registry {
         let (registry, name) = (Self::get(), name.to_lowercase());
         let scalar = registry.scalars.get(&name).and_then(|function| function.documentation());
         let aggregate = || registry.aggregates.get(&name).and_then(|function| function.documentation());
-        let documentation = scalar.or_else(aggregate)?;
+        let lambda = || registry.lambdas.get(&name).and_then(|function| function.documentation());
+        let documentation = scalar.or_else(lambda).or_else(aggregate)?;
         documentation.syntax_example.lines().next().map(|line| line.trim().to_owned())
+    }
+
+    /// True when a function of that name (in lower case) takes a function as an argument.
+    pub(crate) fn takes_lambda(&self, name: &str) -> bool {
+        self.lambdas.contains_key(name)
     }
 
     /// True when a function of that name may make much out of little.
     pub(crate) fn grows(name: &str) -> bool {
         GROWING.contains(&name)
     }
+}
+
+/// True when an expression's value differs from one evaluation to the next, on one row: it may neither be computed
+/// twice nor be shared.
+pub fn is_random(expr: &Expr) -> bool {
+    let random = |expr: &Expr| match expr {
+        Expr::ScalarFunction(call) => {
+            expr.is_volatile_node() && call.func.inner().downcast_ref::<ArrivalFunction>().is_none()
+        }
+        _ => false,
+    };
+    expr.exists(|expr| Ok(random(expr))).unwrap_or(true)
 }
 
 /// All functions, by name.
@@ -180,6 +189,7 @@ pub(crate) fn describe() -> Vec<FunctionInfo> {
         ),
     ];
     all.extend(registry.scalars.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
+    all.extend(registry.lambdas.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
     all.extend(registry.aggregates.iter().map(|(name, function)| info(name, "aggregate", function.documentation())));
     all.sort_by(|left, right| left.name.cmp(&right.name));
     all
@@ -213,8 +223,8 @@ impl ContextProvider for Registry {
         self.scalars.get(&name.to_lowercase()).cloned()
     }
 
-    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
-        None
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.lambdas.get(&name.to_lowercase()).cloned()
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
@@ -238,7 +248,7 @@ impl ContextProvider for Registry {
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        Vec::new()
+        self.lambdas.keys().cloned().collect()
     }
 
     fn udaf_names(&self) -> Vec<String> {

@@ -1,0 +1,116 @@
+//! What a job does behind its branches. One kind of stateful job a file.
+
+mod aggregate;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion_expr::Expr;
+
+pub(crate) use aggregate::AggregateJob;
+
+use crate::clock::EventTime;
+use crate::counters::Counters;
+use crate::error::EngineError;
+use crate::operator::Operator;
+
+/// What a job does behind its branches.
+#[derive(Debug, Clone)]
+pub(crate) enum Stage {
+    /// Hands on.
+    Stateless,
+    /// Hands on to a named stream's log, with offsets of its own.
+    Named,
+    /// Keeps state.
+    Stateful(Arc<dyn Stateful>),
+}
+
+/// A description of a job that keeps state, from which its operator is made. Its output is one partition.
+pub(crate) trait Stateful: Debug + Send + Sync {
+    /// In a word, for `SHOW JOBS`.
+    fn kind(&self) -> &'static str;
+
+    /// Text that is equal for jobs that give equal rows of equal inputs.
+    fn canonical(&self) -> String;
+
+    /// What it does, in words.
+    fn describe(&self) -> String;
+
+    /// What it keeps, in words.
+    fn describe_state(&self) -> String;
+
+    /// Visible fields of what comes out.
+    fn schema(&self) -> &SchemaRef;
+
+    /// All expressions that it computes.
+    fn exprs(&self) -> Vec<&Expr>;
+
+    /// How many of the first columns are the key of its running results; `None`: it has none.
+    fn key_columns(&self) -> Option<usize>;
+
+    /// The event time of the first row that a fresh query needs of inputs that have come to `watermark`: results of
+    /// what happened before are not told. [`EventTime::MIN`]: from the first row there is. `None`: the rows that come
+    /// from now on.
+    fn begin(&self, watermark: EventTime) -> Option<EventTime>;
+
+    /// What runs.
+    ///
+    /// # Errors
+    /// [`EngineError::Plan`] when it cannot be computed.
+    fn operator(&self, setting: Setting) -> Result<Box<dyn Operator>, EngineError>;
+}
+
+/// What an operator finds when its job starts.
+pub(crate) struct Setting {
+    /// For each branch the physical fields of its batches and its partitions, which are numbered through.
+    pub(crate) inputs: Vec<(SchemaRef, u32)>,
+    /// Results of what happened before it are not told; [`EventTime::MIN`]: all are.
+    pub(crate) start: EventTime,
+    /// Bytes of state that are too many.
+    pub(crate) state_limit_bytes: usize,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Setting {
+    /// Partitions of all branches.
+    pub(crate) fn partitions(&self) -> u32 {
+        self.inputs.iter().map(|(_, partitions)| partitions).sum()
+    }
+}
+
+impl Stage {
+    pub(crate) fn is_stateless(&self) -> bool {
+        matches!(self, Self::Stateless)
+    }
+
+    /// The description, of a job that keeps state.
+    pub(crate) fn stateful(&self) -> Option<&dyn Stateful> {
+        match self {
+            Self::Stateful(step) => Some(step.as_ref()),
+            Self::Stateless | Self::Named => None,
+        }
+    }
+
+    /// Whether it computes with random values.
+    pub(crate) fn is_random(&self) -> bool {
+        self.stateful().is_some_and(|step| step.exprs().into_iter().any(squilla_query::is_random))
+    }
+
+    pub(crate) fn canonical(&self) -> String {
+        match self {
+            Self::Stateless => String::new(),
+            Self::Named => "|named".into(),
+            Self::Stateful(step) => format!("|{}", step.canonical()),
+        }
+    }
+
+    /// What it keeps, in words.
+    pub(crate) fn describe_state(&self) -> String {
+        match self {
+            Self::Stateless => "nothing".into(),
+            Self::Named => "its rows, for readers that come later".into(),
+            Self::Stateful(step) => step.describe_state(),
+        }
+    }
+}
