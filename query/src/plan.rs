@@ -71,7 +71,7 @@ pub enum Plan {
         /// Right input; its field names differ from the left's.
         right: Arc<Plan>,
         /// Which pairs, and for how long rows wait for theirs.
-        join: JoinSpec,
+        join: Box<JoinSpec>,
         /// The output fields.
         schema: SchemaRef,
     },
@@ -80,7 +80,7 @@ pub enum Plan {
         /// Input.
         input: Arc<Plan>,
         /// The parts, the order, and how many.
-        rank: RankSpec,
+        rank: Box<RankSpec>,
         /// The input's fields, and the number's when it is asked for.
         schema: SchemaRef,
     },

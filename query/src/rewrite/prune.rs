@@ -106,7 +106,7 @@ fn prune_join(
         left.schema().field_with_name(field.name()).is_ok() || right.schema().field_with_name(field.name()).is_ok()
     };
     let fields: Vec<Arc<Field>> = schema.fields().iter().filter(there).cloned().collect();
-    Arc::new(Plan::Join { left, right, join: join.clone(), schema: Arc::new(Schema::new(fields)) })
+    Arc::new(Plan::Join { left, right, join: Box::new(join.clone()), schema: Arc::new(Schema::new(fields)) })
 }
 
 /// The input of a projection that only leaves columns out: whoever names its columns need not have them left out.
