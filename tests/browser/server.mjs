@@ -50,7 +50,7 @@ export async function startDemo() {
   };
 }
 
-export function startBrowser() {
-  const args = ["--no-sandbox", "--disable-quic", "--disable-background-networking"];
+export function startBrowser(more = []) {
+  const args = ["--no-sandbox", "--disable-quic", "--disable-background-networking", ...more];
   return chromium.launch({ executablePath: CHROMIUM, args });
 }
