@@ -18,6 +18,7 @@ mod pane;
 mod placement;
 mod progress;
 mod project;
+mod window_rows;
 mod windows;
 
 #[cfg(test)]
