@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 pub mod case;
 pub mod compare;
 pub mod lab;
+pub mod nexmark;
 pub mod program;
 pub mod random;
 

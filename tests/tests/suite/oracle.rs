@@ -7,6 +7,7 @@ mod queries;
 use std::path::Path;
 
 use squilla_tests::compare::same_rows;
+use squilla_tests::nexmark;
 use squilla_tests::program::{duckdb, run_script};
 use squilla_tests::random::Random;
 
@@ -56,6 +57,17 @@ fn generated_queries_give_the_rows_of_duckdb() {
 #[test]
 fn nexmark_queries_give_the_rows_of_duckdb() {
     let folder = tempfile::tempdir().expect("a folder for data");
-    let table = data::bids(folder.path(), &mut Random::new(42));
-    check(data::BIDS, &[table], &queries::nexmark(), folder.path());
+    data::nexmark(folder.path(), &mut Random::new(42));
+    let side_input = nexmark::write_side_input(folder.path());
+    let sources = nexmark::sources(folder.path(), &side_input, data::NEXMARK_DELAY_S);
+    let cases = nexmark::cases();
+    let batch: Vec<String> = cases.iter().map(|case| case.duckdb.clone()).collect();
+    let expected = duckdb(&nexmark::tables(folder.path(), &side_input), &batch).expect("DuckDB runs its queries");
+    let check = |(case, expected)| {
+        let case: &nexmark::Nexmark = case;
+        let error = case.check(&sources, folder.path(), expected).err()?;
+        Some(format!("{}: {error}", case.name))
+    };
+    let failed: Vec<String> = cases.iter().zip(expected).filter_map(check).collect();
+    assert!(failed.is_empty(), "{} of {} queries differ:\n\n{}", failed.len(), cases.len(), failed.join("\n\n"));
 }

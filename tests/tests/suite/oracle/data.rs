@@ -14,7 +14,10 @@ const EVENT_ROWS: i64 = 4_000;
 const EVENT_STEP_MS: i64 = 25;
 const BID_FILES: usize = 4;
 const BID_ROWS: i64 = 5_000;
-const BID_STEP_MS: i64 = 10;
+/// Over this time bids, auctions and persons of the Nexmark data are spread.
+const NEXMARK_MS: i64 = 50_000;
+const AUCTIONS: i64 = 3_000;
+const PERSONS: i64 = 500;
 
 /// The source of [`events`]; no row is more than three seconds behind.
 pub(super) const EVENTS: &str = "
@@ -23,12 +26,8 @@ CREATE SOURCE events (id BIGINT, k VARCHAR, g INT, n BIGINT, x DOUBLE, d DECIMAL
   WITH (connector = 'file', path = 'events-*.ndjson', format = 'json');";
 const EVENT_DISORDER_MS: i64 = 3_000;
 
-/// The source of [`bids`]; no row is more than two seconds behind.
-pub(super) const BIDS: &str = "
-CREATE SOURCE bid (auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, date_time TIMESTAMP,
-                   extra VARCHAR, WATERMARK FOR date_time AS date_time - INTERVAL '2 seconds')
-  WITH (connector = 'file', path = 'bid-*.jsonl', format = 'json', timestamp_unit = 'ms');";
-const BID_DISORDER_MS: i64 = 2_000;
+/// How far behind the rows of [`nexmark`] are at most, in seconds.
+pub(super) const NEXMARK_DELAY_S: u32 = 2;
 
 const TITLES: [&str; 8] = ["Dune", "Heat", "Alien", "été", "日本", "a \"quoted\" one", "back\\slash", ""];
 
@@ -67,37 +66,62 @@ pub(super) fn events(folder: &Path, random: &mut Random) -> Table {
     Table { name: "events", files, columns }
 }
 
-/// Bids as the Nexmark benchmark has them: few auctions get most, and every line has text that no query reads.
-pub(super) fn bids(folder: &Path, random: &mut Random) -> Table {
-    let channels = ["Google", "Facebook", "Baidu", "Apple"];
-    let bid = |random: &mut Random, row: i64| {
-        let auction = 1_000 + random.skewed(3_000);
+/// Bids, auctions and persons as the Nexmark benchmark has them: few auctions get most bids, sellers have registered
+/// shortly before they sell, and every line has text that no query reads.
+pub(super) fn nexmark(folder: &Path, random: &mut Random) {
+    let channels = ["Google", "Facebook", "Baidu", "apple", "channel-7", "channel-12"];
+    let at = |random: &mut Random, row: i64, rows: i64| {
+        START_MS + row * NEXMARK_MS / rows - random.between(0, i64::from(NEXMARK_DELAY_S) * 1_000 + 1)
+    };
+    for file in 0..BID_FILES {
+        let bid = |random: &mut Random, row: i64| {
+            let auction = 1_000 + random.skewed(AUCTIONS.unsigned_abs());
+            let query = if auction % 3 == 0 { format!("&channel_id={auction}") } else { String::new() };
+            json!({
+                "auction": auction,
+                "bidder": 1_000 + random.skewed(PERSONS.unsigned_abs()),
+                "price": 100 + random.skewed(100_000_000),
+                "channel": random.pick(&channels),
+                "url": format!("https://www.nexmark.com/{}/b/{row}/item.htm?query=1{query}", auction % 97),
+                "date_time": at(random, row, BID_ROWS),
+                "extra": "abc".repeat(usize::try_from(random.below(20)).expect("small")),
+            })
+        };
+        write(folder.join(format!("bid-{file}.jsonl")), (0..BID_ROWS).map(|row| bid(random, row)).collect());
+    }
+    let auction = |random: &mut Random, row: i64| {
+        let opened = at(random, row, AUCTIONS);
         json!({
-            "auction": auction,
-            "bidder": 1_000 + random.skewed(500),
-            "price": 100 + random.skewed(10_000_000),
-            "channel": random.pick(&channels),
-            "url": format!("https://www.nexmark.com/{}/item.htm?query=1", auction % 97),
-            "date_time": START_MS + row * BID_STEP_MS - random.between(0, BID_DISORDER_MS + 1),
-            "extra": "x".repeat(usize::try_from(random.below(40)).expect("small")),
+            "id": 1_000 + row,
+            "item_name": format!("item {row}"),
+            "description": "text that nobody reads",
+            "expires": opened + random.between(1_000, 20_000),
+            "seller": 1_000 + (row * PERSONS / AUCTIONS - random.between(0, 100)).max(0),
+            "category": 10 + random.below(5),
+            "date_time": opened,
+            "extra": "",
         })
     };
-    let files: Vec<PathBuf> = (0..BID_FILES)
-        .map(|file| {
-            let rows = (0..BID_ROWS).map(|row| bid(random, row)).collect();
-            write(folder.join(format!("bid-{file}.jsonl")), rows)
+    let states = ["az", "ca", "id", "or", "wa", "wy"];
+    let person = |random: &mut Random, row: i64| {
+        json!({
+            "id": 1_000 + row,
+            "name": format!("person {row}"),
+            "city": format!("city {}", row % 10),
+            "state": random.pick(&states),
+            "date_time": at(random, row, PERSONS),
+            "extra": "",
         })
-        .collect();
-    let columns = vec![
-        ("auction", "BIGINT"),
-        ("bidder", "BIGINT"),
-        ("price", "BIGINT"),
-        ("channel", "VARCHAR"),
-        ("url", "VARCHAR"),
-        ("date_time", "BIGINT"),
-        ("extra", "VARCHAR"),
-    ];
-    Table { name: "bid", files, columns }
+    };
+    for (name, rows) in [("auction", AUCTIONS), ("person", PERSONS)] {
+        let row =
+            |at: i64, random: &mut Random| if name == "auction" { auction(random, at) } else { person(random, at) };
+        let all: Vec<Value> = (0..rows).map(|at| row(at, random)).collect();
+        let (even, odd): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
+        for (file, part) in [even, odd].into_iter().enumerate() {
+            write(folder.join(format!("{name}-{file}.jsonl")), part.into_iter().map(|(_, row)| row).collect());
+        }
+    }
 }
 
 fn write(path: PathBuf, rows: Vec<Value>) -> PathBuf {

@@ -166,37 +166,3 @@ pub(super) fn generate(random: &mut Random) -> Pair {
     }
     pair
 }
-
-/// The Nexmark queries that need no join, and the inner aggregates of two that do.
-pub(super) fn nexmark() -> Vec<Pair> {
-    let stateless = |columns: &str, predicate: &str| Pair {
-        setup: String::new(),
-        squilla: format!("SELECT {columns} FROM bid WHERE {predicate}"),
-        duckdb: format!("SELECT {columns} FROM bid WHERE {predicate}"),
-        keys: columns.split(", ").map(|column| column.rsplit(' ').next().unwrap_or(column).to_owned()).collect(),
-        times: if columns.contains("date_time") { vec!["date_time"] } else { Vec::new() },
-    };
-    let windowed = |windows: Windows, keys: &str, aggregates: &str| {
-        let query = |from: String| {
-            format!("SELECT window_start, {keys}, {aggregates} FROM {from} GROUP BY window_start, window_end, {keys}")
-        };
-        Pair {
-            setup: String::new(),
-            squilla: query(windows.table_function("bid", "date_time")),
-            duckdb: query(windows.batch("bid", "date_time")),
-            keys: ["window_start"].into_iter().chain(keys.split(", ")).map(str::to_owned).collect(),
-            times: vec!["window_start"],
-        }
-    };
-    let hop = Windows { size: 10_000, slide: 2_000, offset: 0 };
-    let counts = "count(*) AS num, avg(CAST(price AS DOUBLE)) AS avg_price, max(price) AS max_price, \
-                  count(DISTINCT url) AS urls";
-    vec![
-        stateless("auction, bidder, price, date_time, extra", "true"),
-        stateless("auction, bidder, 0.908e0 * price AS price, date_time, extra", "true"),
-        stateless("auction, price", "auction % 123 = 0"),
-        windowed(Windows::tumble(10_000), "auction", "count(*) AS num"),
-        windowed(hop, "auction", "count(*) AS num"),
-        windowed(Windows::tumble(10_000), "auction, bidder, channel", counts),
-    ]
-}
