@@ -3,6 +3,7 @@
 mod cases;
 mod endurance;
 mod oracle;
+mod replay;
 mod sharing;
 mod slow_reader;
 mod tidy;
