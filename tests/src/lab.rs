@@ -114,6 +114,14 @@ impl Lab {
         Ok(None)
     }
 
+    /// Plans a statement, without carrying it out.
+    ///
+    /// # Errors
+    /// Its mistakes.
+    pub fn analyze(&self, sql: &str) -> Result<Statement, Vec<Diagnostic>> {
+        analyze(sql, &self.names)
+    }
+
     /// Plans a `SELECT`.
     ///
     /// # Panics

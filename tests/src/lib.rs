@@ -10,6 +10,7 @@ pub mod lab;
 pub mod nexmark;
 pub mod program;
 pub mod random;
+pub mod statements;
 
 /// The folder that holds all crates.
 ///

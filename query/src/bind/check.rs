@@ -93,6 +93,7 @@ impl Visitor for Walk<'_, '_> {
     fn post_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
         if self.queries == 0
             && let ast::Expr::Function(function) = expr
+            && function.over.is_none()
             && self.is_aggregate(function)
         {
             self.aggregates -= 1;

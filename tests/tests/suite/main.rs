@@ -3,6 +3,7 @@
 mod cases;
 mod endurance;
 mod oracle;
+mod planning;
 mod replay;
 mod sharing;
 mod slow_reader;
