@@ -93,7 +93,12 @@ fn write_rank(rank: &RankSpec, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, " up to {limit}")?;
     }
     match &rank.time {
-        RankTime::Window { .. } => write!(f, " in each window")?,
+        RankTime::Window { grace_ns, .. } => {
+            write!(f, " in each window")?;
+            if *grace_ns != 0 {
+                write!(f, " grace {}", human(*grace_ns))?;
+            }
+        }
         RankTime::Running { ttl_ns } => write!(f, " running, kept {}", human(*ttl_ns))?,
     }
     if !rank.partition_by.is_empty() {

@@ -1,7 +1,7 @@
 //! Where a query's output has its event time.
 
 use crate::catalog::TimeAttribute;
-use crate::plan::Plan;
+use crate::plan::{Plan, RankTime};
 use datafusion_expr::Expr;
 
 impl Plan {
@@ -26,9 +26,10 @@ impl Plan {
                 TimeAttribute::Column(column) => schema.index_of(&column).ok(),
                 TimeAttribute::WindowTime | TimeAttribute::Arrival => None,
             },
-            Self::Filter { input, .. } | Self::AssignWindow { input, .. } | Self::Rank { input, .. } => {
-                input.time_column(of_relation)
-            }
+            Self::Filter { input, .. } | Self::AssignWindow { input, .. } => input.time_column(of_relation),
+            // A ranked row happens at the end of its window.
+            Self::Rank { rank, .. } if matches!(rank.time, RankTime::Window { .. }) => None,
+            Self::Rank { input, .. } => input.time_column(of_relation),
             Self::Project { input, exprs, .. } => {
                 let time = input.time_column(of_relation)?;
                 let schema = input.schema();

@@ -142,7 +142,12 @@ impl Plan {
 
     /// True when the rows that come out are those of closed windows.
     pub fn is_windowed(&self) -> bool {
-        matches!(self, Self::Aggregate { .. }) || self.inputs().iter().any(|input| input.is_windowed())
+        let closes = match self {
+            Self::Aggregate { .. } => true,
+            Self::Rank { rank, .. } => matches!(rank.time, RankTime::Window { .. }),
+            _ => false,
+        };
+        closes || self.inputs().iter().any(|input| input.is_windowed())
     }
 }
 
@@ -249,6 +254,10 @@ pub enum RankTime {
         start: String,
         /// Name of the field.
         end: String,
+        /// How long after its end a window still takes rows, in nanoseconds of event time.
+        grace_ns: i64,
+        /// The windows, when rows were put in them one by one; `None`: rows are those of closed windows.
+        assigned: Option<WindowSpec>,
     },
     /// Always: the result changes as rows come. A part to which no row has come for so long is forgotten.
     Running {

@@ -14,7 +14,7 @@ use super::branch::OpSpec;
 use super::feed::{Begin, leading_filters};
 use super::history::from_logs;
 use super::run::{JobSpec, describe, fingerprint, spawn_job};
-use super::stage::{AggregateJob, Stage};
+use super::stage::{AggregateJob, RankJob, Stage};
 use super::{Branch, Lease, Registry};
 use crate::error::EngineError;
 use crate::info::ExplainedJob;
@@ -107,7 +107,14 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
             Ok(all)
         }
         Plan::Join { .. } => Err(EngineError::Plan("joins are not available".into())),
-        Plan::Rank { .. } => Err(EngineError::Plan("ranks are not available".into())),
+        Plan::Rank { input, rank, schema } => {
+            let mut inputs = limbs(input, false, fields)?;
+            inputs.iter_mut().for_each(Limb::settle);
+            let inputs = inputs.into_iter().map(Limb::cut).collect();
+            let job = RankJob { rank: rank.as_ref().clone(), schema: schema.clone() };
+            let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
+            Ok(vec![Limb { input, updates, ops: Vec::new(), narrow: None }])
+        }
         Plan::Aggregate { input, window, keys, aggregates, grace_ns, schema } => {
             let inputs = limbs(input, false, fields)?.into_iter().map(Limb::cut).collect();
             let job = AggregateJob {

@@ -60,6 +60,22 @@ impl Series {
             let exact = column.data_type() == field.data_type();
             all.push(if exact { column } else { cast(&column, field.data_type())? });
         }
+        self.rows(all, len, saying, batches)
+    }
+
+    /// Rows of a window, all visible columns given, in batches of at most 8,192 rows.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn rows(
+        &mut self,
+        visible: Vec<ArrayRef>,
+        len: usize,
+        saying: &Saying,
+        batches: &mut Vec<StreamBatch>,
+    ) -> Result<(), EngineError> {
+        let times = |time: i64| -> ArrayRef { Arc::new(TimestampNanosecondArray::from_value(time, len)) };
+        let mut all = visible;
         all.push(times(saying.end.saturating_sub(RESULT_LAG_NS)));
         all.push(times(saying.before));
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), all)?;

@@ -18,6 +18,8 @@ mod pane;
 mod placement;
 mod progress;
 mod project;
+mod rank;
+mod ranking;
 mod window_rows;
 mod windows;
 
@@ -39,6 +41,7 @@ pub use assign_window::AssignWindow;
 pub use filter::Filter;
 pub use filter_updates::FilterUpdates;
 pub use project::Project;
+pub use rank::{Rank, RankInput};
 
 use arrow::datatypes::SchemaRef;
 

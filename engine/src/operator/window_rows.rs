@@ -64,6 +64,8 @@ pub(super) struct WindowRows {
     windows: BTreeMap<(i64, i64), Kept>,
     /// Windows that end here or before have been closed.
     closed: i64,
+    /// Parts to which the last batch added rows.
+    touched: Vec<((i64, i64), u32)>,
     bytes: usize,
     counters: Arc<Counters>,
 }
@@ -113,6 +115,7 @@ impl WindowRows {
             progress: Progress::new(spec.partitions),
             windows: BTreeMap::new(),
             closed: i64::MIN,
+            touched: Vec::new(),
             bytes: 0,
             counters,
         })
@@ -123,6 +126,7 @@ impl WindowRows {
     /// # Errors
     /// Our own mistake only.
     pub(super) fn absorb(&mut self, batch: &StreamBatch) -> Result<(), EngineError> {
+        self.touched.clear();
         if batch.rows.num_rows() > 0 {
             for (window, rows) in self.deal(batch) {
                 let rows = match rows {
@@ -130,6 +134,7 @@ impl WindowRows {
                     Some(rows) => take_record_batch(&batch.rows, &UInt32Array::from(rows))?,
                 };
                 add(&self.counters.absorbed, rows.num_rows());
+                self.touched.push((window, batch.partition));
                 let part = self.windows.entry(window).or_default().parts.entry(batch.partition).or_default();
                 self.bytes += bytes(&rows);
                 let (before, after) = part.push(rows)?;
@@ -172,7 +177,7 @@ impl WindowRows {
         Ok(told)
     }
 
-    /// Cuts the rows of windows short: `keep` gives those of a partition's rows that are still needed, ascending. It
+    /// Cuts the rows that the last batch added to short: `keep` gives those of a partition's rows that are still needed, ascending. It
     /// is asked when at least `least` rows, and as many as were left the last time, have come since.
     ///
     /// # Errors
@@ -182,7 +187,9 @@ impl WindowRows {
         least: usize,
         keep: &mut dyn FnMut(&RecordBatch) -> Result<UInt32Array, EngineError>,
     ) -> Result<(), EngineError> {
-        for part in self.windows.values_mut().flat_map(|kept| kept.parts.values_mut()) {
+        for (window, partition) in self.touched.drain(..) {
+            let kept = self.windows.get_mut(&window);
+            let Some(part) = kept.and_then(|kept| kept.parts.get_mut(&partition)) else { continue };
             if part.rows < part.pruned_to.saturating_mul(2).max(part.pruned_to.saturating_add(least)) {
                 continue;
             }

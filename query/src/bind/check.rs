@@ -198,9 +198,7 @@ impl Walk<'_, '_> {
             .and_then(|part| part.as_ident())
             .and_then(|ident| self.binder.text.span(ident.span));
         if function.over.is_some() {
-            self.tell(
-                unsupported("OVER is not available", at).help("GROUP BY tumble('10s') computes over windows of rows"),
-            );
+            self.tell(super::rank::refused_over(&name, at));
             return;
         }
         match Registry::get().called(&name) {
@@ -262,10 +260,7 @@ impl Walk<'_, '_> {
             return;
         }
         if ["row_number", "rank", "dense_rank", "lag", "lead", "ntile", "percent_rank", "cume_dist"].contains(&name) {
-            self.tell(
-                unsupported(format!("function \"{name}\" is not available: it needs OVER"), at)
-                    .help("GROUP BY tumble('10s') computes over windows of rows"),
-            );
+            self.tell(super::rank::refused_over(&name, at));
             return;
         }
         let mistake = Diagnostic::new("unknown_function", format!("no function \"{name}\"")).at(at);

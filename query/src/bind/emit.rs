@@ -10,7 +10,7 @@ use super::expr::columns;
 use crate::catalog::{Catalog, TimeAttribute};
 use crate::diagnostic::Diagnostic;
 use crate::parse::{EmitKind, EmitSyntax, unsupported};
-use crate::plan::Plan;
+use crate::plan::{Plan, RankTime};
 use crate::statement::Emit;
 
 /// The plan with `GRACE` in the aggregates that read rows as they come; those above them wait with them.
@@ -33,10 +33,13 @@ fn put_grace(plan: &Arc<Plan>, wait_ns: i64) -> Arc<Plan> {
                 *grace_ns = wait_ns;
             }
         }
-        Plan::Filter { input, .. }
-        | Plan::Project { input, .. }
-        | Plan::AssignWindow { input, .. }
-        | Plan::Rank { input, .. } => *input = put_grace(input, wait_ns),
+        Plan::Filter { input, .. } | Plan::Project { input, .. } | Plan::AssignWindow { input, .. } => {
+            *input = put_grace(input, wait_ns)
+        }
+        Plan::Rank { input, rank, .. } => match &mut rank.time {
+            RankTime::Window { grace_ns, .. } if !input.is_windowed() => *grace_ns = wait_ns,
+            _ => *input = put_grace(input, wait_ns),
+        },
         Plan::Join { left, right, .. } => {
             *left = put_grace(left, wait_ns);
             *right = put_grace(right, wait_ns);
@@ -72,6 +75,10 @@ pub(super) fn emission(
         return Err(mistake.help("running results are the reader's choice: leave EMIT out here"));
     }
     let Some(parts) = key_parts(plan) else {
+        if ranks(plan) {
+            let mistake = unsupported("EMIT EVERY over ranks is not available", emit.span);
+            return Err(mistake.help("leave EMIT out: each window's ranks are told when it closes"));
+        }
         let mistake = unsupported("EMIT EVERY over a union is not available", emit.span);
         return Err(mistake.help("subscribe to each of the queries"));
     };
@@ -91,6 +98,11 @@ pub(super) fn emission(
         "running results replace each other by window and group keys, which the SELECT list must hold",
     );
     Err(mistake.at(emit.span).help(format!("select {} too", missing.join(", "))))
+}
+
+/// Whether the query ranks or orders rows.
+fn ranks(plan: &Plan) -> bool {
+    matches!(plan, Plan::Rank { .. }) || plan.inputs().iter().any(|input| ranks(input))
 }
 
 /// What a column of a windowed query tells.

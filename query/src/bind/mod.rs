@@ -12,6 +12,9 @@ mod from;
 mod group;
 mod lambda;
 mod names;
+mod order;
+mod rank;
+mod rank_limit;
 mod select;
 mod strip;
 mod union;
@@ -204,7 +207,15 @@ impl Binder<'_> {
             self.with_clause(with, &mut ctes);
         }
         self.refuse_tail(query);
-        self.set_expr(&query.body, &ctes)
+        let tail = self.tail(query);
+        match (query.body.as_ref(), tail) {
+            (ast::SetExpr::Select(select), tail) => self.select(select, &ctes, tail.as_ref()),
+            (body, None) => self.set_expr(body, &ctes),
+            (body, Some(tail)) => {
+                self.refuse_order(&tail);
+                self.set_expr(body, &ctes)
+            }
+        }
     }
 
     fn with_clause(&mut self, with: &ast::With, ctes: &mut Ctes) {
@@ -222,27 +233,6 @@ impl Binder<'_> {
 
     /// What may stand behind a query's body and is not built.
     fn refuse_tail(&mut self, query: &ast::Query) {
-        if let Some(order_by) = &query.order_by {
-            let at = self.place(order_by);
-            self.refuse(
-                "ORDER BY over a stream that does not end is not available: the first row would never be known",
-                at,
-                "windowed results come in order of window end already; max(…), min(…) or first_value(… ORDER BY …) \
-                 with GROUP BY tumble('10s') find the extremes of each window",
-            );
-        }
-        if let Some(limit) = &query.limit_clause {
-            let at = self.place(limit);
-            self.refuse(
-                "LIMIT is not available",
-                at,
-                "the client stops a live query: squilla sql --limit 10, or the stop button",
-            );
-        }
-        if let Some(fetch) = &query.fetch {
-            let at = fetch.quantity.as_ref().and_then(|quantity| self.place(quantity));
-            self.refuse("FETCH is not available", at, "the client stops a live query");
-        }
         let more = [
             (!query.locks.is_empty(), "FOR UPDATE"),
             (query.for_clause.is_some(), "FOR"),
@@ -264,7 +254,7 @@ impl Binder<'_> {
 
     fn set_expr(&mut self, body: &ast::SetExpr, ctes: &Ctes) -> Option<Bound> {
         match body {
-            ast::SetExpr::Select(select) => self.select(select, ctes),
+            ast::SetExpr::Select(select) => self.select(select, ctes, None),
             ast::SetExpr::Query(query) => self.query(query, ctes),
             ast::SetExpr::SetOperation { .. } => self.union(body, ctes),
             ast::SetExpr::Values(_) => {

@@ -10,6 +10,9 @@ use datafusion_sql::sqlparser::ast::{self, Spanned};
 use super::expr::{Scope, default_name};
 use super::group::{Grouping, has_aggregate};
 use super::names::{MAX_EXPANDED_NODES, expand_aliases, nodes};
+use super::order::Tail;
+use super::rank::{Hidden, Ranking, over};
+use super::rank_limit::limited;
 use super::{Binder, Bound, Ctes, column_of};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::parse::fold;
@@ -28,7 +31,7 @@ pub(super) struct Item {
 
 impl Binder<'_> {
     /// Binds a `SELECT` without what may follow it.
-    pub(super) fn select(&mut self, select: &ast::Select, ctes: &Ctes) -> Option<Bound> {
+    pub(super) fn select(&mut self, select: &ast::Select, ctes: &Ctes, tail: Option<&Tail>) -> Option<Bound> {
         self.refuse_parts(select);
         let bound = self.from(select, ctes)?;
         let grouping = self.grouping(select, &bound);
@@ -48,7 +51,7 @@ impl Binder<'_> {
         let keys = self.resolve_keys(&mut grouping, &items, &bound);
         let scope = self.select_scope(&bound, grouping.short_form.is_some(), "SELECT")?;
         let mut exprs = Vec::with_capacity(items.len());
-        for item in &items {
+        for item in items.iter().filter(|item| over(&item.syntax).is_none()) {
             let syntax = grouping.in_place(&item.syntax);
             exprs.push(self.expr(&syntax, &scope).map(|expr| NamedExpr { expr, name: item.name.clone() }));
         }
@@ -61,26 +64,61 @@ impl Binder<'_> {
             None => None,
         };
         let at = self.place(select);
-        let aggregated = grouping.said || having.is_some() || exprs.iter().any(|item| has_aggregate(&item.expr));
         let list_at = self.list_span(select);
-        let bound = if aggregated {
+        let mut hidden = Hidden::new(exprs);
+        let ranking = self.ranking(select, &items, &scope, &grouping, &bound, &mut hidden).ok()?;
+        let order = self.order_of(select, tail, &items, &scope, &grouping, &bound, &mut hidden)?;
+        let exprs = hidden.exprs();
+        let aggregated = grouping.said || having.is_some() || exprs.iter().any(|item| has_aggregate(&item.expr));
+        let mut bound = if aggregated {
             self.grouped(bound, grouping, exprs, having, list_at)?
         } else {
             self.project(bound, exprs, list_at)?
         };
-        let bound = Bound { qualifier: None, label: "the query".into(), ..bound };
-        match &select.distinct {
-            None | Some(ast::Distinct::All) => Some(bound),
-            Some(ast::Distinct::Distinct) => self.distinct(bound, at),
-            Some(ast::Distinct::On(_)) => {
-                self.refuse(
-                    "DISTINCT ON is not available",
-                    at,
-                    "first_value(…) with GROUP BY tumble('10s') keeps one row of each group",
-                );
-                None
-            }
+        let ranked = ranking.is_some() || hidden.any();
+        if let Some(ranking) = ranking {
+            bound = self.rank(bound, ranking)?;
         }
+        if let Some(qualify) = &select.qualify {
+            bound = self.qualify(bound, qualify, &items)?;
+        }
+        if let Some(ast::Distinct::Distinct) = &select.distinct {
+            bound = self.distinct(bound, at)?;
+        }
+        if let Some(order) = order {
+            bound = self.rank(bound, order)?;
+        }
+        if ranked {
+            let shown = items.iter().map(|item| NamedExpr { expr: column_of(&item.name), name: item.name.clone() });
+            bound = self.project(bound, shown.collect(), list_at)?;
+        }
+        Some(Bound { qualifier: None, label: "the query".into(), ..bound })
+    }
+
+    /// The ranking that DISTINCT ON or what stands behind the query asks for.
+    #[expect(clippy::too_many_arguments, reason = "all that a SELECT has found out so far")]
+    fn order_of(
+        &mut self,
+        select: &ast::Select,
+        tail: Option<&Tail>,
+        items: &[Item],
+        scope: &Scope,
+        grouping: &Grouping,
+        bound: &Bound,
+        hidden: &mut Hidden,
+    ) -> Option<Option<Ranking>> {
+        if let Some(ast::Distinct::On(on)) = &select.distinct {
+            return self.distinct_on(on, tail, items, scope, grouping, bound, hidden).map(Some);
+        }
+        let Some(tail) = tail else { return Some(None) };
+        let before = hidden.exprs().len();
+        let order = self.order(tail, items, scope, grouping, bound, hidden).ok()?;
+        if select.distinct.is_some() && hidden.computes(before, bound) {
+            let at = self.place(select);
+            self.refuse("SELECT DISTINCT is ordered by columns that it selects", at, "select what ORDER BY names");
+            return None;
+        }
+        Some(order)
     }
 
     fn list_span(&self, select: &ast::Select) -> Option<Span> {
@@ -100,7 +138,6 @@ impl Binder<'_> {
             (!select.distribute_by.is_empty(), "DISTRIBUTE BY"),
             (!select.sort_by.is_empty(), "SORT BY"),
             (!select.named_window.is_empty(), "WINDOW"),
-            (select.qualify.is_some(), "QUALIFY"),
             (select.value_table_mode.is_some(), "SELECT AS"),
             (select.exclude.is_some(), "EXCLUDE behind the list"),
             (select.select_modifiers.is_some(), "this word behind SELECT"),
@@ -261,6 +298,6 @@ impl Binder<'_> {
 
 /// Keeps the rows that meet a condition.
 pub(super) fn filter(bound: Bound, predicate: Expr) -> Bound {
-    let plan = Plan::Filter { input: Arc::clone(&bound.plan), predicate };
+    let plan = Plan::Filter { input: limited(&bound.plan, &predicate), predicate };
     Bound { plan: Arc::new(plan), nodes: bound.nodes + 1, ..bound }
 }

@@ -188,6 +188,15 @@ pub(crate) fn describe() -> Vec<FunctionInfo> {
              window_time.",
         ),
     ];
+    let ranks = [
+        ("row_number", "1, 2, 3, 4 by an order: rows that are equal by it go by event time."),
+        ("rank", "1, 2, 2, 4 by an order: rows that are equal by it have the same rank."),
+        ("dense_rank", "1, 2, 2, 3 by an order: rows that are equal by it have the same rank."),
+    ];
+    all.extend(ranks.map(|(name, description)| {
+        let syntax = format!("{name}() OVER (PARTITION BY window_start, window_end [, key] ORDER BY column [DESC])");
+        window(name, &syntax, description)
+    }));
     all.extend(registry.scalars.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
     all.extend(registry.lambdas.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
     all.extend(registry.aggregates.iter().map(|(name, function)| info(name, "aggregate", function.documentation())));

@@ -60,7 +60,7 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
                 wanted.iter().filter(|name| column.as_ref() != Some(name)).cloned().collect();
             read.extend(rank.partition_by.iter().flat_map(columns));
             read.extend(rank.order_by.iter().flat_map(|sort| columns(&sort.expr)));
-            if let RankTime::Window { start, end } = &rank.time {
+            if let RankTime::Window { start, end, .. } = &rank.time {
                 read.extend([start.clone(), end.clone()]);
             }
             let input = prune(input, &read);

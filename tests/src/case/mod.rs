@@ -14,7 +14,7 @@
 //!
 //! Values are separated by commas; `null` is null; text needs quotes only where it would be misread. `00:00:05` is
 //! that time of 2026-01-01. `!` and a reason stand for a record that does not decode. `#` starts a remark. The order
-//! of rows within a window does not matter.
+//! of rows within a window does not matter, unless the query orders them.
 //!
 //! In a timeline a line `bids 1: values` is a row of partition 1 of `bids`, and `clock 00:01:00` moves the wall clock,
 //! which starts at 00:00:00, and polls all sources once, empty.

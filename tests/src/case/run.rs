@@ -235,13 +235,24 @@ async fn collect(subscription: &mut Subscription, query: &Query) -> Result<Vec<S
         if !is_union && !rows.is_sorted_by_key(|(_, time, _)| *time) {
             return Err(format!("windows are not told in the order of their ends: {rows:?}"));
         }
-        rows.sort_by(|a, b| (a.1, &a.2).cmp(&(b.1, &b.2)));
+        if !is_ordered(&query.plan) {
+            rows.sort_by(|a, b| (a.1, &a.2).cmp(&(b.1, &b.2)));
+        }
     } else if is_union {
         rows.sort_by(|a, b| a.2.cmp(&b.2));
     } else {
         rows.sort_by_key(|(partition, ..)| *partition);
     }
     Ok(rows.into_iter().map(|(_, _, text)| text).collect())
+}
+
+/// Whether the query says in which order rows come.
+fn is_ordered(plan: &Plan) -> bool {
+    match plan {
+        Plan::Project { input, .. } | Plan::Filter { input, .. } => is_ordered(input),
+        Plan::Rank { rank, .. } => rank.ordered,
+        _ => false,
+    }
 }
 
 fn take_rows(batch: &StreamBatch, skip: usize, rows: &mut Vec<(u32, i64, String)>) {

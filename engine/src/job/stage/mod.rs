@@ -1,6 +1,7 @@
 //! What a job does behind its branches. One kind of stateful job a file.
 
 mod aggregate;
+mod rank;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 
 pub(crate) use aggregate::AggregateJob;
+pub(crate) use rank::RankJob;
 
 use crate::clock::EventTime;
 use crate::counters::Counters;

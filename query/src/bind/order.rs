@@ -1,0 +1,212 @@
+//! What stands behind a query: `ORDER BY`, `LIMIT` and `FETCH` within windows; and `DISTINCT ON`, which goes by it.
+
+use datafusion_sql::sqlparser::ast;
+
+use super::expr::Scope;
+use super::group::Grouping;
+use super::rank::{Hidden, Ranking, bounds, sort};
+use super::select::Item;
+use super::{Binder, Bound, column_of};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::parse::{fold, unsupported};
+use crate::plan::{RankFunction, RankSpec};
+
+/// `ORDER BY` and `LIMIT` behind a query.
+pub(super) struct Tail {
+    order: Vec<ast::OrderByExpr>,
+    limit: Option<u64>,
+    /// `WITH TIES`.
+    ties: bool,
+    order_at: Option<Span>,
+    limit_at: Option<Span>,
+}
+
+impl Binder<'_> {
+    /// Reads what stands behind a query's body.
+    pub(super) fn tail(&mut self, query: &ast::Query) -> Option<Tail> {
+        let mut tail = Tail { order: Vec::new(), limit: None, ties: false, order_at: None, limit_at: None };
+        if let Some(order_by) = &query.order_by {
+            tail.order_at = self.place(order_by);
+            match &order_by.kind {
+                ast::OrderByKind::Expressions(exprs) => tail.order.clone_from(exprs),
+                ast::OrderByKind::All(_) => {
+                    self.refuse("ORDER BY ALL is not available", tail.order_at, "name the columns");
+                }
+            }
+        }
+        let limit = match &query.limit_clause {
+            Some(ast::LimitClause::LimitOffset { limit, offset: None, limit_by }) if limit_by.is_empty() => {
+                tail.limit_at = query.limit_clause.as_ref().and_then(|clause| self.place(clause));
+                limit.as_ref()
+            }
+            Some(clause) => {
+                let at = self.place(clause);
+                self.refuse(
+                    "LIMIT takes a number of rows alone",
+                    at,
+                    "ROW_NUMBER() OVER (…) AS rn with a condition on rn chooses among the ranks",
+                );
+                None
+            }
+            None => None,
+        };
+        let fetch = query.fetch.as_ref().and_then(|fetch| {
+            tail.limit_at = fetch.quantity.as_ref().and_then(|quantity| self.place(quantity));
+            tail.ties = fetch.with_ties;
+            if fetch.percent {
+                self.refuse("FETCH by percent is not available", tail.limit_at, "write FETCH FIRST 10 ROWS ONLY");
+            }
+            fetch.quantity.as_ref()
+        });
+        if let Some(count) = limit.or(fetch) {
+            tail.limit = self.count(count);
+        }
+        (query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some()).then_some(tail)
+    }
+
+    fn count(&mut self, syntax: &ast::Expr) -> Option<u64> {
+        if let ast::Expr::Value(value) = syntax
+            && let ast::Value::Number(number, _) = &value.value
+            && let Ok(count) = number.parse::<u64>()
+            && count > 0
+        {
+            return Some(count);
+        }
+        let at = self.place(syntax).or_else(|| self.text.end_span());
+        self.tell(Diagnostic::new("invalid", "LIMIT takes a whole number above zero").at(at).help("LIMIT 10"));
+        None
+    }
+
+    /// `ORDER BY` and `LIMIT` where there are no windows to order.
+    pub(super) fn refuse_order(&mut self, tail: &Tail) {
+        if tail.order_at.is_some() || !tail.order.is_empty() {
+            self.refuse(
+                "ORDER BY over a stream that does not end is not available: the first row would never be known",
+                tail.order_at,
+                "inside windows it is: GROUP BY …, tumble('10s') ORDER BY … LIMIT 10 orders each window; \
+                 max(…), min(…) or first_value(… ORDER BY …) find its extremes",
+            );
+        } else {
+            self.refuse(
+                "LIMIT without windows is not available",
+                tail.limit_at,
+                "the client stops a live query: squilla sql --limit 10, or the stop button",
+            );
+        }
+    }
+
+    /// `ORDER BY … LIMIT` within windows: the ranking it stands for; `None` when the windows' own order is meant.
+    pub(super) fn order(
+        &mut self,
+        tail: &Tail,
+        items: &[Item],
+        scope: &Scope,
+        grouping: &Grouping,
+        bound: &Bound,
+        hidden: &mut Hidden,
+    ) -> Result<Option<Ranking>, ()> {
+        let Some(bounds) = bounds(bound) else {
+            self.refuse_order(tail);
+            return Err(());
+        };
+        let mut order_by = Vec::new();
+        for order in &tail.order {
+            let name = match self.output_column(&order.expr, items) {
+                Some(name) => name,
+                None => self.extra(&order.expr, items, scope, grouping, hidden).ok_or(())?,
+            };
+            if order_by.is_empty() && hidden.window_column(&name, bound).is_some() {
+                if order.options.asc == Some(false) {
+                    let at = self.place(&order.expr);
+                    let mistake = unsupported("windows come in the order in which they close", at);
+                    self.tell(mistake.help("order by other columns, within each window, or ascending"));
+                    return Err(());
+                }
+                continue;
+            }
+            order_by.push(sort(&name, order));
+        }
+        if order_by.is_empty() {
+            if tail.limit.is_none() && !tail.order.is_empty() {
+                return Ok(None);
+            }
+            self.refuse(
+                "LIMIT counts the rows of each window and needs their order",
+                tail.limit_at,
+                "write ORDER BY n DESC LIMIT 10; the client stops a live query: squilla sql --limit 10",
+            );
+            return Err(());
+        }
+        let function = if tail.ties { RankFunction::Rank } else { RankFunction::RowNumber };
+        let (limit, time) = (tail.limit, hidden.window_time(&bounds));
+        let spec = RankSpec { function, partition_by: Vec::new(), order_by, limit, column: None, ordered: true, time };
+        Ok(Some(Ranking { spec, at: tail.order_at }))
+    }
+
+    /// The column of the result that ORDER BY names or numbers.
+    fn output_column(&mut self, syntax: &ast::Expr, items: &[Item]) -> Option<String> {
+        let item = match syntax {
+            ast::Expr::Identifier(ident) => items.iter().find(|item| item.name == fold(ident)),
+            ast::Expr::Value(value) => match &value.value {
+                ast::Value::Number(number, _) => {
+                    number.parse::<usize>().ok().and_then(|number| items.get(number.checked_sub(1)?))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        item.map(|item| item.name.clone())
+    }
+
+    /// `DISTINCT ON (…)`: the first row, by ORDER BY, of each part of each window.
+    #[expect(clippy::too_many_arguments, reason = "all that a SELECT has found out so far")]
+    pub(super) fn distinct_on(
+        &mut self,
+        on: &[ast::Expr],
+        tail: Option<&Tail>,
+        items: &[Item],
+        scope: &Scope,
+        grouping: &Grouping,
+        bound: &Bound,
+        hidden: &mut Hidden,
+    ) -> Option<Ranking> {
+        let at = on.iter().filter_map(|on| self.place(on)).next();
+        let mut parts: Vec<String> = Vec::new();
+        for syntax in on {
+            let name = match self.output_column(syntax, items) {
+                Some(name) => name,
+                None => self.extra(syntax, items, scope, grouping, hidden)?,
+            };
+            parts.push(name);
+        }
+        let mut order_by = Vec::new();
+        for order in tail.map(|tail| tail.order.as_slice()).unwrap_or_default() {
+            let name = match self.output_column(&order.expr, items) {
+                Some(name) => name,
+                None => self.extra(&order.expr, items, scope, grouping, hidden)?,
+            };
+            if !parts.contains(&name) {
+                order_by.push(sort(&name, order));
+            }
+        }
+        if order_by.is_empty() {
+            let mistake = Diagnostic::new("invalid", "DISTINCT ON keeps the first row by ORDER BY, which is missing");
+            self.tell(mistake.at(at).help("SELECT DISTINCT ON (k) … ORDER BY k, ts DESC"));
+            return None;
+        }
+        if let Some(limit_at) = tail.filter(|tail| tail.limit.is_some()).map(|tail| tail.limit_at) {
+            self.refuse("LIMIT does not go with DISTINCT ON", limit_at, "limit the result of a sub-query");
+            return None;
+        }
+        let of_window = bounds(bound).is_some();
+        let time = self.rank_time(bound, of_window, hidden, at)?;
+        let partition_by = parts
+            .iter()
+            .filter(|name| hidden.window_column(name, bound).is_none())
+            .map(|name| column_of(name))
+            .collect();
+        let function = RankFunction::RowNumber;
+        let spec = RankSpec { function, partition_by, order_by, limit: Some(1), column: None, ordered: false, time };
+        Some(Ranking { spec, at })
+    }
+}
