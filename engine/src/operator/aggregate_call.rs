@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion_expr::expr::AggregateFunction;
 use datafusion_expr::{Expr, col};
 use datafusion_physical_expr::PhysicalExpr;
@@ -16,6 +17,9 @@ use crate::error::EngineError;
 /// Name of the column, behind the physical ones, that numbers rows in the order in which they arrived.
 pub(super) const ARRIVAL: &str = "__arrival";
 
+/// Functions whose DISTINCT is ours, where they have an accumulator for all groups.
+const DISTINCT: [&str; 8] = ["count", "sum", "avg", "stddev", "stddev_pop", "var", "var_pop", "bit_xor"];
+
 /// An aggregate whose arguments are columns.
 pub(super) struct Call {
     pub(super) function: Arc<AggregateFunctionExpr>,
@@ -27,6 +31,9 @@ pub(super) struct Call {
     pub(super) states: usize,
     /// `Some`: computed by our own accumulator, since DataFusion's takes ordered input only.
     pub(super) nth_value: Option<NthSpec>,
+    /// `Some`: the function without its DISTINCT, which our own accumulator feeds with each group's values once, and
+    /// their type.
+    pub(super) distinct: Option<(Arc<AggregateFunctionExpr>, DataType)>,
 }
 
 /// True for aggregates that pick a row by its place: `first_value`, `last_value`, `nth_value`. Without an ORDER BY
@@ -63,11 +70,15 @@ pub(super) fn plan(
     let mut arguments: Vec<usize> = function.expressions().iter().map(&mut place).collect();
     arguments.extend(function.order_bys().iter().map(|by| place(&by.expr)));
     let filter = lowered.filter.as_ref().map(&mut place);
-    let states = function.state_fields().map_err(|error| plan_error(&error))?.len();
+    let distinct = without_distinct(planner, &expr, &call.name)?;
+    let states = match distinct {
+        Some(_) => 1,
+        None => function.state_fields().map_err(|error| plan_error(&error))?.len(),
+    };
     let nth_value = (function.fun().name() == "nth_value").then(|| NthSpec::new(&function)).transpose()?;
-    let call = Call { function, arguments, filter, states, nth_value };
+    let call = Call { function, arguments, filter, states, nth_value, distinct };
     // What an accumulator refuses (a delimiter that is not a literal, say) is refused now, not with the first row.
-    if call.nth_value.is_none() && !call.is_grouped() {
+    if call.nth_value.is_none() && call.distinct.is_none() && !call.is_grouped() {
         call.function.create_accumulator().map_err(|error| plan_error(&error))?;
     }
     Ok(call)
@@ -79,6 +90,29 @@ impl Call {
         let overlooks_distinct = self.function.fun().name() == "bit_xor" && self.function.is_distinct();
         self.function.groups_accumulator_supported() && !overlooks_distinct
     }
+}
+
+/// The function of a call with DISTINCT, without it: of those that ignore nulls and the order of rows.
+fn without_distinct(
+    planner: &Planner,
+    expr: &Expr,
+    name: &str,
+) -> Result<Option<(Arc<AggregateFunctionExpr>, DataType)>, EngineError> {
+    let Expr::AggregateFunction(call) = expr else { return Ok(None) };
+    if !call.params.distinct || call.params.args.len() != 1 || !DISTINCT.contains(&call.func.name()) {
+        return Ok(None);
+    }
+    let mut call = call.clone();
+    (call.params.distinct, call.params.filter, call.params.order_by) = (false, None, Vec::new());
+    let expr = Expr::AggregateFunction(call);
+    let lowered =
+        LoweredAggregateBuilder::new(&expr, &planner.fields, &planner.schema, &planner.props, &planner.context)
+            .with_name(name.to_owned())
+            .build()
+            .map_err(|error| plan_error(&error))?;
+    let function = lowered.aggregate;
+    let value = function.expressions()[0].data_type(&planner.schema).map_err(|error| plan_error(&error))?;
+    Ok(function.groups_accumulator_supported().then_some((function, value)))
 }
 
 fn is_volatile(expr: &Arc<dyn PhysicalExpr>) -> bool {

@@ -35,6 +35,9 @@ fn calls_of(name: &str) -> Vec<Expr> {
             call(vec![col("s")]),
             distinct(vec![col("v")]),
             distinct(vec![col("s")]),
+            distinct(vec![col("f")]),
+            distinct(vec![col("b")]),
+            call(vec![col("v")]).distinct().filter(col("v").gt(lit(0i64))).build().unwrap(),
             filtered(vec![col("v")]),
         ],
         "sum" => vec![

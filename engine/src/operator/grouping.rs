@@ -17,6 +17,7 @@ use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use squilla_query::{AggregateCall, NamedExpr};
 
 use super::aggregate_call::{self, Call};
+use super::distinct::Distinct;
 use super::expression::{Expressions, Planner, filter_columns};
 use super::nth_value::NthValue;
 use crate::error::EngineError;
@@ -257,6 +258,9 @@ fn accumulator(call: &Call) -> Result<Box<dyn GroupsAccumulator>, DataFusionErro
     if let Some(nth) = &call.nth_value {
         let nth = nth.clone();
         return Ok(Box::new(GroupsAccumulatorAdapter::new(move || Ok(Box::new(NthValue::new(nth.clone()))))));
+    }
+    if let Some((function, value)) = &call.distinct {
+        return Ok(Box::new(Distinct::new(function, value)?));
     }
     let function: &Arc<AggregateFunctionExpr> = &call.function;
     if call.is_grouped() {

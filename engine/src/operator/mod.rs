@@ -7,6 +7,7 @@
 mod aggregate;
 mod aggregate_call;
 mod assign_window;
+mod distinct;
 mod emit;
 mod expression;
 mod filter;

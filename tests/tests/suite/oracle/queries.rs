@@ -15,11 +15,15 @@ pub(super) struct Pair {
 }
 
 /// Aggregates over `events` that have one right answer, in both dialects.
-const AGGREGATES: [(&str, &str); 41] = [
+const AGGREGATES: [(&str, &str); 45] = [
     ("count(*)", "count(*)"),
     ("count(n)", "count(n)"),
     ("count(DISTINCT k)", "count(DISTINCT k)"),
     ("count(DISTINCT g)", "count(DISTINCT g)"),
+    ("count(DISTINCT x) FILTER (WHERE flag)", "count(DISTINCT x) FILTER (WHERE flag)"),
+    ("count(DISTINCT d)", "count(DISTINCT d)"),
+    ("count(DISTINCT flag)", "count(DISTINCT flag)"),
+    ("avg(DISTINCT n)", "avg(DISTINCT n)"),
     ("sum(n)", "CAST(sum(n) AS BIGINT)"),
     ("sum(g)", "CAST(sum(g) AS BIGINT)"),
     ("sum(x)", "sum(x)"),
