@@ -9,7 +9,7 @@ use crate::timestamp_type;
 
 /// What a column can be, for help.
 pub(crate) const TYPES: &str = "the types are BIGINT, INT, SMALLINT, TINYINT, DOUBLE, REAL, DECIMAL(p, s), VARCHAR, BOOLEAN, DATE, TIMESTAMP, \
-     BYTEA, arrays such as BIGINT[], and STRUCT<name type, …>";
+     JSON, BYTEA, arrays such as BIGINT[], and STRUCT<name type, …>";
 
 /// Most digits of a DECIMAL.
 const MAX_PRECISION: u64 = 38;
@@ -40,6 +40,7 @@ pub(crate) fn column_type(sql: &Sql) -> Result<DataType, String> {
         | Sql::Character(_)
         | Sql::Text
         | Sql::String(_) => DataType::Utf8,
+        Sql::JSON | Sql::JSONB => crate::functions::json::JSON,
         Sql::Boolean | Sql::Bool => DataType::Boolean,
         Sql::Date | Sql::Date32 => DataType::Date32,
         Sql::Timestamp(..) | Sql::TimestampNtz(_) | Sql::Datetime(_) => timestamp_type(),
@@ -94,7 +95,8 @@ pub(crate) fn sql_name(data_type: &DataType) -> String {
         DataType::UInt64 => "BIGINT UNSIGNED".into(),
         DataType::Float16 | DataType::Float32 => "REAL".into(),
         DataType::Float64 => "DOUBLE".into(),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR".into(),
+        DataType::Utf8 | DataType::LargeUtf8 => "VARCHAR".into(),
+        DataType::Utf8View => "JSON".into(),
         DataType::Boolean => "BOOLEAN".into(),
         DataType::Date32 | DataType::Date64 => "DATE".into(),
         DataType::Time32(_) | DataType::Time64(_) => "TIME".into(),
@@ -149,7 +151,8 @@ pub(crate) fn translate(message: &str) -> String {
             "UInt64" => "BIGINT UNSIGNED",
             "Float32" => "REAL",
             "Float64" => "DOUBLE",
-            "Utf8" | "LargeUtf8" | "Utf8View" => "VARCHAR",
+            "Utf8" | "LargeUtf8" => "VARCHAR",
+            "Utf8View" => "JSON",
             "Boolean" => "BOOLEAN",
             "Date32" | "Date64" => "DATE",
             "Timestamp" => "TIMESTAMP",

@@ -87,6 +87,18 @@ fn common(options: &mut Options<'_>) -> (Duration, usize, Duration) {
     )
 }
 
+/// The JSON column that takes each record as a whole, beside those that take fields of it.
+pub(crate) fn record_column(create: &CreateSource, options: &mut Options<'_>) -> Option<String> {
+    let name = options.text("record_column")?;
+    let declared = create.schema.as_ref().and_then(|schema| schema.field_with_name(name).ok());
+    if declared.is_none_or(|field| *field.data_type() != DataType::Utf8View) {
+        let message = format!("there is no JSON column \"{name}\"");
+        options.bad_value("record_column", message, format!("declare it: CREATE SOURCE … ({name} JSON, …)"));
+        return None;
+    }
+    Some(name.to_owned())
+}
+
 /// The unit of whole numbers that are read as TIMESTAMP.
 pub(crate) fn timestamp_unit(options: &mut Options<'_>) -> TimestampUnit {
     let units = [

@@ -171,6 +171,9 @@ impl Walk<'_, '_> {
         let Some((first, rest)) = path.split_first() else { return };
         let at = self.binder.text.span(first.span);
         let name = fold(first);
+        if *data_type == crate::functions::json::JSON {
+            return;
+        }
         let DataType::Struct(fields) = data_type else {
             let actual = crate::types::sql_name(data_type);
             self.tell(Diagnostic::new("type_mismatch", format!("\"{column}\" is a {actual} and has no fields")).at(at));

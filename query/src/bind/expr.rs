@@ -15,7 +15,7 @@ use super::Binder;
 use super::coerce::coerce;
 use super::names::with_paths;
 use crate::diagnostic::{Diagnostic, Span};
-use crate::functions::Registry;
+use crate::functions::{Registry, json};
 use crate::types::{sql_name, translate};
 
 /// What an expression may name.
@@ -91,8 +91,9 @@ impl Binder<'_> {
 fn plan(syntax: &ast::Expr, scope: &Scope) -> Result<Expr, DataFusionError> {
     let planner = SqlToRel::new(Registry::get());
     let expr = planner.sql_to_expr(syntax.clone(), &scope.schema, &mut PlannerContext::new())?;
-    let expr = coerce(bare(expr)?, &scope.schema)?;
-    let expr = bare(expr)?;
+    let expr = json::resolve(bare(expr)?, &scope.schema)?;
+    let expr = coerce(expr, &scope.schema)?;
+    let expr = json::as_text(bare(expr)?, &scope.schema)?;
     expr.to_field(&scope.schema)?;
     check_casts(&expr, &scope.schema)?;
     Ok(expr)
@@ -213,6 +214,9 @@ pub(super) fn message(error: &DataFusionError) -> String {
     ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
+    if let Some((_, cause)) = text.split_once("user-defined coercion failed with: Error during planning: ") {
+        text = cause;
+    }
     let text = text.split("\n").next().unwrap_or(text).trim_end_matches('.');
     let text = translate(text).replace(['\'', '`'], "\"");
     let mut chars = text.chars();
@@ -237,6 +241,9 @@ fn mistake(error: &DataFusionError, at: Option<Span>) -> Diagnostic {
 
 /// What is wrong with a function's arguments, and the function.
 fn wrong_call(text: &str) -> Option<(String, Option<String>)> {
+    if text.contains("user-defined coercion failed") {
+        return None;
+    }
     if let Some(call) = between(text, "argument types '", "'") {
         let (name, arguments) = call.split_once('(')?;
         let arguments = translate(arguments.strip_suffix(')').unwrap_or(arguments));

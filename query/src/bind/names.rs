@@ -116,6 +116,16 @@ pub(super) fn with_paths(syntax: &ast::Expr) -> ast::Expr {
                 super::lambda::read(function);
             }
             if let ast::Expr::CompoundFieldAccess { root, access_chain } = expr {
+                // Some names (`user`) are read as calls without brackets.
+                for access in access_chain.iter_mut() {
+                    if let ast::AccessExpr::Dot(ast::Expr::Function(function)) = access
+                        && matches!(function.args, ast::FunctionArguments::None)
+                        && let [part] = function.name.0.as_slice()
+                        && let Some(ident) = part.as_ident()
+                    {
+                        *access = ast::AccessExpr::Dot(ast::Expr::Identifier(ident.clone()));
+                    }
+                }
                 let mut names = match root.as_ref() {
                     ast::Expr::Identifier(ident) => vec![ident.clone()],
                     ast::Expr::CompoundIdentifier(idents) => idents.clone(),

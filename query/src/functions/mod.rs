@@ -1,6 +1,7 @@
 //! The functions that expressions may call, and DataFusion's view of them.
 
 mod clock;
+pub(crate) mod json;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -70,7 +71,7 @@ impl Registry {
         let mut scalars = BTreeMap::new();
         let all = datafusion_functions::all_default_functions();
         let nested = datafusion_functions_nested::all_default_nested_functions();
-        for function in all.into_iter().chain(nested).chain(clock::all()) {
+        for function in all.into_iter().chain(nested).chain(clock::all()).chain(json::all()) {
             for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {
                 if !HIDDEN.contains(&name) {
                     scalars.insert(name.to_lowercase(), Arc::clone(&function));
@@ -99,6 +100,7 @@ impl Registry {
             lambdas,
             aggregates,
             planners: vec![
+                Arc::new(json::JsonPlanner),
                 Arc::new(CoreFunctionPlanner::default()),
                 Arc::new(NestedFunctionPlanner),
                 Arc::new(FieldAccessPlanner),

@@ -18,7 +18,7 @@ use squilla_query::{CreateSource, Diagnostic};
 
 use super::failed;
 use super::text_file::TextFile;
-use crate::define::{Made, WATERMARK_DELAY, relaxed, timestamp_unit};
+use crate::define::{Made, WATERMARK_DELAY, record_column, relaxed, timestamp_unit};
 use crate::format::TextDecoder;
 use crate::format::column::is_decodable;
 use crate::format::csv::{CsvDecoder, CsvLayout};
@@ -33,12 +33,13 @@ use crate::{SourceEnv, infer};
 const INFER_BYTES: u64 = 1 << 20;
 
 pub(super) const DESCRIPTION: &str = "reads NDJSON, CSV or Parquet files, once or following what is appended";
-pub(super) const OPTIONS: [(&str, &str); 6] = [
+pub(super) const OPTIONS: [(&str, &str); 7] = [
     ("path", "a file, a folder, or a pattern like 'logs/*.json'; each file is a partition"),
     ("mode", "'once' ends at the end, 'follow' goes on with what is appended"),
     ("format", "'json' for NDJSON, 'csv' or 'parquet'; by the file's ending unless said"),
     ("header", "of CSV: whether the first record names the columns, 'true' unless said"),
     ("delimiter", "of CSV: what stands between fields, ',' unless said"),
+    ("record_column", "of JSON: the JSON column that takes each record as a whole"),
     ("timestamp_unit", "what whole numbers read as TIMESTAMP count: 's', 'ms' (unless said), 'us' or 'ns'"),
 ];
 
@@ -59,6 +60,8 @@ pub(crate) struct FileConnector {
     format: Format,
     schema: SchemaRef,
     unit: TimestampUnit,
+    /// The column that takes each record as a whole.
+    record: Option<String>,
     follow: bool,
     options: Vec<(String, String)>,
 }
@@ -71,6 +74,7 @@ pub(crate) fn define(
     let files = FileSet::from_option(options, &env.roots);
     let follow = options.choice("mode", false, &[("once", false), ("follow", true)]);
     let unit = timestamp_unit(options);
+    let record = record_column(create, options);
     let listed = files.as_ref().map(|files| files.list(&env.roots));
     let first = match &listed {
         Some(Ok(listed)) => listed.first(),
@@ -82,6 +86,9 @@ pub(crate) fn define(
     };
     let format = format(options, first.map(PathBuf::as_path));
     let (Some(files), Some(first), Some(format)) = (files, first, format) else { return Err(Vec::new()) };
+    if record.is_some() && format != Format::Json {
+        options.bad_value("record_column", "only records of JSON come as a whole", "write format = 'json'");
+    }
     if follow && (format == Format::Parquet || is_compressed(first)) {
         options.bad_value("mode", "only plain text files can be followed", "write mode = 'once'");
     }
@@ -99,6 +106,7 @@ pub(crate) fn define(
         format,
         schema: schema.clone(),
         unit,
+        record,
         follow,
         options: create.options.iter().map(|option| (option.name.clone(), option.value.clone())).collect(),
     };
@@ -245,7 +253,10 @@ impl Connector for FileConnector {
         for path in files {
             let refused = |error: std::io::Error| failed(&self.name, format!("{}: {error}", path.display()), true);
             let decoder = match self.format {
-                Format::Json => TextDecoder::Json(JsonDecoder::new(wanted.clone(), self.unit)),
+                Format::Json => {
+                    let decoder = JsonDecoder::new(wanted.clone(), self.unit);
+                    TextDecoder::Json(decoder.with_record(self.record.as_deref()))
+                }
                 Format::Csv(layout) => {
                     TextDecoder::Csv(CsvDecoder::new(wanted.clone(), &self.schema, self.unit, layout))
                 }

@@ -17,7 +17,7 @@ use squilla_engine::{Connector, ConnectorInfo, EngineError, PartitionReader, Rea
 use squilla_query::{CreateSource, Diagnostic};
 use tokio::sync::Notify;
 
-use crate::define::{Made, WATERMARK_DELAY, relaxed, timestamp_unit};
+use crate::define::{Made, WATERMARK_DELAY, record_column, relaxed, timestamp_unit};
 use crate::format::column::is_decodable;
 use crate::format::json::{self, JsonDecoder};
 use crate::format::scalar::TimestampUnit;
@@ -40,8 +40,9 @@ const LARGE_BODY: usize = 128 << 10;
 
 pub(super) const DESCRIPTION: &str =
     "takes rows that clients publish by POST /api/v1/streams/{name}/events: NDJSON or a JSON array";
-pub(super) const OPTIONS: [(&str, &str); 2] = [
+pub(super) const OPTIONS: [(&str, &str); 3] = [
     ("format", "'json', which is the only one"),
+    ("record_column", "of JSON: the JSON column that takes each record as a whole"),
     ("timestamp_unit", "what whole numbers read as TIMESTAMP count: 's', 'ms' (unless said), 'us' or 'ns'"),
 ];
 
@@ -61,6 +62,7 @@ pub(crate) fn define(
 ) -> Result<Made, Vec<Diagnostic>> {
     options.choice("format", (), &[("json", ()), ("ndjson", ()), ("jsonl", ())]);
     let unit = timestamp_unit(options);
+    let record = record_column(create, options);
     if options.has_mistakes() {
         return Err(Vec::new());
     }
@@ -76,7 +78,8 @@ pub(crate) fn define(
         ]);
     }
     let schema = relaxed(declared);
-    let queue = Arc::new(Queue { schema: schema.clone(), unit, waiting: Mutex::default(), arrived: Notify::new() });
+    let queue =
+        Arc::new(Queue { schema: schema.clone(), unit, record, waiting: Mutex::default(), arrived: Notify::new() });
     env.publishers.register(&create.name, &queue);
     let connector = HttpConnector {
         name: create.name.clone(),
@@ -119,6 +122,8 @@ impl Connector for HttpConnector {
 pub(crate) struct Queue {
     schema: SchemaRef,
     unit: TimestampUnit,
+    /// The column that takes each record as a whole.
+    record: Option<String>,
     waiting: Mutex<Waiting>,
     arrived: Notify,
 }
@@ -168,7 +173,7 @@ impl Queue {
     }
 
     fn decode(&self, body: &[u8]) -> Result<Vec<Decoded>, PublishError> {
-        let mut decoder = JsonDecoder::new(self.schema.clone(), self.unit);
+        let mut decoder = JsonDecoder::new(self.schema.clone(), self.unit).with_record(self.record.as_deref());
         let mut decoded = Vec::new();
         if let Some(elements) = elements(body)? {
             for elements in elements.chunks(BATCH_ROWS) {

@@ -20,6 +20,16 @@ use arrow::datatypes::{
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::time;
+use crate::format::json;
+
+/// Writes JSON as it is, on one line; what is held as JSON but is none, as a string.
+fn write_json(text: &str, out: &mut Vec<u8>) {
+    match json::check(text.as_bytes()) {
+        // Inside of strings there are no control characters.
+        Ok(()) => out.extend(text.bytes().filter(|byte| *byte >= 0x20)),
+        Err(_) => write_text(text, out),
+    }
+}
 
 /// The largest whole number that every JSON reader reads exactly.
 const MAX_EXACT: i128 = (1 << 53) - 1;
@@ -97,6 +107,8 @@ enum Values<'a> {
     /// Days.
     Date(Box<dyn Fn(usize) -> i64 + 'a>),
     Text(Box<dyn Fn(usize) -> &'a str + 'a>),
+    /// JSON, as it is.
+    Json(Box<dyn Fn(usize) -> &'a str + 'a>),
     Binary(Box<dyn Fn(usize) -> &'a [u8] + 'a>),
     List(Box<dyn Fn(usize) -> Range<usize> + 'a>, Box<Column<'a>>),
     Struct(Vec<(Vec<u8>, Column<'a>)>),
@@ -186,7 +198,7 @@ impl<'a> Values<'a> {
             }
             DataType::Utf8View => {
                 let texts = column.as_string_view();
-                Self::Text(Box::new(|row| texts.value(row)))
+                Self::Json(Box::new(|row| texts.value(row)))
             }
             _ => Self::composed(column),
         }
@@ -284,6 +296,7 @@ impl<'a> Values<'a> {
             }
             Self::Date(value) => quoted(out, |out| time::write_date(value(row), out)),
             Self::Text(value) => write_text(value(row), out),
+            Self::Json(value) => write_json(value(row), out),
             Self::Binary(value) => quoted(out, |out| write_hexadecimal(value(row), out)),
             Self::Printed(formatter) => write_text(&formatter.value(row).to_string(), out),
             Self::Unprintable(data_type) => write_text(data_type, out),

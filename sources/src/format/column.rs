@@ -1,12 +1,13 @@
 //! Places of values in a block of text to Arrow columns, one column at a time.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::NullBufferBuilder;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BooleanArray, Decimal128Array, GenericListArray, NullArray, PrimitiveArray,
-    StringArray, StructArray,
+    StringArray, StringViewBuilder, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
@@ -108,6 +109,8 @@ pub(crate) trait Cells {
     fn timestamp(raw: &[u8], unit: TimestampUnit) -> Result<i64, Misfit>;
     /// Appends the text, in UTF-8 if `raw` is.
     fn text(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit>;
+    /// Checks that it is a JSON value, and gives its text.
+    fn json(raw: &[u8]) -> Result<Cow<'_, [u8]>, Misfit>;
     /// Shows the fields of an object with the places of their values in `raw`.
     fn object(raw: &[u8], field: impl FnMut(&[u8], Range<usize>)) -> Result<(), Misfit>;
     /// Shows the places of an array's elements in `raw`.
@@ -209,7 +212,8 @@ impl Conversion<'_> {
                 }
             }
             DataType::Utf8 => self.texts::<C>(name, spans),
-            DataType::LargeUtf8 | DataType::Utf8View => {
+            DataType::Utf8View => self.jsons::<C>(name, spans),
+            DataType::LargeUtf8 => {
                 let texts = self.texts::<C>(name, spans);
                 arrow::compute::cast(&texts, data_type).expect("text casts to every kind of text")
             }
@@ -308,6 +312,22 @@ impl Conversion<'_> {
         });
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
         Arc::new(StringArray::new(offsets, values.into(), nulls))
+    }
+
+    /// JSON values, as their text.
+    fn jsons<C: Cells>(&mut self, name: &str, spans: Spans<'_>) -> ArrayRef {
+        let mut out = StringViewBuilder::with_capacity(spans.len());
+        self.each::<C>(name, spans, |raw| {
+            let json = raw.map(C::json).transpose()?;
+            match json.as_deref().map(std::str::from_utf8) {
+                // A cell of another format may spell it so too.
+                None | Some(Ok("null")) => out.append_null(),
+                Some(Ok(text)) => out.append_value(text),
+                Some(Err(_)) => return Err(Misfit::Invalid("not valid UTF-8")),
+            }
+            Ok(())
+        });
+        Arc::new(out.finish())
     }
 
     fn lists<C: Cells>(&mut self, name: &str, spans: Spans<'_>, element: &FieldRef) -> ArrayRef {

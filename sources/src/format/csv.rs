@@ -4,6 +4,7 @@
 //! (an open quote, a wrong number of fields, a value that does not fit its column) is rejected alone: reading goes on
 //! at the line behind the one where it began.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use arrow::datatypes::SchemaRef;
@@ -321,6 +322,15 @@ impl Cells for CsvCells {
     fn text(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
         unquote(raw, out);
         Ok(())
+    }
+
+    fn json(raw: &[u8]) -> Result<Cow<'_, [u8]>, Misfit> {
+        let mut text = Vec::with_capacity(raw.len());
+        unquote(raw, &mut text);
+        match super::json::check(&text) {
+            Ok(()) => Ok(Cow::Owned(text)),
+            Err(fault) => Err(Misfit::Invalid(fault.what)),
+        }
     }
 
     fn object(_: &[u8], _: impl FnMut(&[u8], Range<usize>)) -> Result<(), Misfit> {

@@ -29,6 +29,8 @@ pub(crate) fn schema(path: &Path) -> Result<SchemaRef, String> {
         let data_type = match field.data_type() {
             DataType::Timestamp(_, _) => DataType::Timestamp(TimeUnit::Nanosecond, None),
             DataType::Dictionary(_, values) => values.as_ref().clone(),
+            // Views of text are what JSON columns are.
+            DataType::Utf8View => DataType::Utf8,
             other => other.clone(),
         };
         Field::new(field.name(), data_type, true)

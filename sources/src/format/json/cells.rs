@@ -1,5 +1,7 @@
 //! JSON values to the values of columns.
 
+use std::borrow::Cow;
+
 use super::cursor;
 use crate::format::column::{Cells, Misfit};
 use crate::format::scalar::{self, TimestampUnit};
@@ -117,6 +119,14 @@ impl Cells for JsonCells {
             return Err(Misfit::Invalid("control character in a string"));
         }
         cursor::unescape(inside, out).map_err(|fault| Misfit::Invalid(fault.what))
+    }
+
+    fn json(raw: &[u8]) -> Result<Cow<'_, [u8]>, Misfit> {
+        match cursor::value(raw, 0, 0) {
+            Ok(end) if end == raw.len() => Ok(Cow::Borrowed(raw)),
+            Ok(_) => Err(Misfit::Invalid("text behind the value")),
+            Err(fault) => Err(Misfit::Invalid(fault.what)),
+        }
     }
 
     fn object(raw: &[u8], mut field: impl FnMut(&[u8], std::ops::Range<usize>)) -> Result<(), Misfit> {

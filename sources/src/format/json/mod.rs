@@ -31,6 +31,8 @@ pub(crate) struct JsonDecoder {
     unit: TimestampUnit,
     /// The column of each key.
     columns: HashMap<Box<[u8]>, usize>,
+    /// The column that takes the whole record.
+    record: Option<usize>,
     layout: Layout,
     /// Off in tests that compare the two ways of reading.
     speculate: bool,
@@ -48,11 +50,18 @@ impl JsonDecoder {
             schema,
             unit,
             columns,
+            record: None,
             layout: Layout::new(),
             speculate: true,
             cells: Vec::new(),
             records: Records::default(),
         }
+    }
+
+    /// The same with the whole record in the column of that name, if it is among those wanted.
+    pub(crate) fn with_record(mut self, column: Option<&str>) -> Self {
+        self.record = column.and_then(|column| self.columns.remove(column.as_bytes()));
+        self
     }
 
     /// Decodes lines from the front of `block`, as many as a batch takes; a line without its line feed only when it
@@ -109,7 +118,7 @@ impl JsonDecoder {
             return None;
         }
         let first = self.cells.len();
-        self.cells.resize(first + self.columns.len(), Span::MISSING);
+        self.cells.resize(first + self.schema.fields().len(), Span::MISSING);
         let next = self.layout.follow(block, at, &self.columns, &mut self.cells[first..]);
         match next.filter(|next| next - at <= MAX_RECORD_BYTES) {
             Some(next) => {
@@ -132,7 +141,7 @@ impl JsonDecoder {
             return;
         }
         let first = self.cells.len();
-        self.cells.resize(first + self.columns.len(), Span::MISSING);
+        self.cells.resize(first + self.schema.fields().len(), Span::MISSING);
         let (cells, columns) = (&mut self.cells[first..], &self.columns);
         let read = cursor::object(record, start, 0, |key, value| {
             if let Some(column) = columns.get(&*cursor::key_text(&record[key])) {
@@ -156,7 +165,12 @@ impl JsonDecoder {
     /// Makes columns of what was found.
     fn finish(&mut self, block: &[u8], used: usize) -> Decoded {
         let mut conversion = Conversion { block, unit: self.unit, faults: Vec::new() };
-        let width = self.columns.len();
+        let width = self.schema.fields().len();
+        if let Some(column) = self.record {
+            for (row, place) in self.records.places().enumerate() {
+                self.cells[row * width + column] = trimmed(block, place);
+            }
+        }
         if std::str::from_utf8(&block[..used]).is_err() {
             for (row, place) in self.records.places().enumerate() {
                 if std::str::from_utf8(&block[place]).is_err() {
@@ -172,6 +186,21 @@ impl JsonDecoder {
         self.cells.clear();
         self.records.finish(&self.schema, columns, conversion.faults, block)
     }
+}
+
+/// A record without the white space around it.
+fn trimmed(block: &[u8], place: Range<usize>) -> Span {
+    let record = &block[place.clone()];
+    let start = cursor::skip_space(record, 0);
+    let end = record.len() - record.iter().rev().take_while(|byte| byte.is_ascii_whitespace()).count();
+    Span::new(place.start + start, place.start + end.max(start))
+}
+
+/// Whether the whole text is one JSON value.
+pub(crate) fn check(text: &[u8]) -> Result<(), Fault> {
+    let end = cursor::value(text, skip_space(text, 0), 0)?;
+    let rest = skip_space(text, end);
+    if rest == text.len() { Ok(()) } else { Err(Fault { at: rest, what: "text behind the value" }) }
 }
 
 #[cfg(test)]

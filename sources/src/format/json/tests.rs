@@ -64,7 +64,7 @@ fn values_at_the_edges() {
     let timestamp = squilla_query::timestamp_type();
     reads(timestamp.clone(), "1700000000123", "2023-11-14T22:13:20.123");
     reads(timestamp.clone(), "\"2023-11-14 22:13:20+01:00\"", "2023-11-14T21:13:20");
-    for text in [DataType::Utf8, DataType::Utf8View, DataType::LargeUtf8] {
+    for text in [DataType::Utf8, DataType::LargeUtf8] {
         reads(text.clone(), r#""a\"\u00e9\ud83d\ude00\n""#, "a\"é😀\n");
         reads(text.clone(), r#"{"a": [1, "x"]}"#, r#"{"a": [1, "x"]}"#);
         reads(text, "1.50", "1.50");
@@ -252,4 +252,29 @@ fn keys_without_end_are_read_and_not_remembered() {
     let (rows, rejects) = decode(&schema(&[("a", DataType::Int64)]), text.as_bytes(), true);
     assert!(rejects.is_empty());
     assert!(rows.column(0).as_primitive::<Int64Type>().values().iter().copied().eq(0..6_000));
+}
+
+#[test]
+fn a_json_column_takes_any_value_as_it_is() {
+    let reads = |json: &str, text: &str| assert_eq!(value(&DataType::Utf8View, json).as_deref(), Ok(text), "{json}");
+    reads(r#""a\"\u00e9""#, r#""a\"\u00e9""#);
+    reads(r#"{"a": [1, "x"]}"#, r#"{"a": [1, "x"]}"#);
+    reads("1.50", "1.50");
+    reads("null", "");
+    let wrong = value(&DataType::Utf8View, r#"{"a": "\x"}"#).expect_err("an unknown escape");
+    assert!(wrong.contains("unknown escape"), "{wrong}");
+}
+
+#[test]
+fn a_column_takes_the_whole_record() {
+    let fields = vec![Field::new("n", DataType::Int64, true), Field::new("all", DataType::Utf8View, true)];
+    let decoder = || JsonDecoder::new(Arc::new(Schema::new(fields.clone())), TimestampUnit::Millisecond);
+    let text = b"{\"n\": 1, \"all\": 2}\n {\"x\": [] } \r\n{\"n\": \"no\"}\n";
+    let (_, decoded) = decoder().with_record(Some("all")).decode(text, true);
+    let shown: Vec<_> = (0..2)
+        .map(|row| arrow::util::display::array_value_to_string(decoded.rows.column(1), row).expect("printable"))
+        .collect();
+    assert_eq!(shown, [r#"{"n": 1, "all": 2}"#, r#"{"x": [] }"#]);
+    assert_eq!((decoded.rows.num_rows(), decoded.undecodable), (2, 1));
+    assert_eq!(decoder().decode(text, true).1.rows.num_rows(), 2);
 }
