@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef, IntervalMonthDayNano, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNano, Schema};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::expr::ScalarFunction;
-use datafusion_expr::{Expr, Operator, binary_expr, lit};
+use datafusion_expr::{Expr, Operator, binary_expr, cast, lit};
 use datafusion_functions::core::named_struct;
 use datafusion_sql::sqlparser::ast;
 
@@ -18,6 +18,7 @@ use super::window::window_function;
 use super::{Binder, Bound, WindowColumn, column_of};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::display::short_text;
+use crate::functions::rate;
 use crate::parse::{fold, unsupported};
 use crate::plan::{AggregateCall, NamedExpr, Plan, WindowKind, WindowSpec};
 use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME, timestamp_type};
@@ -158,6 +159,8 @@ impl Binder<'_> {
         if grouping.short_form.is_some() {
             keys.push(NamedExpr { expr: column_of(WINDOW_START), name: WINDOW_START.to_owned() });
         }
+        let rates = |item: NamedExpr| NamedExpr { expr: rate::expand(item.expr), name: item.name };
+        let (exprs, having) = (exprs.into_iter().map(rates).collect::<Vec<_>>(), having.map(rate::expand));
         let mut calls: Vec<(Expr, Option<String>)> = Vec::new();
         for item in &exprs {
             let whole = matches!(item.expr, Expr::AggregateFunction(_));
@@ -338,6 +341,7 @@ impl Binder<'_> {
                 WindowColumn::Time => column_of(WINDOW_TIME),
             });
             let bounds = bounds.or_else(|| (column.name == WINDOW).then(window_struct));
+            let bounds = bounds.or_else(|| (column.name == rate::WINDOW_SECONDS).then(window_seconds));
             match bounds {
                 Some(bounds) => Ok(Transformed::new(bounds, true, TreeNodeRecursion::Jump)),
                 None => {
@@ -375,6 +379,12 @@ fn before_end(ns: i64) -> Expr {
 fn window_struct() -> Expr {
     let args = vec![lit("start"), column_of(WINDOW_START), lit("end"), column_of(WINDOW_END)];
     Expr::ScalarFunction(ScalarFunction::new_udf(named_struct(), args))
+}
+
+/// The window's length in seconds.
+fn window_seconds() -> Expr {
+    let ns = |name| cast(column_of(name), DataType::Int64);
+    cast(ns(WINDOW_END) - ns(WINDOW_START), DataType::Float64) / lit(1e9)
 }
 
 /// Windows that rows of the given windows fall into one by one, by their ends.

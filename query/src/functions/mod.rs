@@ -2,6 +2,8 @@
 
 mod clock;
 pub(crate) mod json;
+pub(crate) mod rate;
+mod top_k;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -85,7 +87,8 @@ impl Registry {
             }
         }
         let mut aggregates = BTreeMap::new();
-        for function in datafusion_functions_aggregate::all_default_aggregate_functions() {
+        let known = datafusion_functions_aggregate::all_default_aggregate_functions();
+        for function in known.into_iter().chain(rate::all()).chain([top_k::function()]) {
             for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {
                 if !HIDDEN.contains(&name) {
                     aggregates.insert(name.to_lowercase(), Arc::clone(&function));

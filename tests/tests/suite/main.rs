@@ -6,5 +6,6 @@ mod oracle;
 mod planning;
 mod replay;
 mod sharing;
+mod sketches;
 mod slow_reader;
 mod tidy;
