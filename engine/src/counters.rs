@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -18,6 +19,7 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[$doc])* pub $name: AtomicU64,)*
+            busy_ns: AtomicU64,
             samples: Mutex<VecDeque<FailedSample>>,
         }
 
@@ -95,6 +97,16 @@ impl Counters {
         }
         let cut = |text: &str| text.chars().take(SAMPLE_BYTES).collect();
         samples.push_back(FailedSample { reason: cut(reason), row: cut(row) });
+    }
+
+    /// Time was spent on a batch since then.
+    pub(crate) fn spend(&self, since: Instant) {
+        self.busy_ns.fetch_add(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Time spent on batches, in microseconds.
+    pub(crate) fn busy_us(&self) -> u64 {
+        self.busy_ns.load(Relaxed) / 1_000
     }
 
     /// The samples kept, oldest first.

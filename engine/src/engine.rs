@@ -277,7 +277,11 @@ impl Engine {
     pub fn explain(&self, query: &Query) -> Result<Vec<ExplainedJob>, EngineError> {
         let node = self.plan(query)?;
         let relations = self.relations().clone();
-        let known = |name: &str| relations.get(name).map_or_else(Relation::explain_unknown, |known| known.explain());
+        let known = |name: &str| {
+            let read = wanted_columns(&query.plan, name);
+            let read: Vec<&str> = read.iter().map(String::as_str).collect();
+            relations.get(name).map_or_else(Relation::explain_unknown, |known| known.explain(&read))
+        };
         Ok(explain(&self.inner.shared.registry, &node, &known))
     }
 

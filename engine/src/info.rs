@@ -28,6 +28,12 @@ pub struct JobInfo {
     pub watermark: Option<EventTime>,
     /// Bytes of state.
     pub state_bytes: usize,
+    /// Its event time runs on a clock of its own: it has no lag behind ours.
+    pub replay: bool,
+    /// Bytes of rows that it has written.
+    pub bytes_out: u64,
+    /// Time spent on batches, in microseconds. Of a source: on giving them their event times.
+    pub busy_us: u64,
     /// What it keeps, in words.
     pub state: String,
     /// The ledger.
@@ -96,10 +102,14 @@ pub struct ExplainedJob {
     pub kind: String,
     /// As in [`JobInfo`].
     pub description: String,
+    /// The steps that it reads, counted from 1.
+    pub inputs: Vec<usize>,
     /// Id of the running job that the query would share; `None`: it would start its own.
     pub shared: Option<String>,
-    /// How many users that job has.
-    pub users: usize,
+    /// Who uses that job: queries, named streams, sinks and jobs, by id or name.
+    pub users: Vec<String>,
+    /// When it tells its rows, in words.
+    pub emits: String,
     /// What it keeps, in words: `windows of 10 s, shared panes of 2 s`, `nothing`.
     pub state: String,
 }
@@ -116,6 +126,9 @@ impl JobInfo {
             started: job.started,
             watermark: job.watermark(),
             state_bytes: job.state_bytes.load(std::sync::atomic::Ordering::Relaxed),
+            replay: job.output.replay(),
+            bytes_out: job.output.facts().bytes_total,
+            busy_us: job.counters.busy_us(),
             state: job.state.clone(),
             counters: job.counters.snapshot(),
             status: job.status_text(),

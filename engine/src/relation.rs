@@ -163,17 +163,27 @@ impl Relation {
         users
     }
 
-    /// Fingerprint and description of its job, for `EXPLAIN`.
-    pub(crate) fn explain(&self) -> (String, ExplainedJob) {
+    /// Fingerprint and description of its job, for `EXPLAIN`. `read`: the columns that a query takes of it.
+    pub(crate) fn explain(&self, read: &[&str]) -> (String, ExplainedJob) {
         let job = self.job();
         let kind = if matches!(self.definition, Definition::Stream { .. }) { "stream" } else { "source" };
         let info = self.info();
         let connector = info.connector.map(|connector| format!(" ({connector})")).unwrap_or_default();
         let explained = ExplainedJob {
             kind: kind.into(),
-            description: format!("{}{connector}, event time: {}", self.name, info.event_time),
+            description: format!(
+                "{}{connector}, event time: {}; read are {} of {} columns{}{}",
+                self.name,
+                info.event_time,
+                read.len(),
+                info.schema.fields().len(),
+                if read.is_empty() { "" } else { ": " },
+                read.join(", ")
+            ),
+            inputs: Vec::new(),
             shared: job.as_ref().map(|job| job.id.clone()),
-            users: info.users.len(),
+            users: info.users,
+            emits: "rows as they come".into(),
             state: "its rows, for readers that come later".into(),
         };
         (job.map_or_else(String::new, |job| job.fingerprint.clone()), explained)
@@ -184,8 +194,10 @@ impl Relation {
         let explained = ExplainedJob {
             kind: "source".into(),
             description: "dropped".into(),
+            inputs: Vec::new(),
             shared: None,
-            users: 0,
+            users: Vec::new(),
+            emits: String::new(),
             state: String::new(),
         };
         (String::new(), explained)

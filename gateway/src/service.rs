@@ -2,6 +2,7 @@
 
 mod analyze;
 mod define;
+mod explain;
 mod redact;
 mod refusal;
 mod script;
@@ -108,9 +109,9 @@ impl Service {
         let analyzed = self.analyze(sql).await?;
         match analyzed.statement {
             Statement::Select(query) => Ok(Answer::Live(query)),
-            Statement::Explain(query) => {
-                let jobs = self.engine.explain(&query).map_err(Refusal::Engine)?;
-                Ok(Answer::Table(table::explain(&jobs)))
+            Statement::Explain { query, analyze: None } => self.explain(&query).map(Answer::Table),
+            Statement::Explain { query, analyze: Some(time) } => {
+                self.explain_analyze(&query, time).await.map(Answer::Table)
             }
             Statement::Show(show) => Ok(Answer::Table(self.show(show))),
             Statement::Describe(describe) => self.describe(&describe).map(Answer::Table),

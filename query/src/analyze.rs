@@ -43,7 +43,9 @@ fn bind_statement(sql: &str, text: &Text<'_>, catalog: &dyn Catalog) -> Result<S
     let parsed = parse(text).map_err(|mistake| vec![mistake])?;
     Ok(match parsed {
         Parsed::Select(syntax) => Statement::Select(bind::query(&syntax, text, catalog, Reader::Client)?),
-        Parsed::Explain(syntax) => Statement::Explain(bind::query(&syntax, text, catalog, Reader::Client)?),
+        Parsed::Explain(syntax, analyze) => {
+            Statement::Explain { query: bind::query(&syntax, text, catalog, Reader::Client)?, analyze }
+        }
         Parsed::CreateSource(source) => Statement::CreateSource(source),
         Parsed::CreateStream(named, syntax) => {
             let query = bind::query(&syntax, text, catalog, Reader::Named("CREATE STREAM"))?;

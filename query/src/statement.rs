@@ -26,8 +26,13 @@ pub enum Statement {
     Show(Show),
     /// `DESCRIBE name`.
     Describe(Describe),
-    /// `EXPLAIN SELECT …`.
-    Explain(Query),
+    /// `EXPLAIN [ANALYZE [interval]] SELECT …`.
+    Explain {
+        /// What is explained.
+        query: Query,
+        /// Run it for so long, and tell what it did; `None`: tell only what it would run.
+        analyze: Option<Duration>,
+    },
     /// `KILL QUERY id`.
     Kill {
         /// The id as `SHOW QUERIES` prints it.

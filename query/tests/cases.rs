@@ -76,7 +76,10 @@ fn show_query(query: &Query) -> String {
 fn show(statement: &Statement) -> String {
     match statement {
         Statement::Select(query) => show_query(query),
-        Statement::Explain(query) => format!("explain\n{}", show_query(query)),
+        Statement::Explain { query, analyze } => {
+            let analyze = analyze.map_or_else(String::new, |time| format!(" analyze for {time:?}"));
+            format!("explain{analyze}\n{}", show_query(query))
+        }
         Statement::CreateStream(stream) => format!("create stream {}\n{}", stream.name, show_query(&stream.query)),
         Statement::CreateView(view) => {
             format!("create view {} as [{}]\n{}", view.name, view.query.sql, show_query(&view.query))

@@ -278,19 +278,24 @@ pub(crate) fn explain(
     jobs
 }
 
+/// Adds a node and what it reads; tells its name in messages and its step.
+
 fn collect(
     registry: &Registry,
     node: &Node,
     relation: &dyn Fn(&str) -> (String, ExplainedJob),
     jobs: &mut Vec<ExplainedJob>,
-) -> String {
+) -> (String, usize) {
     let (name, job) = match node {
         Node::Relation(name) => (name.clone(), relation(name).1),
         Node::Job { inputs, stage } => {
-            let names: Vec<_> = inputs
+            let (names, steps): (Vec<_>, Vec<_>) = inputs
                 .iter()
-                .map(|limb| (collect(registry, &limb.input, relation, jobs), limb.ops.as_slice()))
-                .collect();
+                .map(|limb| {
+                    let (name, step) = collect(registry, &limb.input, relation, jobs);
+                    ((name, limb.ops.as_slice()), step)
+                })
+                .unzip();
             let running = registry.find(&node.fingerprint(None, &|name| relation(name).0));
             let kind = if let Some(step) = stage.stateful() {
                 step.kind()
@@ -304,13 +309,15 @@ fn collect(
             let job = ExplainedJob {
                 kind: kind.into(),
                 description: describe(&names, stage),
+                inputs: steps,
                 shared: running.as_ref().map(|job| job.id.clone()),
-                users: running.as_ref().map_or(0, |job| job.user_count()),
+                users: running.as_ref().map(|job| job.users()).unwrap_or_default(),
                 state: stage.describe_state(),
+                emits: stage.stateful().map_or_else(|| "rows as they come".into(), |step| step.describe_emission()),
             };
             (format!("step {}", jobs.len() + 1), job)
         }
     };
     jobs.push(job);
-    name
+    (name, jobs.len())
 }

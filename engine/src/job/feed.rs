@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::select_all;
@@ -298,10 +299,12 @@ impl Inlet {
     ) -> Result<(), EngineError> {
         add(&counters.rows_in, batch.rows.num_rows());
         self.watermark = self.watermark.max(batch.watermark);
+        let started = Instant::now();
         for mut batch in self.pipeline.process(batch)? {
             batch.partition += self.first_partition;
             ready.push_back(Fed::Batch(batch));
         }
+        counters.spend(started);
         Ok(())
     }
 }

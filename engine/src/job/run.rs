@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -308,6 +308,7 @@ impl Task {
     }
 
     async fn batch(&mut self, batch: StreamBatch, interval: Option<Duration>) -> Result<(), EngineError> {
+        let started = Instant::now();
         let mut output = Output::default();
         match &mut self.work {
             Work::HandOn => {
@@ -322,6 +323,7 @@ impl Task {
                 None => operator.process(batch, &mut output)?,
             },
         }
+        self.job.counters.spend(started);
         self.write(output).await?;
         self.book()
     }

@@ -266,7 +266,9 @@ impl Reading {
         let now = self.shared.clock.now();
         let counters = self.job.counters.clone();
         let lane = &mut self.lanes[at];
+        let started = std::time::Instant::now();
         let stamped = self.stamp.stamp(rows, lane.rows_watermark, now, &counters)?;
+        counters.spend(started);
         let passed = stamped.rows.num_rows() as u64;
         lane.rows_watermark = stamped.watermark;
         lane.watermark = lane.watermark.max(stamped.watermark);

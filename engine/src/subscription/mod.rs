@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::StreamBatch;
 use crate::clock::{Clock, EventTime};
 use crate::error::EngineError;
+use crate::info::JobInfo;
 use crate::job::{DemandLease, Job, Lease, Relations};
 use crate::stream::{Gap, Offset, Position, Read, StreamReader};
 
@@ -140,6 +141,11 @@ impl Subscription {
     /// What it is.
     pub fn info(&self) -> &SubscriptionInfo {
         &self.info
+    }
+
+    /// The jobs of the query as they are now, sources first.
+    pub fn jobs(&self) -> Vec<JobInfo> {
+        self.chain.iter().map(|job| JobInfo::of(job)).collect()
     }
 
     /// The next event; waits for it. Cancel safe. After [`SubscriptionEvent::Complete`] or

@@ -1,10 +1,10 @@
-//! What there is, as tables: `SHOW`, `DESCRIBE`, `EXPLAIN`.
+//! What there is, as tables: `SHOW`, `DESCRIBE`.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
-use squilla_engine::{EventTime, ExplainedJob, JobInfo, QueryInfo, StreamInfo};
+use squilla_engine::{EventTime, JobInfo, QueryInfo, StreamInfo};
 use squilla_query::{Describe, Diagnostic, RelationKind, Show, TimeAttribute};
 
 use super::{Refusal, Service, redact};
@@ -175,18 +175,6 @@ impl Service {
     }
 }
 
-/// `EXPLAIN`.
-pub(super) fn explain(jobs: &[ExplainedJob]) -> RecordBatch {
-    table(vec![
-        ("step", Arc::new(UInt64Array::from_iter_values(1..=jobs.len() as u64))),
-        ("job", strings(jobs.iter().map(|job| job.kind.clone()))),
-        ("description", strings(jobs.iter().map(|job| job.description.clone()))),
-        ("shares", Arc::new(jobs.iter().map(|job| job.shared.clone()).collect::<StringArray>())),
-        ("users", Arc::new(UInt64Array::from_iter_values(jobs.iter().map(|job| job.users as u64)))),
-        ("state", strings(jobs.iter().map(|job| job.state.clone()))),
-    ])
-}
-
 fn jobs(jobs: &[JobInfo]) -> RecordBatch {
     let number = |of: fn(&JobInfo) -> u64| Arc::new(UInt64Array::from_iter_values(jobs.iter().map(of))) as ArrayRef;
     table(vec![
@@ -267,7 +255,7 @@ fn sql_type(data_type: &DataType) -> String {
     .to_owned()
 }
 
-fn table(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+pub(super) fn table(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, values)| Field::new(*name, values.data_type().clone(), values.is_nullable()))
@@ -276,10 +264,10 @@ fn table(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), values).expect("all columns have a value for each row")
 }
 
-fn strings(values: impl Iterator<Item = String>) -> ArrayRef {
+pub(super) fn strings(values: impl Iterator<Item = String>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }
 
-fn moments(values: impl Iterator<Item = Option<EventTime>>) -> ArrayRef {
+pub(super) fn moments(values: impl Iterator<Item = Option<EventTime>>) -> ArrayRef {
     Arc::new(values.map(|moment| moment.map(|moment| moment.0)).collect::<TimestampNanosecondArray>())
 }

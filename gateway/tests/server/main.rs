@@ -2,6 +2,7 @@
 
 mod catalog;
 mod client;
+mod explain;
 mod http;
 mod limits;
 mod live;

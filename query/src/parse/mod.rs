@@ -7,11 +7,14 @@
 mod create;
 mod emit;
 
+use std::time::Duration;
+
 use datafusion_sql::sqlparser::ast;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::diagnostic::{Diagnostic, Span};
+use crate::duration;
 use crate::statement::{CreateSource, Describe, DropKind, DropRelation, OptionValue, Show};
 use crate::text::{DIALECT, Text, is_word, word};
 
@@ -19,6 +22,9 @@ pub(crate) use emit::{EmitKind, EmitSyntax};
 
 /// Recursion that the parser allows itself; the shape of the text was checked before.
 const PARSER_DEPTH: usize = 400;
+/// How long `EXPLAIN ANALYZE` runs a query unless it says so, and at the most.
+const ANALYZE_TIME: Duration = Duration::from_secs(3);
+const MAX_ANALYZE_TIME: Duration = Duration::from_secs(60);
 
 /// A statement, read and not yet bound.
 pub(crate) enum Parsed {
@@ -39,7 +45,7 @@ pub(crate) enum Parsed {
     /// `DESCRIBE`.
     Describe(Describe),
     /// `EXPLAIN`.
-    Explain(QuerySyntax),
+    Explain(QuerySyntax, Option<Duration>),
     /// `KILL QUERY`.
     Kill(String),
     /// A query.
@@ -316,15 +322,39 @@ impl<'t> Reader<'t> {
 
     fn explain(&mut self) -> Reads<Parsed> {
         self.parser.next_token();
-        if ["analyze", "verbose", "format"].iter().any(|name| self.peek_word().as_deref() == Some(name)) {
-            return Err(unsupported("EXPLAIN takes no options", self.here()).help("write EXPLAIN SELECT …"));
+        if ["verbose", "format"].iter().any(|name| self.peek_word().as_deref() == Some(name)) {
+            let mistake = unsupported("EXPLAIN takes no option but ANALYZE", self.here());
+            return Err(mistake.help("write EXPLAIN SELECT … or EXPLAIN ANALYZE SELECT …"));
         }
+        let analyze = if self.take("analyze") { Some(self.analyze_time()?) } else { None };
         if !matches!(self.peek_word().as_deref(), Some("select" | "with"))
             && !matches!(self.parser.peek_token_ref().token, Token::LParen)
         {
             return Err(self.expected("SELECT").help("EXPLAIN tells what a query would run and share"));
         }
-        Ok(Parsed::Explain(self.query()?))
+        Ok(Parsed::Explain(self.query()?, analyze))
+    }
+
+    /// `'5s'` or `INTERVAL '5' SECOND` behind `EXPLAIN ANALYZE`, or nothing.
+    fn analyze_time(&mut self) -> Reads<Duration> {
+        self.take("interval");
+        let at = self.here();
+        let Token::SingleQuotedString(value) = self.parser.peek_token_ref().token.clone() else {
+            return Ok(ANALYZE_TIME);
+        };
+        self.parser.next_token();
+        let unit = self.peek_word().filter(|word| !matches!(word.as_str(), "select" | "with"));
+        if unit.is_some() {
+            self.parser.next_token();
+        }
+        let wrong = |message: String, help: String| Diagnostic::new("invalid", message).at(at).help(help);
+        let ns = duration::parse(&value, unit.as_deref()).map_err(|(message, help)| wrong(message, help))?;
+        let time = Duration::from_nanos(u64::try_from(ns).unwrap_or_default());
+        if time.is_zero() || time > MAX_ANALYZE_TIME {
+            let message = format!("EXPLAIN ANALYZE runs a query for up to {} seconds", MAX_ANALYZE_TIME.as_secs());
+            return Err(Diagnostic::new("limit", message).at(at));
+        }
+        Ok(time)
     }
 
     fn kill(&mut self) -> Reads<Parsed> {

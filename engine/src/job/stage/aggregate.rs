@@ -62,6 +62,11 @@ impl Stateful for AggregateJob {
         text
     }
 
+    fn describe_emission(&self) -> String {
+        let grace = if self.grace_ns > 0 { format!(" and {} more", duration(self.grace_ns)) } else { String::new() };
+        format!("each window once the watermark has passed its end{grace}")
+    }
+
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }

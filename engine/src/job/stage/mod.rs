@@ -42,6 +42,11 @@ pub(crate) trait Stateful: Debug + Send + Sync {
     /// What it keeps, in words.
     fn describe_state(&self) -> String;
 
+    /// When it tells its rows, in words.
+    fn describe_emission(&self) -> String {
+        "rows as they come".into()
+    }
+
     /// Visible fields of what comes out.
     fn schema(&self) -> &SchemaRef;
 

@@ -60,6 +60,7 @@ pub(crate) struct StreamFacts {
     /// The least watermark of the partitions that are neither idle nor ended; `MAX` when all have ended.
     pub(crate) watermark: EventTime,
     pub(crate) rows_total: u64,
+    pub(crate) bytes_total: u64,
     pub(crate) log_rows: u64,
     pub(crate) log_bytes: u64,
     /// The greatest event time of rows no longer kept; `MIN` when all rows are kept.
@@ -98,6 +99,7 @@ impl MemoryStream {
         StreamFacts {
             watermark: log.watermark(),
             rows_total: log.rows_total,
+            bytes_total: log.bytes_total,
             log_rows: log.entries.front().map_or(0, |entry| log.rows_total - entry.rows_before),
             log_bytes: log.bytes as u64,
             evicted_event_time: log.evicted_event_time,
