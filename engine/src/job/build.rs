@@ -279,7 +279,6 @@ pub(crate) fn explain(
 }
 
 /// Adds a node and what it reads; tells its name in messages and its step.
-
 fn collect(
     registry: &Registry,
     node: &Node,

@@ -39,6 +39,8 @@ impl Service {
         let until = Instant::now() + time;
         let subscribed = self.engine.subscribe(query, SubscribeOptions::default()).await;
         let mut subscription = subscribed.map_err(Refusal::Engine)?;
+        // In a script, sources wait until all is set up.
+        self.engine.start_sources();
         let mut told = 0;
         loop {
             match timeout_at(until, subscription.next()).await {

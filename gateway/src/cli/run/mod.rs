@@ -78,7 +78,10 @@ async fn set_up(
     output: &mut Output,
 ) -> Result<Setup, Failure> {
     let mut setup = Setup::default();
-    for statement in statements {
+    for (at, statement) in statements.iter().enumerate() {
+        if is_analyze(&statement.sql) && at + 1 < statements.len() {
+            return Err(script.mistakes(&[analyze_is_last(statement)], statement.span.start));
+        }
         let answer = service.execute(&statement.sql).await.map_err(|refusal| script.refused(refusal, statement))?;
         match answer {
             Answer::Done(_) => {}
@@ -96,6 +99,18 @@ async fn set_up(
         }
     }
     Ok(setup)
+}
+
+/// Sources run from then on, and would have run on when a later query came.
+fn is_analyze(sql: &str) -> bool {
+    let mut words = sql.split_whitespace();
+    ["EXPLAIN", "ANALYZE"].iter().all(|word| words.next().is_some_and(|other| other.eq_ignore_ascii_case(word)))
+}
+
+fn analyze_is_last(statement: &StatementText) -> Diagnostic {
+    Diagnostic::new("misplaced", "EXPLAIN ANALYZE runs the sources: it stands last in a script")
+        .at(first_line(statement))
+        .help("move it to the end")
 }
 
 fn one_select(earlier: &StatementText) -> Diagnostic {
