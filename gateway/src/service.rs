@@ -16,7 +16,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use squilla_engine::{Clock, Engine, EngineConfig, EngineError, SinkSummary};
-use squilla_query::{Diagnostic, Query, Statement};
+use squilla_query::{Diagnostic, Params, Query, Statement};
 use squilla_sources::{PublishReport, SourceEnv};
 use tokio::sync::Semaphore;
 
@@ -106,7 +106,15 @@ impl Service {
     /// # Errors
     /// [`Refusal`].
     pub async fn execute(&self, sql: &str) -> Result<Answer, Refusal> {
-        let analyzed = self.analyze(sql).await?;
+        self.execute_with(sql, &Params::new()).await
+    }
+
+    /// Carries out one statement with values for its parameters. What it creates is kept with the values in place.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn execute_with(&self, sql: &str, params: &Params) -> Result<Answer, Refusal> {
+        let analyzed = self.analyze(sql, params).await?;
         match analyzed.statement {
             Statement::Select(query) => Ok(Answer::Live(query)),
             Statement::Explain { query, analyze: None } => self.explain(&query).map(Answer::Table),
@@ -127,18 +135,19 @@ impl Service {
             | Statement::Drop(_) => {
                 let _turn = self.take_turn().await;
                 // The names may have changed before the turn came.
-                let analyzed = self.analyze(sql).await?;
-                self.define(sql, analyzed, None).await
+                let analyzed = self.analyze(sql, params).await?;
+                let sql = squilla_query::with_params(sql, params).map_err(Refusal::Mistakes)?;
+                self.define(&sql, analyzed, None).await
             }
         }
     }
 
-    /// Reads and plans a live query.
+    /// Reads and plans a live query, with values for its parameters.
     ///
     /// # Errors
     /// Its mistakes; a statement that is no live query is one.
-    pub async fn query(&self, sql: &str) -> Result<Query, Refusal> {
-        match self.analyze(sql).await?.statement {
+    pub async fn query(&self, sql: &str, params: &Params) -> Result<Query, Refusal> {
+        match self.analyze(sql, params).await?.statement {
             Statement::Select(query) => Ok(query),
             _ => Err(Refusal::Mistakes(vec![
                 Diagnostic::new("not_live", "only a SELECT can be subscribed to")

@@ -128,6 +128,17 @@ fn sinks_are_written_to_the_end() {
 }
 
 #[test]
+fn parameters_have_values() {
+    let script = "SELECT auction + $more AS next FROM bids WHERE price > $least;";
+    assert_eq!(rows(script, &["--param", "least=200", "--param", "more=-1"]), "{\"next\":7}\n{\"next\":6}\n");
+    let missing = run(script, &["--param", "least=200"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("parameter $more has no value"), "{}", stderr(&missing));
+    let unused = run(script, &["--param", "least=200", "--param", "more=1", "--param", "most=9"]);
+    assert!(stderr(&unused).contains("$most, which no statement has"), "{}", stderr(&unused));
+}
+
+#[test]
 fn show_and_describe_print_tables() {
     let shown = rows("SHOW SOURCES; DESCRIBE bids", &[]);
     assert!(shown.contains("bids") && shown.contains("auction") && shown.contains("-+-"), "{shown}");

@@ -6,6 +6,7 @@ use crate::bind::{self, Reader};
 use crate::catalog::{Catalog, RelationKind};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::limits::{MAX_SCRIPT_BYTES, MAX_STATEMENT_BYTES, check_length, check_shape};
+use crate::params::Params;
 use crate::parse::{Parsed, parse};
 use crate::statement::{CreateSink, CreateStream, CreateView, InsertInto, Statement};
 use crate::text::{DIALECT, Text, is_space};
@@ -16,16 +17,16 @@ use crate::{StatementText, suggest};
 const STACK_BYTES: usize = 64 << 20;
 
 /// See [`crate::analyze`].
-pub(crate) fn analyze(sql: &str, catalog: &dyn Catalog) -> Result<Statement, Vec<Diagnostic>> {
+pub(crate) fn analyze(sql: &str, params: &Params, catalog: &dyn Catalog) -> Result<Statement, Vec<Diagnostic>> {
     check_length(sql, MAX_STATEMENT_BYTES, "a statement").map_err(|mistake| vec![mistake])?;
     let sql = sql.trim_end().trim_end_matches(';');
-    let text = Text::read(sql).map_err(|mistake| vec![mistake])?;
+    let text = Text::read(sql).map_err(|mistake| vec![mistake])?.with_params(params)?;
     check_shape(&text).map_err(|mistake| vec![mistake])?;
     std::thread::scope(|scope| {
         let planning = std::thread::Builder::new()
             .name("plan".into())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || bind_statement(sql, &text, catalog));
+            .spawn_scoped(scope, || bind_statement(&text, catalog));
         let planning = planning.map_err(|error| {
             vec![Diagnostic::new("internal", "no thread could be started to plan on").note(error.to_string())]
         })?;
@@ -38,8 +39,8 @@ pub(crate) fn analyze(sql: &str, catalog: &dyn Catalog) -> Result<Statement, Vec
     })
 }
 
-fn bind_statement(sql: &str, text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, Vec<Diagnostic>> {
-    let whole = || sql.trim().to_owned();
+fn bind_statement(text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, Vec<Diagnostic>> {
+    let whole = || text.whole();
     let parsed = parse(text).map_err(|mistake| vec![mistake])?;
     Ok(match parsed {
         Parsed::Select(syntax) => Statement::Select(bind::query(&syntax, text, catalog, Reader::Client)?),

@@ -16,6 +16,7 @@ mod duration;
 mod event_time;
 mod functions;
 mod limits;
+mod params;
 mod parse;
 mod plan;
 mod rewrite;
@@ -28,6 +29,7 @@ pub use catalog::{Catalog, Relation, RelationKind, TimeAttribute};
 pub use diagnostic::{Diagnostic, DiagnosticParts, Span};
 pub use display::short_text;
 pub use functions::{ArrivalFunction, is_random};
+pub use params::{ParamValue, Params};
 pub use plan::{
     AggregateCall, JoinKind, JoinSpec, JoinTime, NamedExpr, Plan, RankFunction, RankSpec, RankTime, WindowKind,
     WindowSpec,
@@ -71,7 +73,30 @@ pub fn split_statements(script: &str) -> Result<Vec<StatementText>, Vec<Diagnost
 /// # Errors
 /// All the mistakes that can be found at once, at least one.
 pub fn analyze(sql: &str, catalog: &dyn Catalog) -> Result<Statement, Vec<Diagnostic>> {
-    analyze::analyze(sql, catalog)
+    analyze::analyze(sql, &Params::new(), catalog)
+}
+
+/// The same for a statement with parameters (`$name`), whose values are given. The texts that the statement holds have
+/// the values in their places.
+///
+/// # Errors
+/// As [`analyze`]; parameters without a value and values without a parameter.
+pub fn analyze_with(sql: &str, params: &Params, catalog: &dyn Catalog) -> Result<Statement, Vec<Diagnostic>> {
+    analyze::analyze(sql, params, catalog)
+}
+
+/// The statement with values in the place of its parameters: what is kept of it.
+///
+/// # Errors
+/// A text that cannot be read as tokens, parameters without a value, values without a parameter.
+pub fn with_params(sql: &str, params: &Params) -> Result<String, Vec<Diagnostic>> {
+    let text = text::Text::read(sql).map_err(|mistake| vec![mistake])?;
+    Ok(text.with_params(params)?.whole())
+}
+
+/// Names of a statement's parameters, in order of their names; none of a text that cannot be read as tokens.
+pub fn parameters(sql: &str) -> std::collections::BTreeSet<String> {
+    text::Text::read(sql).map(|text| params::names(text.tokens())).unwrap_or_default()
 }
 
 /// The expression of a `WATERMARK FOR` clause over a source's columns: of type [`timestamp_type`], deterministic.

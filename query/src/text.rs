@@ -6,6 +6,7 @@ use datafusion_sql::sqlparser::tokenizer::{
 };
 
 use crate::diagnostic::{Diagnostic, Span};
+use crate::params::{self, Params};
 
 /// The dialect of every statement.
 pub(crate) static DIALECT: GenericDialect = GenericDialect {};
@@ -20,13 +21,16 @@ pub(crate) struct Text<'a> {
     spans: Vec<Option<Span>>,
     /// A character is a byte.
     ascii: bool,
+    /// What stands in the place of parameters.
+    placed: Vec<(Span, String)>,
 }
 
 impl<'a> Text<'a> {
     /// Reads the tokens.
     pub(crate) fn read(sql: &'a str) -> Result<Self, Diagnostic> {
         let line_starts = std::iter::once(0).chain(sql.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        let mut text = Self { sql, line_starts, tokens: Vec::new(), spans: Vec::new(), ascii: sql.is_ascii() };
+        let (tokens, spans, placed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut text = Self { sql, line_starts, tokens, spans, ascii: sql.is_ascii(), placed };
         let tokens = Tokenizer::new(&DIALECT, sql).tokenize_with_location().map_err(|error| {
             let start = text.byte(error.location);
             let (message, help) = explain(&error.message);
@@ -37,7 +41,20 @@ impl<'a> Text<'a> {
         Ok(text)
     }
 
-    /// The whole text.
+    /// Puts values in the place of parameters.
+    ///
+    /// # Errors
+    /// Parameters without a value, and values without a parameter.
+    pub(crate) fn with_params(mut self, params: &Params) -> Result<Self, Vec<Diagnostic>> {
+        let tokens = std::mem::take(&mut self.tokens);
+        let (tokens, placed) = params::put_in_place(tokens, params, &|token| self.span(token.span))?;
+        self.spans = tokens.iter().map(|token| self.span(token.span)).collect();
+        self.tokens = tokens;
+        self.placed = placed;
+        Ok(self)
+    }
+
+    /// The whole text as it was sent.
     pub(crate) fn sql(&self) -> &'a str {
         self.sql
     }
@@ -103,9 +120,22 @@ impl<'a> Text<'a> {
             .and_then(|token| self.span(token.span))
     }
 
-    /// The text from one byte to another, trimmed.
-    pub(crate) fn slice(&self, span: Span) -> &'a str {
-        self.sql[span.start..span.end].trim()
+    /// The text from one byte to another, trimmed, with values in the place of parameters.
+    pub(crate) fn slice(&self, span: Span) -> String {
+        let mut out = String::with_capacity(span.end - span.start);
+        let mut from = span.start;
+        for (at, value) in self.placed.iter().filter(|(at, _)| span.start <= at.start && at.end <= span.end) {
+            out.push_str(&self.sql[from..at.start]);
+            out.push_str(value);
+            from = at.end;
+        }
+        out.push_str(&self.sql[from..span.end]);
+        out.trim().to_owned()
+    }
+
+    /// All of the text, trimmed, with values in the place of parameters.
+    pub(crate) fn whole(&self) -> String {
+        self.slice(Span { start: 0, end: self.sql.len() })
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::Schema;
 use squilla_query::{
-    Catalog, CreateSource, Diagnostic, Emit, Query, Relation, RelationKind, Statement, TimeAttribute, analyze,
+    Catalog, CreateSource, Diagnostic, Emit, ParamValue, Params, Query, Relation, RelationKind, Statement,
+    TimeAttribute, analyze,
 };
 
 struct TestCatalog(Vec<Relation>);
@@ -360,4 +361,33 @@ fn a_watermark_is_bound_to_the_sources_columns() {
     {
         assert!(sql(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn values_take_the_place_of_parameters() {
+    let catalog = nexmark();
+    let params = |list: &[(&str, ParamValue)]| -> Params {
+        list.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    };
+    let text = |text: &str| ParamValue::Text(text.to_owned());
+    let sql = "CREATE VIEW v AS SELECT auction FROM bids WHERE price > $least::BIGINT AND channel = $name -- $no\n";
+    let given = params(&[("least", ParamValue::Number("-7".into())), ("name", text("it's; DROP"))]);
+    let Ok(Statement::CreateView(view)) = squilla_query::analyze_with(sql, &given, &catalog) else { panic!("a view") };
+    assert!(view.query.sql.contains("price > (-7)::BIGINT AND channel = 'it''s; DROP'"), "{}", view.query.sql);
+    assert!(view.query.plan.to_string().contains("channel = 'it''s; DROP'"), "{}", view.query.plan);
+    let windows = "SELECT count(*) AS n FROM bids GROUP BY tumble($size)";
+    let window = |size| squilla_query::analyze_with(windows, &params(&[("size", size)]), &catalog);
+    assert!(window(text("10s")).is_ok());
+    let told = |result: Result<Statement, Vec<squilla_query::Diagnostic>>| {
+        let mistakes = result.expect_err("it is refused");
+        mistakes.iter().map(|mistake| (mistake.code, mistake.span.map(|span| span.start))).collect::<Vec<_>>()
+    };
+    assert_eq!(told(window(text("ten"))), [("invalid", Some(47))]);
+    assert_eq!(told(window(ParamValue::Number("1e999".into()))), [("parameter", Some(47))]);
+    let two = "SELECT $a, $b FROM bids";
+    assert_eq!(told(analyze(two, &catalog)), [("parameter", Some(7)), ("parameter", Some(11))]);
+    let one = params(&[("a", ParamValue::Null), ("c", ParamValue::Boolean(true))]);
+    assert_eq!(told(squilla_query::analyze_with(two, &one, &catalog)), [("parameter", Some(11)), ("parameter", None)]);
+    assert_eq!(ParamValue::typed("-1.5e3"), ParamValue::Number("-1.5e3".into()));
+    assert_eq!(ParamValue::typed("nan"), text("nan"));
 }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use squilla_query::{ParamValue, Params, StatementText};
 
 use super::duration;
+use super::failure::Failure;
 
 /// Where the server listens, and where clients look for it.
 pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:7878";
@@ -57,7 +59,8 @@ every window is closed first. Unbounded sources (host, flights, a generator with
 Ctrl-C; the exit code is then 130. Exit code 1 means a mistake or a failure, told on standard error
 with its place.
 
-${NAME} in the script is replaced by --set NAME=VALUE, as text; $${NAME} stands for ${NAME} itself.
+${NAME} in the script is replaced by --set NAME=VALUE, as text; $${NAME} stands for ${NAME} itself. $NAME in a
+statement is a parameter: --param NAME=VALUE gives its value, which can only be a value.
 
 Examples:
   squilla run hourly.sql
@@ -177,6 +180,8 @@ pub(crate) struct RunArgs {
     /// Replace ${NAME} in the script; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
     pub(crate) set: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) params: ParamArgs,
     /// Print one line of JSON to standard error at the end: events_in, rows_out, late, dropped, wall_s, cpu_s,
     /// peak_memory_bytes
     #[arg(long)]
@@ -191,6 +196,8 @@ pub(crate) struct SqlArgs {
     /// Carry out these statements instead of prompting
     #[arg(short, long, value_name = "SQL")]
     pub(crate) execute: Option<String>,
+    #[command(flatten)]
+    pub(crate) params: ParamArgs,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     #[command(flatten)]
@@ -225,6 +232,31 @@ pub(crate) struct ServerArgs {
     /// The server
     #[arg(long, value_name = "URL", default_value = DEFAULT_URL)]
     pub(crate) url: String,
+}
+
+/// Values of parameters.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct ParamArgs {
+    /// Value of a parameter, $NAME in a statement: a number when it reads as one, else a text; may be given several
+    /// times
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    pub(crate) param: Vec<(String, String)>,
+}
+
+impl ParamArgs {
+    /// The values of those parameters that a statement has.
+    pub(crate) fn of(&self, sql: &str) -> Params {
+        let own = squilla_query::parameters(sql);
+        let wanted = self.param.iter().filter(|(name, _)| own.contains(name));
+        wanted.map(|(name, value)| (name.clone(), ParamValue::typed(value))).collect()
+    }
+
+    /// A value that no statement has a use for.
+    pub(crate) fn unused(&self, statements: &[StatementText]) -> Option<Failure> {
+        let has = |name: &String| statements.iter().any(|it| squilla_query::parameters(&it.sql).contains(name));
+        let (name, _) = self.param.iter().find(|(name, _)| !has(name))?;
+        Some(Failure::new(format!("a value is given for ${name}, which no statement has")).help("check its name"))
+    }
 }
 
 /// How a client shows rows, and when it has enough.

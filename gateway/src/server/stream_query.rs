@@ -12,7 +12,9 @@ use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use axum::response::Response;
 use serde::Deserialize;
+use serde_json::Value;
 use squilla_engine::{Policy, SubscribeOptions, Subscription};
+use squilla_query::{ParamValue, Params};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
@@ -27,7 +29,8 @@ const MAX_HZ: f64 = 1_000.0;
 pub(crate) struct Wanted {
     pub(crate) sql: Option<String>,
     pub(crate) stream: Option<String>,
-    pub(crate) has_params: bool,
+    /// Values of the statement's parameters.
+    pub(crate) params: JsonParams,
     pub(crate) from: Option<String>,
     pub(crate) policy: Option<Policy>,
     pub(crate) max_hz: Option<f64>,
@@ -35,11 +38,6 @@ pub(crate) struct Wanted {
 
 /// Starts a live query.
 pub(crate) async fn subscribe(app: &App, wanted: Wanted) -> Result<Subscription, ApiError> {
-    if wanted.has_params {
-        return Err(
-            ApiError::malformed("statements have no parameters yet").help("write the values into the statement")
-        );
-    }
     let sql = match (wanted.sql, wanted.stream) {
         (Some(sql), None) => sql,
         (None, Some(stream)) => {
@@ -56,9 +54,39 @@ pub(crate) async fn subscribe(app: &App, wanted: Wanted) -> Result<Subscription,
     {
         return Err(ApiError::malformed(format!("max_hz is {max_hz}, not above 0 and at most {MAX_HZ}")));
     }
-    let query = app.service.query(&sql).await?;
+    let params = read_params(wanted.params)?;
+    let query = app.service.query(&sql, &params).await?;
     let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz };
     app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error))
+}
+
+/// Values by the names of parameters: an object of numbers, texts, booleans and nulls.
+pub(crate) type JsonParams = Option<Value>;
+
+/// The values as literals.
+pub(crate) fn read_params(params: JsonParams) -> Result<Params, ApiError> {
+    let params = match params {
+        None | Some(Value::Null) => return Ok(Params::new()),
+        Some(Value::Object(params)) => params,
+        Some(_) => {
+            let mistake = ApiError::malformed("params is not an object");
+            return Err(mistake.help("give values by name: {\"name\": 1}"));
+        }
+    };
+    let read = |(name, value): (String, Value)| {
+        let value = match value {
+            Value::Null => ParamValue::Null,
+            Value::Bool(value) => ParamValue::Boolean(value),
+            Value::Number(number) => ParamValue::Number(number.to_string()),
+            Value::String(text) => ParamValue::Text(text),
+            Value::Array(_) | Value::Object(_) => {
+                let mistake = ApiError::malformed(format!("the value of parameter {name} is not a single one"));
+                return Err(mistake.help("give numbers, texts, booleans or nulls"));
+            }
+        };
+        Ok((name.trim_start_matches('$').to_owned(), value))
+    };
+    params.into_iter().map(read).collect()
 }
 
 /// A live query in a URL.
@@ -69,6 +97,8 @@ pub(crate) struct LiveParams {
     sql: Option<String>,
     /// All rows of a source, stream or view.
     stream: Option<String>,
+    /// Values of the statement's parameters, a JSON object.
+    params: Option<String>,
     /// `latest`, `earliest`, a position, a moment, or `-5m`.
     from: Option<String>,
     /// `drop_oldest`, `conflate`, `block` or `disconnect`.
@@ -86,6 +116,10 @@ pub(crate) struct LiveRequest {
     sql: Option<String>,
     /// All rows of a source, stream or view.
     stream: Option<String>,
+    /// Values of the statement's parameters (`$name`): numbers, texts, booleans and nulls.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    params: JsonParams,
     /// `latest`, `earliest`, a position, a moment, or `-5m`.
     from: Option<String>,
     /// `drop_oldest`, `conflate`, `block` or `disconnect`.
@@ -111,7 +145,7 @@ pub(crate) async fn events(
     headers: HeaderMap,
     params: Result<Query<LiveParams>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let Query(params) = params.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
+    let Query(asked) = params.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("*/*");
     if !["text/event-stream", "text/*", "*/*"].iter().any(|kind| accept.contains(kind)) {
         return Err(ApiError::new(
@@ -122,14 +156,16 @@ pub(crate) async fn events(
         .help("for lines of JSON send POST /api/v1/query"));
     }
     let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let from = resumed.or(params.from);
+    let from = resumed.or(asked.from);
+    let params = asked.params.as_deref().map(serde_json::from_str).transpose();
+    let params = params.map_err(|error| ApiError::malformed(format!("params are not a JSON object: {error}")))?;
     let wanted = Wanted {
-        sql: params.sql,
-        stream: params.stream,
+        sql: asked.sql,
+        stream: asked.stream,
         from: from.clone(),
-        policy: params.policy,
-        max_hz: params.max_hz,
-        has_params: false,
+        policy: asked.policy,
+        max_hz: asked.max_hz,
+        params,
     };
     let subscription = subscribe(&app, wanted).await?;
     Ok(sse::answer(app, subscription, from))
@@ -152,7 +188,7 @@ pub(crate) async fn lines(
         from: request.from.clone(),
         policy: request.policy,
         max_hz: request.max_hz,
-        has_params: false,
+        params: request.params,
     };
     let subscription = subscribe(&app, wanted).await?;
     Ok(ndjson::answer(app, subscription, request.from, request.limit, request.meta))

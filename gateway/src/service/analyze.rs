@@ -1,6 +1,6 @@
 //! A statement, read against the names that there are.
 
-use squilla_query::{Diagnostic, Span, Statement};
+use squilla_query::{Diagnostic, Params, Span, Statement};
 
 use super::{Refusal, Service};
 use crate::catalog::{Body, Lookup, Names};
@@ -15,10 +15,10 @@ pub(super) struct Analyzed {
 
 impl Service {
     /// Reads and plans one statement, on a thread for blocking work.
-    pub(super) async fn analyze(&self, sql: &str) -> Result<Analyzed, Refusal> {
-        let (names, sql) = (self.names(), sql.to_owned());
+    pub(super) async fn analyze(&self, sql: &str, params: &Params) -> Result<Analyzed, Refusal> {
+        let (names, sql, params) = (self.names(), sql.to_owned(), params.clone());
         let work = move || {
-            let (result, asked) = analyze(&names, &sql);
+            let (result, asked) = analyze(&names, &sql, &params);
             result.map(|statement| Analyzed { statement, asked })
         };
         tokio::task::spawn_blocking(work).await.map_err(Refusal::panicked)?.map_err(Refusal::Mistakes)
@@ -26,9 +26,9 @@ impl Service {
 }
 
 /// Reads and plans one statement; the known names that it asked for come with it, whether it has mistakes or not.
-pub(super) fn analyze(names: &Names, sql: &str) -> (Result<Statement, Vec<Diagnostic>>, Vec<String>) {
+pub(super) fn analyze(names: &Names, sql: &str, params: &Params) -> (Result<Statement, Vec<Diagnostic>>, Vec<String>) {
     let lookup = Lookup::new(names);
-    let result = squilla_query::analyze(sql, &lookup);
+    let result = squilla_query::analyze_with(sql, params, &lookup);
     let asked = lookup.asked();
     let reads_rows = !matches!(
         result,

@@ -8,7 +8,7 @@ use arrow::datatypes::Schema;
 use bytes::Bytes;
 use squilla_engine::{EngineError, EventTimeSpec, SourceDefinition};
 use squilla_query::{
-    CreateSink, CreateSource, CreateStream, CreateView, Diagnostic, DropKind, DropRelation, InsertInto, Query,
+    CreateSink, CreateSource, CreateStream, CreateView, Diagnostic, DropKind, DropRelation, InsertInto, Params, Query,
     Relation, RelationKind, Statement, TimeAttribute,
 };
 use squilla_sources::{PublishError, define_sink, define_source, infer_json};
@@ -49,7 +49,7 @@ impl Service {
                 self.store.remove(vec![stored.id]).await?;
                 continue;
             }
-            let result = match self.analyze(&stored.sql).await {
+            let result = match self.analyze(&stored.sql, &Params::new()).await {
                 Ok(analyzed) => self.define(&stored.sql, analyzed, Some(&stored)).await.map(drop),
                 Err(refusal) => Err(refusal),
             };

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use squilla_query::{Diagnostic, Relation, RelationKind, Statement, TimeAttribute, split_statements};
+use squilla_query::{
+    Diagnostic, ParamValue, Params, Relation, RelationKind, Statement, TimeAttribute, split_statements,
+};
 
 use super::analyze::analyze;
 use super::define::{exists, relation_of_sink};
@@ -19,7 +21,11 @@ pub(super) fn check(names: &Names, script: &str) -> Vec<Diagnostic> {
     // Names that the script creates and whose columns are known only once it runs: what reads them is not judged.
     let mut unknown = BTreeSet::new();
     for statement in statements {
-        let (result, asked) = analyze(&names, &statement.sql);
+        // Values come when the statement is submitted: until then nothing that depends on them can be judged.
+        let params: Params =
+            squilla_query::parameters(&statement.sql).into_iter().map(|name| (name, ParamValue::Null)).collect();
+        let (result, asked) = analyze(&names, &statement.sql, &params);
+        let result = if params.is_empty() { result } else { result.map_err(|_| Vec::new()) };
         let judged = !asked.iter().any(|name| unknown.contains(name));
         let found = match result {
             Ok(bound) => {

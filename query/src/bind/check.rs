@@ -66,14 +66,6 @@ impl Visitor for Walk<'_, '_> {
             ast::Expr::Identifier(ident) => self.identifier(ident),
             ast::Expr::CompoundIdentifier(parts) => self.compound(parts),
             ast::Expr::Function(function) => self.function(function),
-            ast::Expr::Value(value) => {
-                if let ast::Value::Placeholder(name) = &value.value {
-                    let at = self.binder.text.span(value.span);
-                    self.tell(
-                        unsupported(format!("parameter {name} has no value here"), at).help("write the value itself"),
-                    );
-                }
-            }
             ast::Expr::Wildcard(_) | ast::Expr::QualifiedWildcard(..) => {
                 let at = self.binder.place(expr);
                 self.tell(Diagnostic::new("syntax", "* stands alone in a SELECT list or in count(*)").at(at));

@@ -100,7 +100,7 @@ impl Reader<'_> {
             schema,
             watermark,
             options,
-            sql: self.text.sql().trim().trim_end_matches(';').trim_end().to_owned(),
+            sql: self.text.whole(),
         }))
     }
 
@@ -189,7 +189,7 @@ impl Reader<'_> {
         let (Some(start), Some(from), Some(end)) = (start, from, end) else {
             return Err(self.expected("an expression"));
         };
-        let expression = self.text.slice(Span { start: from.start, end: end.end }).to_owned();
+        let expression = self.text.slice(Span { start: from.start, end: end.end });
         Ok(WatermarkClause { column, expression, span: Some(Span { start: start.start, end: end.end }) })
     }
 

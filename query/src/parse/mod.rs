@@ -253,7 +253,7 @@ impl<'t> Reader<'t> {
         let query = self.parser.parse_query().map_err(|error| self.error(&error))?;
         self.end()?;
         let end = self.text.end_span().map_or(self.text.sql().len(), |span| span.end);
-        let sql = self.text.slice(Span { start, end }).to_owned();
+        let sql = self.text.slice(Span { start, end });
         Ok(QuerySyntax { sql, query, emit: self.emit.take() })
     }
 
@@ -371,7 +371,7 @@ impl<'t> Reader<'t> {
                 }
                 let end = self.text.end_span();
                 match (start, end) {
-                    (Some(start), Some(end)) => self.text.slice(Span { start: start.start, end: end.end }).to_owned(),
+                    (Some(start), Some(end)) => self.text.slice(Span { start: start.start, end: end.end }),
                     _ => return Err(self.expected("the id of a query")),
                 }
             }

@@ -10,6 +10,7 @@ mod wire;
 use std::time::Duration;
 
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
+use squilla_query::{ParamValue, Params};
 
 pub(super) use push::push;
 pub(super) use sql::sql;
@@ -74,8 +75,9 @@ impl Server {
     }
 
     /// Carries out one statement.
-    async fn statement(&self, sql: &str) -> Result<Result<Vec<StatementResult>, WireError>, Failure> {
-        let request = self.http.post(self.url(&["statements"])).json(&serde_json::json!({ "sql": sql }));
+    async fn statement(&self, sql: &str, params: &Params) -> Result<Result<Vec<StatementResult>, WireError>, Failure> {
+        let body = serde_json::json!({ "sql": sql, "params": json_of(params) });
+        let request = self.http.post(self.url(&["statements"])).json(&body);
         let response = self.send(request).await?;
         let status = response.status();
         let body = response.bytes().await.map_err(|error| Failure::because(&error))?;
@@ -91,6 +93,18 @@ impl Server {
         Failure::new(format!("the server at {} gave an answer that cannot be read: {what}", self.base))
             .help("is it squilla, of the same version?")
     }
+}
+
+/// Values of parameters as a request has them.
+fn json_of(params: &Params) -> serde_json::Value {
+    use serde_json::Value;
+    let value = |value: &ParamValue| match value {
+        ParamValue::Null => Value::Null,
+        ParamValue::Boolean(value) => Value::Bool(*value),
+        ParamValue::Number(number) => serde_json::from_str(number).unwrap_or_else(|_| Value::String(number.clone())),
+        ParamValue::Text(text) => Value::String(text.clone()),
+    };
+    params.iter().map(|(name, own)| (name.clone(), value(own))).collect::<serde_json::Map<_, _>>().into()
 }
 
 /// The error that a response holds, or one made of its status.

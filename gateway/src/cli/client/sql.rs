@@ -24,16 +24,19 @@ pub(crate) fn sql(args: &SqlArgs) -> Result<Outcome, Failure> {
     let script = match &args.execute {
         Some(text) => Script::of_text(text),
         None if !std::io::stdin().is_terminal() => Script::read(Path::new("-"))?,
-        None => return converse(&runtime, &server, &args.rows, &mut output),
+        None => return converse(&runtime, &server, args, &mut output),
     };
-    runtime.block_on(carry_out(&server, &script, &args.rows, &mut output))
+    if let Some(failure) = args.params.unused(&script.statements()?) {
+        return Err(failure);
+    }
+    runtime.block_on(carry_out(&server, &script, args, &mut output))
 }
 
 /// Reads statements from the terminal until the user has enough.
 fn converse(
     runtime: &tokio::runtime::Runtime,
     server: &Server,
-    rows: &RowsArgs,
+    args: &SqlArgs,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
     let mut prompt = Prompt::new()?;
@@ -46,7 +49,7 @@ fn converse(
         };
         let script = Script::of_text(&statements);
         // A mistake, or a server that is away for a moment, does not end the conversation.
-        match runtime.block_on(carry_out(server, &script, rows, output)) {
+        match runtime.block_on(carry_out(server, &script, args, output)) {
             Ok(_) => {}
             Err(failure) if failure.is_broken_pipe() => return Err(failure),
             Err(failure) => eprintln!("{failure}"),
@@ -56,9 +59,9 @@ fn converse(
 }
 
 /// Carries out the statements in their order; an interrupt ends all of them.
-async fn carry_out(server: &Server, script: &Script, rows: &RowsArgs, output: &mut Output) -> Result<Outcome, Failure> {
+async fn carry_out(server: &Server, script: &Script, args: &SqlArgs, output: &mut Output) -> Result<Outcome, Failure> {
     for statement in script.statements()? {
-        if carry_out_one(server, &statement, rows, output).await? == Outcome::Interrupted {
+        if carry_out_one(server, &statement, args, output).await? == Outcome::Interrupted {
             return Ok(Outcome::Interrupted);
         }
     }
@@ -68,17 +71,17 @@ async fn carry_out(server: &Server, script: &Script, rows: &RowsArgs, output: &m
 async fn carry_out_one(
     server: &Server,
     statement: &StatementText,
-    rows: &RowsArgs,
+    args: &SqlArgs,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
-    let results = server.statement(&statement.sql).await?;
+    let results = server.statement(&statement.sql, &args.params.of(&statement.sql)).await?;
     let results = results.map_err(|error| Failure::Rendered(error.render(&statement.sql)))?;
     for result in results {
         match result.kind {
             ResultKind::Done => eprintln!("{}", result.message),
             ResultKind::Sink => eprintln!("sink {} runs", result.name),
-            ResultKind::Table => write_table(&result, rows, output)?,
-            ResultKind::Live => return follow(server, Subject::Sql(&statement.sql), rows, output).await,
+            ResultKind::Table => write_table(&result, &args.rows, output)?,
+            ResultKind::Live => return follow(server, Subject::Sql(&result.sql), &args.rows, output).await,
         }
     }
     Ok(Outcome::Done)

@@ -24,6 +24,9 @@ pub(super) struct StatementResult {
     /// Of [`ResultKind::Done`].
     #[serde(default)]
     pub(super) message: String,
+    /// Of [`ResultKind::Live`]: its text, with values in the place of parameters.
+    #[serde(default)]
+    pub(super) sql: String,
     /// Of [`ResultKind::Sink`].
     #[serde(default)]
     pub(super) name: String,

@@ -33,6 +33,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let script = Script::read(&args.script)?.with_settings(&args.set)?;
     let statements = script.statements()?;
+    if let Some(failure) = args.params.unused(&statements) {
+        return Err(failure);
+    }
     // One thread: it waits, encodes and writes. What computes has the engine's threads.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -82,7 +85,10 @@ async fn set_up(
         if is_analyze(&statement.sql) && at + 1 < statements.len() {
             return Err(script.mistakes(&[analyze_is_last(statement)], statement.span.start));
         }
-        let answer = service.execute(&statement.sql).await.map_err(|refusal| script.refused(refusal, statement))?;
+        let answer = service
+            .execute_with(&statement.sql, &args.params.of(&statement.sql))
+            .await
+            .map_err(|refusal| script.refused(refusal, statement))?;
         match answer {
             Answer::Done(_) => {}
             Answer::Table(rows) => {

@@ -1,5 +1,6 @@
 //! Statements, carried out or checked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use squilla_query::split_statements;
+use squilla_query::{parameters, split_statements};
 use squilla_sources::encode::json::write_rows_array;
 use utoipa::ToSchema;
 
@@ -16,6 +17,7 @@ use super::{Body, Shared};
 use crate::server::error::{ApiError, ErrorAnswer, ErrorBody, Mistake};
 use crate::server::limits::STATEMENTS;
 use crate::server::socket::message::{Column, columns};
+use crate::server::stream_query::{JsonParams, read_params};
 use crate::service::{Answer, Refusal};
 
 /// One or several statements.
@@ -24,6 +26,10 @@ use crate::service::{Answer, Refusal};
 pub(super) struct Script {
     /// The text; statements end with a semicolon.
     sql: String,
+    /// Values of the statements' parameters (`$name`): numbers, texts, booleans and nulls.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    params: JsonParams,
 }
 
 /// What the statements gave.
@@ -89,9 +95,18 @@ pub(super) async fn execute(State(app): Shared, script: Body<Script>) -> Result<
         let message = format!("{} statements are over the limit of {STATEMENTS}", statements.len());
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "limit", message).help("send them in several requests"));
     }
+    let params = read_params(script.params)?;
+    let known: BTreeSet<String> = statements.iter().flat_map(|statement| parameters(&statement.sql)).collect();
+    if let Some(name) = params.keys().find(|name| !known.contains(*name)) {
+        let message = format!("a value is given for ${name}, which no statement has");
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "parameter", message));
+    }
     let mut results = Vec::new();
     for statement in statements {
-        match app.service.execute(&statement.sql).await {
+        let own = parameters(&statement.sql);
+        let params = params.iter().filter(|(name, _)| own.contains(*name));
+        let params = params.map(|(name, value)| (name.clone(), value.clone())).collect();
+        match app.service.execute_with(&statement.sql, &params).await {
             Ok(answer) => results.push(StatementResult::from(answer)),
             Err(refusal) => {
                 let error = ApiError::from(refusal).shifted(statement.span.start);

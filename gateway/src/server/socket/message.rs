@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::server::error::ErrorBody;
 use crate::server::limits::{FRAME_BYTES, MESSAGE_BYTES, SUBSCRIPTIONS};
 use crate::server::moment;
+use crate::server::stream_query::JsonParams;
 
 /// What clients say.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -48,9 +49,9 @@ pub(super) struct Subscribe {
     /// All rows of a source, stream or view, by name.
     #[serde(default)]
     pub(super) stream: Option<String>,
-    /// Reserved: refused until statements have parameters.
+    /// Values of the statement's parameters (`$name`): numbers, texts, booleans and nulls.
     #[serde(default)]
-    pub(super) params: Option<serde_json::Value>,
+    pub(super) params: JsonParams,
     /// Where to start; see [`crate::server::start::parse`].
     #[serde(default)]
     pub(super) from: Option<String>,

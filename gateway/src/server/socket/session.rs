@@ -191,7 +191,7 @@ impl Session {
             let query = Wanted {
                 sql: wanted.sql.clone(),
                 stream: wanted.stream.clone(),
-                has_params: wanted.params.is_some(),
+                params: wanted.params.clone(),
                 from: wanted.from.clone(),
                 policy: wanted.policy,
                 max_hz: wanted.max_hz,
