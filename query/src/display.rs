@@ -8,7 +8,10 @@ use datafusion_expr::expr::{AggregateFunction, Case, Sort};
 use datafusion_expr::{Expr, Operator};
 
 use crate::duration::human;
-use crate::plan::{JoinSpec, JoinTime, NamedExpr, Plan, RankFunction, RankSpec, RankTime, WindowKind, WindowSpec};
+use crate::plan::{
+    AggregateCall, GatherKind, GatherSpec, JoinSpec, JoinTime, NamedExpr, Plan, RankFunction, RankSpec, RankTime,
+    WindowKind, WindowSpec,
+};
 use crate::types::sql_name;
 
 impl fmt::Display for Plan {
@@ -22,6 +25,12 @@ impl fmt::Display for WindowSpec {
         match self.kind {
             WindowKind::Tumble { size_ns } => write!(f, "tumble {}", human(size_ns))?,
             WindowKind::Hop { size_ns, slide_ns } => write!(f, "hop {} every {}", human(size_ns), human(slide_ns))?,
+            WindowKind::Cumulate { size_ns, step_ns } => {
+                write!(f, "cumulate {} by {}", human(size_ns), human(step_ns))?;
+            }
+            WindowKind::Session { gap_ns } => write!(f, "session {}", human(gap_ns))?,
+            WindowKind::Count { rows, slide } if rows == slide => write!(f, "count {rows}")?,
+            WindowKind::Count { rows, slide } => write!(f, "count {rows} every {slide}")?,
         }
         if self.offset_ns == 0 { Ok(()) } else { write!(f, " from {}", human(self.offset_ns)) }
     }
@@ -42,14 +51,9 @@ fn write_node(plan: &Plan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Res
             if *grace_ns != 0 {
                 write!(f, " grace {}", human(*grace_ns))?;
             }
-            if !keys.is_empty() {
-                write!(f, " by {}", named(keys))?;
-            }
-            if !aggregates.is_empty() {
-                let calls = aggregates.iter().map(|call| name_and_text(&call.expr, &call.name));
-                write!(f, " compute {}", calls.collect::<Vec<_>>().join(", "))?;
-            }
+            write_groups(keys, aggregates, f)?;
         }
+        Plan::Gather { gather, .. } => write_gather(gather, f)?,
         Plan::Join { join, .. } => write_join(join, f)?,
         Plan::Rank { rank, .. } => write_rank(rank, f)?,
         Plan::Union { .. } => write!(f, "union")?,
@@ -59,6 +63,36 @@ fn write_node(plan: &Plan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Res
         write_node(input, depth + 1, f)?;
     }
     Ok(())
+}
+
+fn write_groups(keys: &[NamedExpr], aggregates: &[AggregateCall], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if !keys.is_empty() {
+        write!(f, " by {}", named(keys))?;
+    }
+    if !aggregates.is_empty() {
+        let calls = aggregates.iter().map(|call| name_and_text(&call.expr, &call.name));
+        write!(f, " compute {}", calls.collect::<Vec<_>>().join(", "))?;
+    }
+    Ok(())
+}
+
+fn write_gather(gather: &GatherSpec, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (kind, grace_ns) = match gather.kind {
+        GatherKind::Session { gap_ns, grace_ns } => (WindowKind::Session { gap_ns }, grace_ns),
+        GatherKind::Count { rows, slide } => (WindowKind::Count { rows, slide }, 0),
+    };
+    write!(f, "aggregate {}", WindowSpec { kind, offset_ns: 0 })?;
+    if grace_ns != 0 {
+        write!(f, " grace {}", human(grace_ns))?;
+    }
+    if !gather.partition_by.is_empty() {
+        write!(f, " of {}", gather.partition_by.iter().map(text).collect::<Vec<_>>().join(", "))?;
+    }
+    write_groups(&gather.keys, &gather.aggregates, f)?;
+    match &gather.filter {
+        Some(filter) => write!(f, " where {}", text(filter)),
+        None => Ok(()),
+    }
 }
 
 fn write_join(join: &JoinSpec, f: &mut fmt::Formatter<'_>) -> fmt::Result {

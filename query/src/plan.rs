@@ -63,6 +63,17 @@ pub enum Plan {
         /// The output fields.
         schema: SchemaRef,
     },
+    /// Groups by windows that the rows themselves make, and by keys. Output fields, in order: `window_start`,
+    /// `window_end`, the keys, the aggregates. The event time of the output is the window's end less a millisecond, of
+    /// windows by count its end.
+    Gather {
+        /// Input.
+        input: Arc<Plan>,
+        /// The windows, the keys and the aggregates.
+        gather: Box<GatherSpec>,
+        /// The output fields.
+        schema: SchemaRef,
+    },
     /// Pairs of rows. Output fields: the left input's, then the right input's; of semi and anti joins the left's only.
     /// The event time of a pair is the later of its rows'; of a row without a partner its own.
     Join {
@@ -102,6 +113,7 @@ impl Plan {
             | Self::Project { schema, .. }
             | Self::AssignWindow { schema, .. }
             | Self::Aggregate { schema, .. }
+            | Self::Gather { schema, .. }
             | Self::Join { schema, .. }
             | Self::Rank { schema, .. }
             | Self::Union { schema, .. } => schema,
@@ -116,6 +128,7 @@ impl Plan {
             | Self::Project { input, .. }
             | Self::AssignWindow { input, .. }
             | Self::Aggregate { input, .. }
+            | Self::Gather { input, .. }
             | Self::Rank { input, .. } => vec![input],
             Self::Join { left, right, .. } => vec![left, right],
             Self::Union { inputs, .. } => inputs.iter().collect(),
@@ -143,7 +156,7 @@ impl Plan {
     /// True when the rows that come out are those of closed windows.
     pub fn is_windowed(&self) -> bool {
         let closes = match self {
-            Self::Aggregate { .. } => true,
+            Self::Aggregate { .. } | Self::Gather { .. } => true,
             Self::Rank { rank, .. } => matches!(rank.time, RankTime::Window { .. }),
             _ => false,
         };
@@ -158,6 +171,40 @@ pub struct NamedExpr {
     pub expr: Expr,
     /// The column's name.
     pub name: String,
+}
+
+/// Windows that rows make, and what is computed of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatherSpec {
+    /// The windows.
+    pub kind: GatherKind,
+    /// Each combination of these has windows of its own. All of them stand among the keys too.
+    pub partition_by: Vec<Expr>,
+    /// Rows that do not meet it make windows like all others, and are not aggregated.
+    pub filter: Option<Expr>,
+    /// The keys beside the window; may be empty.
+    pub keys: Vec<NamedExpr>,
+    /// The aggregates; may be empty.
+    pub aggregates: Vec<AggregateCall>,
+}
+
+/// How rows make windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GatherKind {
+    /// Rows no more than the gap apart are in one window, which ends a gap behind its last row.
+    Session {
+        /// The longest pause within a session, above zero, in nanoseconds.
+        gap_ns: i64,
+        /// How long after its end a session still takes rows, in nanoseconds of event time.
+        grace_ns: i64,
+    },
+    /// So many rows in the order of their arrival. Its bounds are the event times of its first and last row.
+    Count {
+        /// Rows of a window, above zero.
+        rows: u64,
+        /// A window starts with every so manieth row, above zero and at most `rows`.
+        slide: u64,
+    },
 }
 
 /// Which rows of two inputs make pairs.
@@ -300,21 +347,53 @@ pub enum WindowKind {
         /// Distance from start to start, above zero.
         slide_ns: i64,
     },
+    /// A row is in the windows that start at the latest multiple of the size and end a step, two steps and so on later,
+    /// as far as they cover it.
+    Cumulate {
+        /// Length of the longest, a multiple of the step.
+        size_ns: i64,
+        /// How much longer than the one before it a window is, above zero.
+        step_ns: i64,
+    },
+    /// See [`GatherKind::Session`].
+    Session {
+        /// The longest pause within a session.
+        gap_ns: i64,
+    },
+    /// See [`GatherKind::Count`].
+    Count {
+        /// Rows of a window.
+        rows: u64,
+        /// A window starts with every so manieth row.
+        slide: u64,
+    },
 }
 
 impl WindowSpec {
-    /// Length of a window.
+    /// Length of a window, of cumulating windows that of the longest; the gap of sessions; zero for windows by count.
     pub fn size_ns(&self) -> i64 {
         match self.kind {
-            WindowKind::Tumble { size_ns } | WindowKind::Hop { size_ns, .. } => size_ns,
+            WindowKind::Tumble { size_ns } | WindowKind::Hop { size_ns, .. } | WindowKind::Cumulate { size_ns, .. } => {
+                size_ns
+            }
+            WindowKind::Session { gap_ns } => gap_ns,
+            WindowKind::Count { .. } => 0,
         }
     }
 
-    /// Distance from the start of a window to that of the next.
+    /// Distance from the end of a window to that of the next; the gap of sessions; zero for windows by count.
     pub fn slide_ns(&self) -> i64 {
         match self.kind {
             WindowKind::Tumble { size_ns } => size_ns,
             WindowKind::Hop { slide_ns, .. } => slide_ns,
+            WindowKind::Cumulate { step_ns, .. } => step_ns,
+            WindowKind::Session { gap_ns } => gap_ns,
+            WindowKind::Count { .. } => 0,
         }
+    }
+
+    /// True for windows that the rows themselves make: they cannot be told of a row when it comes.
+    pub fn is_made_by_rows(&self) -> bool {
+        matches!(self.kind, WindowKind::Session { .. } | WindowKind::Count { .. })
     }
 }

@@ -8,7 +8,7 @@ use datafusion_common::Column;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr, expr};
-use squilla_query::{NamedExpr, WindowSpec, short_text};
+use squilla_query::{NamedExpr, WindowKind, WindowSpec, short_text};
 
 use super::{Job, Lease};
 
@@ -114,6 +114,9 @@ pub(super) fn list(exprs: &[NamedExpr]) -> String {
 
 pub(super) fn describe_window(window: &WindowSpec) -> String {
     let size = duration(window.size_ns());
+    if let WindowKind::Cumulate { step_ns, .. } = window.kind {
+        return format!("windows of up to {size} by {}", duration(step_ns));
+    }
     if window.slide_ns() == window.size_ns() {
         format!("windows of {size}")
     } else {

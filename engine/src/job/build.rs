@@ -14,7 +14,7 @@ use super::branch::OpSpec;
 use super::feed::{Begin, leading_filters};
 use super::history::from_logs;
 use super::run::{JobSpec, describe, fingerprint, spawn_job};
-use super::stage::{AggregateJob, RankJob, Stage};
+use super::stage::{AggregateJob, GatherJob, RankJob, Stage};
 use super::{Branch, Lease, Registry};
 use crate::error::EngineError;
 use crate::info::ExplainedJob;
@@ -124,6 +124,12 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
                 grace_ns: *grace_ns,
                 schema: schema.clone(),
             };
+            let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
+            Ok(vec![Limb { input, updates, ops: Vec::new(), narrow: None }])
+        }
+        Plan::Gather { input, gather, schema } => {
+            let inputs = limbs(input, false, fields)?.into_iter().map(Limb::cut).collect();
+            let job = GatherJob { gather: gather.as_ref().clone(), schema: schema.clone() };
             let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
             Ok(vec![Limb { input, updates, ops: Vec::new(), narrow: None }])
         }

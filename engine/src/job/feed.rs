@@ -97,7 +97,8 @@ impl Feed {
             if *begin == Begin::Fresh {
                 feed.start = since;
             }
-            feed.complete_from = complete_from(all(), feed.start);
+            let whole = stage.stateful().map_or(EventTime::MIN, |step| step.whole_from(feed.start));
+            feed.complete_from = complete_from(all(), feed.start).max(whole);
             if let Begin::At(Start::Timestamp(moment)) = begin {
                 feed.complete_from = feed.complete_from.max(*moment);
             }

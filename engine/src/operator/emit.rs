@@ -36,6 +36,13 @@ pub(super) struct Saying {
     pub(super) arrival: EventTime,
 }
 
+/// Event times of results, and the watermark before each.
+#[derive(Debug, Default)]
+pub(super) struct Moments {
+    pub(super) times: Vec<i64>,
+    pub(super) before: Vec<i64>,
+}
+
 impl Series {
     /// Batches of the physical schema `schema`.
     pub(super) fn new(schema: SchemaRef) -> Self {
@@ -84,6 +91,42 @@ impl Series {
             let count = MAX_BATCH_ROWS.min(len - first);
             let watermark = if first + count == len { saying.after } else { saying.before };
             batches.push(self.batch(saying.kind, rows.slice(first, count), watermark, saying.arrival, false));
+            first += count;
+        }
+        Ok(())
+    }
+
+    /// Rows each of a window of its own, in batches of at most 8,192. `columns` are the visible ones.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn spread(
+        &mut self,
+        kind: RowKind,
+        columns: Vec<ArrayRef>,
+        moments: Moments,
+        after: i64,
+        arrival: EventTime,
+        batches: &mut Vec<StreamBatch>,
+    ) -> Result<(), EngineError> {
+        let Moments { times, before } = moments;
+        let len = times.len();
+        if len == 0 {
+            return Ok(());
+        }
+        let mut all = Vec::with_capacity(self.schema.fields().len());
+        for (column, field) in columns.into_iter().zip(self.schema.fields()) {
+            let exact = column.data_type() == field.data_type();
+            all.push(if exact { column } else { cast(&column, field.data_type())? });
+        }
+        all.push(Arc::new(TimestampNanosecondArray::from(times)));
+        all.push(Arc::new(TimestampNanosecondArray::from(before.clone())));
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), all)?;
+        let mut first = 0;
+        while first < len {
+            let count = MAX_BATCH_ROWS.min(len - first);
+            let watermark = if first + count == len { after } else { before[first + count - 1] };
+            batches.push(self.batch(kind, rows.slice(first, count), watermark, arrival, false));
             first += count;
         }
         Ok(())

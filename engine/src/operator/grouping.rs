@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::prep_null_mask_filter;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::DataFusionError;
-use datafusion_expr::{EmitTo, GroupsAccumulator};
+use datafusion_expr::{EmitTo, Expr, GroupsAccumulator};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion_physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
@@ -21,6 +21,9 @@ use super::distinct::Distinct;
 use super::expression::{Expressions, Planner, filter_columns};
 use super::nth_value::NthValue;
 use crate::error::EngineError;
+
+/// Name of the key that numbers windows that rows make.
+const MADE: &str = "__made";
 
 /// How a query groups: which columns are computed of each row, and what becomes of them.
 pub(super) struct Grouping {
@@ -72,6 +75,42 @@ impl Grouping {
         let fields: Vec<Field> =
             keys.iter().zip(exprs.types()).map(|(key, kind)| Field::new(&key.name, kind.clone(), true)).collect();
         Ok((Self { key_schema: Arc::new(Schema::new(fields)), calls }, exprs))
+    }
+
+    /// How to group rows of `input` by numbered windows that rows make, and in them by `keys`; and expressions whose
+    /// columns, those of `outer` first, [`Grouping::columns_within`] takes.
+    ///
+    /// # Errors
+    /// As [`Grouping::new`].
+    pub(super) fn within(
+        input: &SchemaRef,
+        outer: &[&Expr],
+        keys: &[NamedExpr],
+        aggregates: &[AggregateCall],
+    ) -> Result<(Self, Expressions), EngineError> {
+        let planner = Planner::new(input)?;
+        let own = keys.iter().map(|key| &key.expr);
+        let mut exprs = outer.iter().copied().chain(own).map(|e| planner.expr(e)).collect::<Result<Vec<_>, _>>()?;
+        let mut calls: Vec<Call> =
+            aggregates.iter().map(|call| aggregate_call::plan(&planner, call, &mut exprs)).collect::<Result<_, _>>()?;
+        let before = 1 + keys.len();
+        for call in &mut calls {
+            call.arguments.iter_mut().chain(&mut call.filter).for_each(|idx| *idx += before);
+        }
+        let exprs = Expressions::new(exprs, &planner)?;
+        let mut fields = vec![Field::new(MADE, DataType::UInt32, false)];
+        let types = exprs.types().iter().skip(outer.len());
+        fields.extend(keys.iter().zip(types).map(|(key, kind)| Field::new(&key.name, kind.clone(), true)));
+        Ok((Self { key_schema: Arc::new(Schema::new(fields)), calls }, exprs))
+    }
+
+    /// The columns that [`Groups::update`] takes: the window of each row, the keys, and all that was evaluated, of which
+    /// the first `outer` are no keys.
+    pub(super) fn columns_within(&self, windows: ArrayRef, evaluated: &[ArrayRef], outer: usize) -> Vec<ArrayRef> {
+        let mut columns = vec![windows];
+        columns.extend_from_slice(&evaluated[outer..outer + self.keys() - 1]);
+        columns.extend_from_slice(evaluated);
+        columns
     }
 
     /// How many of the columns are keys: the first.
@@ -238,7 +277,7 @@ impl Groups {
 }
 
 impl Sealed {
-    fn filter(&self, keep: &BooleanArray) -> Result<Self, EngineError> {
+    pub(super) fn filter(&self, keep: &BooleanArray) -> Result<Self, EngineError> {
         let keys = filter_columns(&self.keys, keep)?;
         Ok(Self { keys, states: filter_columns(&self.states, keep)?, len: keep.true_count() })
     }

@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod aggregate_call;
+mod align;
 mod assign_window;
 mod distinct;
 mod emit;
@@ -14,6 +15,7 @@ mod filter;
 mod filter_updates;
 mod grid;
 mod grouping;
+mod key_table;
 mod nth_value;
 mod pane;
 mod placement;
@@ -21,6 +23,10 @@ mod progress;
 mod project;
 mod rank;
 mod ranking;
+mod session;
+mod session_groups;
+mod session_table;
+mod session_told;
 mod window_rows;
 mod windows;
 
@@ -33,6 +39,8 @@ mod functions_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
+mod session_tests;
+#[cfg(test)]
 mod stateless_tests;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -43,6 +51,7 @@ pub use filter::Filter;
 pub use filter_updates::FilterUpdates;
 pub use project::Project;
 pub use rank::{Rank, RankInput};
+pub use session::{Session, SessionSpec};
 
 use arrow::datatypes::SchemaRef;
 

@@ -95,6 +95,18 @@ impl Pane {
         self.told.iter().chain(&self.fresh)
     }
 
+    /// Takes all out, sealed.
+    ///
+    /// # Errors
+    /// As [`Pane::update`].
+    pub(super) fn take(&mut self, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<Vec<Sealed>, EngineError> {
+        self.seal(grouping, ids)?;
+        let mut all = std::mem::take(&mut self.told);
+        all.append(&mut self.fresh);
+        *self = Self::default();
+        Ok(all)
+    }
+
     /// Running results have told all that is sealed.
     ///
     /// # Errors

@@ -245,7 +245,7 @@ impl Walk<'_, '_> {
     }
 
     fn unknown_function(&mut self, name: &str, nearest: Option<String>, at: Option<Span>) {
-        if ["tumble", "hop"].contains(&name) {
+        if super::window::WINDOW_FUNCTIONS.contains(&name) {
             let message = format!("{name}(…) stands in GROUP BY or FROM, not in {}", self.scope.clause);
             self.tell(
                 Diagnostic::new("misplaced_window", message)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use datafusion_expr::{Expr, Operator};
 
 use super::Reader;
@@ -10,7 +11,7 @@ use super::expr::columns;
 use crate::catalog::{Catalog, TimeAttribute};
 use crate::diagnostic::Diagnostic;
 use crate::parse::{EmitKind, EmitSyntax, unsupported};
-use crate::plan::{Plan, RankTime};
+use crate::plan::{GatherKind, NamedExpr, Plan, RankTime};
 use crate::statement::Emit;
 
 /// The plan with `GRACE` in the aggregates that read rows as they come; those above them wait with them.
@@ -30,6 +31,13 @@ fn put_grace(plan: &Arc<Plan>, wait_ns: i64) -> Arc<Plan> {
             if input.is_windowed() {
                 *input = put_grace(input, wait_ns);
             } else {
+                *grace_ns = wait_ns;
+            }
+        }
+        Plan::Gather { input, gather, .. } => {
+            if input.is_windowed() {
+                *input = put_grace(input, wait_ns);
+            } else if let GatherKind::Session { grace_ns, .. } = &mut gather.kind {
                 *grace_ns = wait_ns;
             }
         }
@@ -123,15 +131,8 @@ struct Parts {
 
 fn key_parts(plan: &Plan) -> Option<Parts> {
     match plan {
-        Plan::Aggregate { keys, schema, .. } => {
-            let part = |index: usize| match index {
-                0 | 1 => Part::Window,
-                index if index < 2 + keys.len() => Part::Key(index - 2),
-                _ => Part::Value,
-            };
-            let columns = schema.fields().iter().enumerate().map(|(index, field)| (field.name().clone(), part(index)));
-            Some(Parts { columns: columns.collect(), keys: keys.iter().map(|key| key.name.clone()).collect() })
-        }
+        Plan::Aggregate { keys, schema, .. } => Some(group_parts(keys, schema)),
+        Plan::Gather { gather, schema, .. } => Some(group_parts(&gather.keys, schema)),
         Plan::Filter { input, .. } => key_parts(input),
         Plan::Project { input, exprs, .. } => {
             let below = key_parts(input)?;
@@ -143,6 +144,16 @@ fn key_parts(plan: &Plan) -> Option<Parts> {
             None
         }
     }
+}
+
+fn group_parts(keys: &[NamedExpr], schema: &SchemaRef) -> Parts {
+    let part = |index: usize| match index {
+        0 | 1 => Part::Window,
+        index if index < 2 + keys.len() => Part::Key(index - 2),
+        _ => Part::Value,
+    };
+    let columns = schema.fields().iter().enumerate().map(|(index, field)| (field.name().clone(), part(index)));
+    Parts { columns: columns.collect(), keys: keys.iter().map(|key| key.name.clone()).collect() }
 }
 
 /// What an expression tells of its inputs: a column as it is, or a window's bound that is shifted or packed.

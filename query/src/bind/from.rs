@@ -94,7 +94,7 @@ impl Binder<'_> {
                 self.refuse(
                     "this is not available in FROM",
                     at,
-                    "FROM takes a name, a sub-query, TUMBLE(TABLE …) or HOP(TABLE …)",
+                    "FROM takes a name, a sub-query, TUMBLE(TABLE …), HOP, CUMULATE, SESSION or COUNT_WINDOW",
                 );
                 None
             }
@@ -154,15 +154,9 @@ impl Binder<'_> {
         ctes: &Ctes,
     ) -> Option<Bound> {
         let name = name.to_lowercase();
-        if !["tumble", "hop"].contains(&name.as_str()) {
-            let mistake = match name.as_str() {
-                "session" | "cumulate" | "count_window" => {
-                    unsupported(format!("{} windows are not available", name.to_uppercase()), at)
-                        .help("TUMBLE and HOP windows are")
-                }
-                _ => unsupported(format!("\"{name}(…)\" is not available in FROM"), at)
-                    .help("FROM takes a name, a sub-query, TUMBLE(TABLE …) or HOP(TABLE …)"),
-            };
+        if !super::window::WINDOW_FUNCTIONS.contains(&name.as_str()) {
+            let mistake = unsupported(format!("\"{name}(…)\" is not available in FROM"), at)
+                .help("FROM takes a name, a sub-query, TUMBLE(TABLE …), HOP, CUMULATE, SESSION or COUNT_WINDOW");
             self.tell(mistake);
             return None;
         }
@@ -188,12 +182,16 @@ impl Binder<'_> {
                 None
             }
         }?;
+        let (partition_by, rest) = self.partition_by(&name, rest, &bound, at)?;
         let call = self.window_call(&name, rest, at, true)?;
-        let column = call.column.as_ref()?;
-        if !self.check_time(&bound, column) {
+        if call.column.as_ref().is_some_and(|column| !self.check_time(&bound, column)) {
             return None;
         }
-        self.assign(bound, call.spec, at)
+        let mut bound = self.assign(bound, call.spec, at)?;
+        if let Some(window) = &mut bound.window {
+            window.partition_by = Some(partition_by);
+        }
+        Some(bound)
     }
 }
 
@@ -235,5 +233,5 @@ pub(super) fn window_columns(spec: crate::WindowSpec, grouped: bool) -> Windowed
         (WINDOW_END.to_owned(), WindowColumn::End),
         (WINDOW_TIME.to_owned(), WindowColumn::Time),
     ];
-    Windowed { spec, grouped, columns: columns.into() }
+    Windowed { spec, grouped, columns: columns.into(), partition_by: None }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNano, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNano, Schema, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::expr::ScalarFunction;
@@ -50,7 +50,7 @@ pub(super) struct Group {
     keys: Vec<NamedExpr>,
     aggregates: Vec<AggregateCall>,
     /// Columns below that tell the window.
-    window: Vec<(String, WindowColumn)>,
+    pub(super) window: Vec<(String, WindowColumn)>,
 }
 
 impl Binder<'_> {
@@ -206,6 +206,11 @@ impl Binder<'_> {
             self.tell(without_window(&window.columns, &keys, at));
             return None;
         }
+        if window.spec.is_made_by_rows() && window.grouped {
+            let message = "rows of such windows cannot be grouped by the same windows again: each has its own bounds";
+            self.refuse(message, at, "GROUP BY tumble('1m') groups them by their ends");
+            return None;
+        }
         let of_window = |name: &String| window.columns.contains_key(name);
         let only_window = |expr: &Expr| {
             let names = columns(expr);
@@ -214,6 +219,9 @@ impl Binder<'_> {
         let keys: Vec<NamedExpr> = keys.into_iter().filter(|key| !only_window(&key.expr)).collect();
         let read: Vec<String> =
             keys.iter().map(|key| &key.expr).chain(calls.iter().map(|(call, _)| call)).flat_map(columns).collect();
+        if window.spec.is_made_by_rows() {
+            return self.gather(bound, &window, keys, calls, at);
+        }
         let mut moved = Vec::new();
         let (input, spec) = if window.grouped {
             (Arc::clone(&bound.plan), ends(window.spec))
@@ -230,7 +238,15 @@ impl Binder<'_> {
             );
             return None;
         };
-        let aggregate = self.aggregate(&bound, input, spec, keys, calls, at)?;
+        let make = |input, keys, aggregates, schema| Plan::Aggregate {
+            input,
+            window: spec,
+            keys,
+            aggregates,
+            grace_ns: 0,
+            schema,
+        };
+        let aggregate = self.aggregate(&bound, input, keys, calls, at, make)?;
         let mut group = Group { window: window.columns.into_iter().collect(), ..aggregate };
         let size_ns = window.grouped.then(|| window.spec.size_ns());
         group.bound = self.with_window_columns(group.bound, window.spec, size_ns, at)?;
@@ -240,14 +256,15 @@ impl Binder<'_> {
         Some(group)
     }
 
-    fn aggregate(
+    /// Groups without their window columns. `make` puts the node on.
+    pub(super) fn aggregate(
         &mut self,
         bound: &Bound,
         input: Arc<Plan>,
-        spec: WindowSpec,
         keys: Vec<NamedExpr>,
         calls: Vec<(Expr, Option<String>)>,
         at: Option<Span>,
+        make: impl FnOnce(Arc<Plan>, Vec<NamedExpr>, Vec<AggregateCall>, SchemaRef) -> Plan,
     ) -> Option<Group> {
         let scope = DFSchema::try_from(input.schema().as_ref().clone()).ok()?;
         let mut fields: Vec<FieldRef> =
@@ -278,14 +295,8 @@ impl Binder<'_> {
             self.tell(mistake);
             return None;
         }
-        let plan = Plan::Aggregate {
-            input,
-            window: spec,
-            keys: named.clone(),
-            aggregates: aggregates.clone(),
-            grace_ns: 0,
-            schema: Arc::new(Schema::new(fields)),
-        };
+        let (keys, calls, schema) = (named.clone(), aggregates.clone(), Arc::new(Schema::new(fields)));
+        let plan = make(input, keys, calls, schema);
         let bound = Bound {
             plan: Arc::new(plan),
             qualifier: None,
@@ -300,7 +311,7 @@ impl Binder<'_> {
 
     /// The aggregate's fields with the three window columns before them. `size_ns` is given where the aggregate's own
     /// windows share only their ends with those that are meant.
-    fn with_window_columns(
+    pub(super) fn with_window_columns(
         &mut self,
         bound: Bound,
         spec: WindowSpec,
@@ -311,10 +322,14 @@ impl Binder<'_> {
             Some(size_ns) => before_end(size_ns),
             None => column_of(WINDOW_START),
         };
+        let time = match spec.kind {
+            WindowKind::Count { .. } => column_of(WINDOW_END),
+            _ => before_end(MILLISECOND_NS),
+        };
         let mut exprs = vec![
             NamedExpr { expr: start, name: WINDOW_START.to_owned() },
             NamedExpr { expr: column_of(WINDOW_END), name: WINDOW_END.to_owned() },
-            NamedExpr { expr: before_end(MILLISECOND_NS), name: WINDOW_TIME.to_owned() },
+            NamedExpr { expr: time, name: WINDOW_TIME.to_owned() },
         ];
         let rest = bound.schema().fields().iter().skip(2);
         exprs.extend(rest.map(|field| NamedExpr { expr: column_of(field.name()), name: field.name().clone() }));

@@ -9,6 +9,7 @@ mod coerce;
 mod emit;
 mod expr;
 mod from;
+mod gather;
 mod group;
 mod lambda;
 mod names;
@@ -74,6 +75,9 @@ struct Windowed {
     /// True when rows were aggregated by window, so that each is in one window only.
     grouped: bool,
     columns: HashMap<String, WindowColumn>,
+    /// Of windows that rows make: what has windows of its own, over the columns of what they were assigned to. `None`:
+    /// the keys of GROUP BY.
+    partition_by: Option<Vec<Expr>>,
 }
 
 /// A column that tells something of a row's window.
@@ -94,8 +98,9 @@ pub(crate) fn query(
     catalog: &dyn Catalog,
     reader: Reader,
 ) -> Result<Query, Vec<Diagnostic>> {
-    let mut binder = Binder { catalog, text, mistakes: Vec::new(), views: Vec::new() };
+    let mut binder = Binder { catalog, text, mistakes: Vec::new(), views: Vec::new(), made_by_rows_at: None };
     let bound = binder.query(&syntax.query, &Ctes::new());
+    let bound = bound.filter(|bound| binder.check_gathered(&bound.plan));
     let (Some(bound), true) = (bound, binder.mistakes.is_empty()) else { return Err(binder.finish()) };
     let plan = emit::with_grace(&bound.plan, syntax.emit.as_ref());
     let plan = crate::rewrite::rewrite(plan);
@@ -127,7 +132,8 @@ pub(crate) fn watermark(clause: &WatermarkClause, schema: &Schema) -> Result<Exp
     let text = Text::read(&clause.expression).map_err(one)?;
     crate::limits::check_shape(&text).map_err(one)?;
     let syntax = crate::parse::parse_expression(&text).map_err(one)?;
-    let mut binder = Binder { catalog: &NoCatalog, text: &text, mistakes: Vec::new(), views: Vec::new() };
+    let mut binder =
+        Binder { catalog: &NoCatalog, text: &text, mistakes: Vec::new(), views: Vec::new(), made_by_rows_at: None };
     let Ok(fields) = DFSchema::try_from(schema.clone()) else {
         return Err(one(Diagnostic::new("invalid", "the columns' names are not unique")));
     };
@@ -168,6 +174,8 @@ struct Binder<'a> {
     mistakes: Vec<Diagnostic>,
     /// Names of the views that are being put in place, the outermost first.
     views: Vec<String>,
+    /// Where windows that rows make are assigned.
+    made_by_rows_at: Option<Span>,
 }
 
 impl Binder<'_> {
@@ -360,7 +368,8 @@ impl Binder<'_> {
             };
             let mut views = self.views.clone();
             views.push(name.to_owned());
-            let mut binder = Binder { catalog: self.catalog, text: &text, mistakes: Vec::new(), views };
+            let mut binder =
+                Binder { catalog: self.catalog, text: &text, mistakes: Vec::new(), views, made_by_rows_at: at };
             match (binder.query(&syntax.query, &Ctes::new()), binder.mistakes.is_empty()) {
                 (Some(bound), true) => Ok(bound),
                 _ => Err(binder.finish().remove(0)),

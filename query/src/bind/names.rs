@@ -8,6 +8,7 @@ use datafusion_sql::sqlparser::tokenizer::Span as TokenSpan;
 use super::check::function_name;
 use super::group::{Grouping, WINDOW};
 use super::select::Item;
+use super::window::WINDOW_FUNCTIONS;
 use crate::parse::fold;
 use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME};
 
@@ -88,7 +89,7 @@ fn window_name(expr: &ast::Expr, call: &str) -> Option<(&'static str, TokenSpan)
         ast::Expr::Function(function) => {
             let place = function.name.0.first()?.as_ident()?.span;
             let name = function_name(function);
-            let suffix = name.strip_prefix("tumble").or_else(|| name.strip_prefix("hop"))?;
+            let suffix = WINDOW_FUNCTIONS.iter().find_map(|function| name.strip_prefix(function))?;
             let arguments = |text: &str| text.split_once('(').map(|(_, rest)| rest.to_owned());
             if arguments(&expr.to_string())? != arguments(call)? {
                 return None;
@@ -114,6 +115,13 @@ pub(super) fn with_paths(syntax: &ast::Expr) -> ast::Expr {
         fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
             if let ast::Expr::Function(function) = expr {
                 super::lambda::read(function);
+                // `user` without parentheses is a column here: there are no users to ask for.
+                if let (ast::FunctionArguments::None, [ast::ObjectNamePart::Identifier(name)]) =
+                    (&function.args, function.name.0.as_slice())
+                    && name.value.eq_ignore_ascii_case("user")
+                {
+                    *expr = ast::Expr::Identifier(name.clone());
+                }
             }
             if let ast::Expr::CompoundFieldAccess { root, access_chain } = expr {
                 // Some names (`user`) are read as calls without brackets.

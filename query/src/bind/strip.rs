@@ -70,7 +70,12 @@ fn walk(plan: &Arc<Plan>) -> Option<Stripped> {
             let plan = Arc::new(Plan::Project { input: below.plan, exprs: kept, schema });
             Some(Stripped { plan, moved: below.moved, windows, blocked })
         }
-        Plan::Scan { .. } | Plan::Aggregate { .. } | Plan::Join { .. } | Plan::Rank { .. } | Plan::Union { .. } => None,
+        Plan::Scan { .. }
+        | Plan::Aggregate { .. }
+        | Plan::Gather { .. }
+        | Plan::Join { .. }
+        | Plan::Rank { .. }
+        | Plan::Union { .. } => None,
     }
 }
 

@@ -154,5 +154,5 @@ fn common_window(parts: &[(Bound, Option<Span>)], schema: &SchemaRef) -> Option<
             columns.insert(field.name().clone(), one);
         }
     }
-    Some(Windowed { spec: first.spec, grouped: true, columns })
+    Some(Windowed { spec: first.spec, grouped: true, columns, partition_by: None })
 }

@@ -1,4 +1,4 @@
-//! `tumble` and `hop`, in both spellings.
+//! `tumble`, `hop` and the other windows, in both spellings.
 
 use std::sync::Arc;
 
@@ -21,6 +21,11 @@ const MAX_WINDOW_NS: i64 = 36_525 * 86_400_000_000_000;
 /// Windows that one row may be in.
 const MAX_WINDOWS_OF_A_ROW: i64 = 10_000;
 
+/// Rows of a window by count at the most.
+const MAX_COUNT: u64 = 100_000_000;
+/// Windows by count that one row may be in.
+const MAX_COUNT_WINDOWS_OF_A_ROW: u64 = 1_000;
+
 /// A call of a window function.
 pub(super) struct WindowCall {
     /// The windows.
@@ -29,12 +34,29 @@ pub(super) struct WindowCall {
     pub(super) column: Option<ast::Ident>,
 }
 
+/// All of them.
+pub(super) const WINDOW_FUNCTIONS: [&str; 5] = ["tumble", "hop", "cumulate", "session", "count_window"];
+
 /// How a window function is called.
 pub(super) fn wrong_arguments(name: &str, at: Option<Span>) -> Diagnostic {
-    let help = if name == "hop" {
-        "write hop(slide, size) in GROUP BY, as in hop('2s', '10s'), or FROM HOP(TABLE t, DESCRIPTOR(ts), slide, size)"
-    } else {
-        "write tumble(size) in GROUP BY, as in tumble('10s'), or FROM TUMBLE(TABLE t, DESCRIPTOR(ts), size)"
+    let help = match name {
+        "hop" => {
+            "write hop(slide, size) in GROUP BY, as in hop('2s', '10s'), or FROM HOP(TABLE t, DESCRIPTOR(ts), slide, \
+             size)"
+        }
+        "cumulate" => {
+            "write cumulate(step, size) in GROUP BY, as in cumulate('1m', '1h'), or FROM CUMULATE(TABLE t, \
+             DESCRIPTOR(ts), step, size)"
+        }
+        "session" => {
+            "write session(gap) in GROUP BY, as in session('30s'), or FROM SESSION(TABLE t PARTITION BY user, \
+             DESCRIPTOR(ts), gap)"
+        }
+        "count_window" => {
+            "write count_window(rows) in GROUP BY, as in count_window(100), or FROM COUNT_WINDOW(TABLE t PARTITION BY \
+             user, rows)"
+        }
+        _ => "write tumble(size) in GROUP BY, as in tumble('10s'), or FROM TUMBLE(TABLE t, DESCRIPTOR(ts), size)",
     };
     Diagnostic::new("invalid", format!("{name}(…) is not called like this")).at(at).help(help)
 }
@@ -44,9 +66,7 @@ pub(super) fn window_function(expr: &ast::Expr) -> Option<(String, &ast::Functio
     match expr {
         ast::Expr::Function(function) => {
             let name = function_name(function);
-            ["tumble", "hop", "session", "cumulate", "count_window"]
-                .contains(&name.as_str())
-                .then_some((name, function))
+            WINDOW_FUNCTIONS.contains(&name.as_str()).then_some((name, function))
         }
         ast::Expr::Nested(inner) => window_function(inner),
         _ => None,
@@ -57,10 +77,6 @@ impl Binder<'_> {
     /// The short form in GROUP BY.
     pub(super) fn short_form(&mut self, name: &str, function: &ast::Function, bound: &Bound) -> Option<WindowSpec> {
         let at = self.place(function);
-        if !["tumble", "hop"].contains(&name) {
-            self.refuse(format!("{name} windows are not available"), at, "tumble and hop windows are");
-            return None;
-        }
         let ast::FunctionArguments::List(list) = &function.args else {
             self.tell(wrong_arguments(name, at));
             return None;
@@ -90,41 +106,108 @@ impl Binder<'_> {
     ) -> Option<WindowCall> {
         let column = args.first().and_then(|first| descriptor(first));
         let lengths = if column.is_some() { &args[1..] } else { args };
-        if needs_column && column.is_none() {
+        if needs_column && column.is_none() && name != "count_window" {
             self.tell(
                 wrong_arguments(name, at).note("the second argument names the event-time column: DESCRIPTOR(ts)"),
             );
             return None;
         }
-        let wanted = if name == "hop" { 2 } else { 1 };
-        if lengths.len() < wanted || lengths.len() > wanted + 1 {
+        let (wanted, more) = match name {
+            "hop" | "cumulate" => (2, 1),
+            "session" => (1, 0),
+            _ => (1, 1),
+        };
+        if lengths.len() < wanted || lengths.len() > wanted + more {
             self.tell(wrong_arguments(name, at));
             return None;
+        }
+        if name == "count_window" {
+            let kind = self.count_window(lengths, at)?;
+            return Some(WindowCall { spec: WindowSpec { kind, offset_ns: 0 }, column });
         }
         let mut read = Vec::with_capacity(lengths.len());
         for (index, length) in lengths.iter().enumerate() {
             read.push(self.length(length, index == wanted)?);
         }
         let offset_ns = read.get(wanted).copied().unwrap_or(0);
-        let kind = if name == "hop" {
-            let (slide_ns, size_ns) = (read[0], read[1]);
-            if size_ns / slide_ns >= MAX_WINDOWS_OF_A_ROW {
-                let message = format!(
-                    "windows of {} every {} put each row in {} windows: the limit is {MAX_WINDOWS_OF_A_ROW}",
-                    human(size_ns),
-                    human(slide_ns),
-                    size_ns / slide_ns
-                );
-                self.tell(Diagnostic::new("limit", message).at(at).help("the slide comes first: hop(slide, size)"));
-                return None;
-            }
-            WindowKind::Hop { size_ns, slide_ns }
-        } else {
-            WindowKind::Tumble { size_ns: read[0] }
+        let kind = self.window_kind(name, &read, at)?;
+        let grid_ns = match kind {
+            WindowKind::Cumulate { size_ns, .. } => size_ns,
+            kind => WindowSpec { kind, offset_ns }.slide_ns(),
         };
-        let spec = WindowSpec { kind, offset_ns };
-        let spec = WindowSpec { offset_ns: offset_ns.rem_euclid(spec.slide_ns()), kind };
-        Some(WindowCall { spec, column })
+        Some(WindowCall { spec: WindowSpec { offset_ns: offset_ns.rem_euclid(grid_ns), kind }, column })
+    }
+
+    /// The windows of a function called with these lengths.
+    fn window_kind(&mut self, name: &str, lengths: &[i64], at: Option<Span>) -> Option<WindowKind> {
+        let (kind, help) = match *lengths {
+            [gap_ns, ..] if name == "session" => return Some(WindowKind::Session { gap_ns }),
+            [slide_ns, size_ns, ..] if name == "hop" => {
+                (WindowKind::Hop { size_ns, slide_ns }, "the slide comes first: hop(slide, size)")
+            }
+            [step_ns, size_ns, ..] if name == "cumulate" => {
+                let help = "the step comes first: cumulate(step, size)";
+                if size_ns % step_ns != 0 || step_ns >= size_ns {
+                    let message = format!("{} is not a multiple of the step {}", human(size_ns), human(step_ns));
+                    self.tell(Diagnostic::new("invalid", message).at(at).help(help));
+                    return None;
+                }
+                (WindowKind::Cumulate { size_ns, step_ns }, help)
+            }
+            [size_ns, ..] => return Some(WindowKind::Tumble { size_ns }),
+            [] => return None,
+        };
+        let (slide_ns, size_ns) = (lengths[0], lengths[1]);
+        if size_ns / slide_ns >= MAX_WINDOWS_OF_A_ROW {
+            let message = format!(
+                "windows of {} every {} put each row in {} windows: the limit is {MAX_WINDOWS_OF_A_ROW}",
+                human(size_ns),
+                human(slide_ns),
+                size_ns / slide_ns
+            );
+            self.tell(Diagnostic::new("limit", message).at(at).help(help));
+            return None;
+        }
+        Some(kind)
+    }
+
+    /// `rows [, slide]`.
+    fn count_window(&mut self, args: &[&ast::Expr], at: Option<Span>) -> Option<WindowKind> {
+        let mut counts = Vec::new();
+        for arg in args {
+            match count(arg) {
+                Some(count) if (1..=MAX_COUNT).contains(&count) => counts.push(count),
+                Some(count) => {
+                    let at = self.place(*arg).or(at);
+                    let message = format!("{count} is out of range: windows have from 1 to {MAX_COUNT} rows");
+                    self.tell(Diagnostic::new("limit", message).at(at));
+                    return None;
+                }
+                None => {
+                    self.tell(wrong_arguments("count_window", at).note("rows are a whole number"));
+                    return None;
+                }
+            }
+        }
+        let rows = *counts.first()?;
+        let slide = counts.get(1).copied().unwrap_or(rows);
+        if slide > rows {
+            let message = format!("windows of {rows} rows every {slide} would leave rows out");
+            self.tell(
+                Diagnostic::new("invalid", message).at(at).help("the rows come first: count_window(rows, slide)"),
+            );
+            return None;
+        }
+        if rows / slide >= MAX_COUNT_WINDOWS_OF_A_ROW {
+            let message = format!(
+                "windows of {rows} rows every {slide} put each row in {} windows: the limit is \
+                 {MAX_COUNT_WINDOWS_OF_A_ROW}",
+                rows / slide
+            );
+            self.tell(Diagnostic::new("limit", message).at(at));
+            return None;
+        }
+        Some(WindowKind::Count { rows, slide })
     }
 
     /// A length of time: `INTERVAL '10' SECOND` or `'10s'`.
@@ -187,6 +270,9 @@ impl Binder<'_> {
         let plan =
             Plan::AssignWindow { input: Arc::clone(&bound.plan), window: spec, schema: Arc::new(Schema::new(fields)) };
         let window = Some(window_columns(spec, false));
+        if spec.is_made_by_rows() {
+            self.made_by_rows_at = at;
+        }
         self.grown(Bound { plan: Arc::new(plan), window, nodes: bound.nodes + 1, ..bound }, at)
     }
 }
@@ -203,6 +289,17 @@ fn descriptor(expr: &ast::Expr) -> Option<ast::Ident> {
                 _ => None,
             }
         }
+        _ => None,
+    }
+}
+
+/// A whole number.
+fn count(expr: &ast::Expr) -> Option<u64> {
+    match expr {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Number(number, _) => number.parse().ok(),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -192,6 +192,18 @@ pub(crate) fn describe() -> Vec<FunctionInfo> {
             "Windows of one size that start every slide, so that they overlap. Adds window_start, window_end and \
              window_time.",
         ),
+        window(
+            "cumulate",
+            "cumulate(step, size) in GROUP BY, or FROM CUMULATE(TABLE t, DESCRIPTOR(ts), step, size [, offset])",
+            "Windows that start together every size and end a step, two steps and so on later: running totals of an hour, \
+             say, minute by minute. Adds window_start, window_end and window_time.",
+        ),
+        window(
+            "session",
+            "session(gap) in GROUP BY, or FROM SESSION(TABLE t [PARTITION BY user], DESCRIPTOR(ts), gap)",
+            "Windows of rows no more than a gap apart, for each group: from the first row to a gap behind the last. Adds \
+             window_start, window_end and window_time.",
+        ),
     ];
     let ranks = [
         ("row_number", "1, 2, 3, 4 by an order: rows that are equal by it go by event time."),

@@ -6,6 +6,7 @@
 
 mod create;
 mod emit;
+mod partition;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::statement::{CreateSource, Describe, DropKind, DropRelation, OptionVal
 use crate::text::{DIALECT, Text, is_word, word};
 
 pub(crate) use emit::{EmitKind, EmitSyntax};
+pub(crate) use partition::PARTITION_BY;
 
 /// Recursion that the parser allows itself; the shape of the text was checked before.
 const PARSER_DEPTH: usize = 400;
@@ -404,15 +406,12 @@ fn refuse_clauses(tokens: &[TokenWithSpan], text: &Text<'_>) -> Reads<()> {
     Ok(())
 }
 
-/// Takes out the word `TABLE` of `TUMBLE(TABLE t, …)`.
+/// Takes out the word `TABLE` of `TUMBLE(TABLE t, …)`, and writes `PARTITION BY …` in it as a call.
 fn without_table_arguments(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let tokens = partition::as_calls(tokens);
     for (at, token) in tokens.iter().enumerate() {
-        let after_open = at >= 2
-            && matches!(tokens[at - 1].token, Token::LParen)
-            && ["tumble", "hop", "session", "cumulate", "count_window"]
-                .iter()
-                .any(|name| is_word(&tokens[at - 2].token, name));
+        let after_open = partition::opens_windows(&tokens, at);
         let before_name = tokens.get(at + 1).is_some_and(|next| matches!(next.token, Token::Word(_) | Token::LParen));
         if !(after_open && before_name && is_word(&token.token, "table")) {
             out.push(token.clone());

@@ -37,7 +37,7 @@ fn push(plan: &Arc<Plan>, mut conditions: Vec<Expr>) -> Arc<Plan> {
             keep(with_inputs(plan, &mut |_| push(input, below.clone())), above)
         }
         Plan::Union { .. } => Arc::new(with_inputs(plan, &mut |input| push(input, conditions.clone()))),
-        Plan::Aggregate { .. } | Plan::Join { .. } | Plan::Rank { .. } | Plan::Scan { .. } => {
+        Plan::Aggregate { .. } | Plan::Gather { .. } | Plan::Join { .. } | Plan::Rank { .. } | Plan::Scan { .. } => {
             keep(with_inputs(plan, &mut |input| push(input, Vec::new())), conditions)
         }
     }

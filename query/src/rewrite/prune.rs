@@ -35,22 +35,23 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
             let kept: Vec<_> = aggregates.iter().filter(|call| wanted.contains(&call.name)).cloned().collect();
             let exprs = keys.iter().map(|key| &key.expr).chain(kept.iter().map(|call| &call.expr));
             let read = exprs.flat_map(columns).collect();
-            let head = 2 + keys.len();
-            let fields: Vec<Arc<Field>> = schema
-                .fields()
-                .iter()
-                .enumerate()
-                .filter(|(index, field)| *index < head || wanted.contains(field.name()))
-                .map(|(_, field)| Arc::clone(field))
-                .collect();
             Arc::new(Plan::Aggregate {
                 input: without_choice(prune(input, &read)),
                 window: *window,
                 keys: keys.clone(),
                 aggregates: kept,
                 grace_ns: *grace_ns,
-                schema: Arc::new(Schema::new(fields)),
+                schema: groups(schema, keys.len(), wanted),
             })
+        }
+        Plan::Gather { input, gather, schema } => {
+            let mut gather = gather.clone();
+            gather.aggregates.retain(|call| wanted.contains(&call.name));
+            let keys = gather.keys.iter().map(|key| &key.expr);
+            let exprs = keys.chain(gather.aggregates.iter().map(|call| &call.expr));
+            let read = exprs.chain(&gather.partition_by).chain(&gather.filter).flat_map(columns).collect();
+            let schema = groups(schema, gather.keys.len(), wanted);
+            Arc::new(Plan::Gather { input: without_choice(prune(input, &read)), gather, schema })
         }
         Plan::Join { left, right, join, schema } => prune_join(left, right, join, schema, wanted),
         Plan::Rank { input, rank, .. } => {
@@ -77,6 +78,13 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
             Arc::new(Plan::Union { inputs, schema })
         }
     }
+}
+
+/// The fields of groups: the window, the keys, and of the aggregates those that are wanted.
+fn groups(schema: &SchemaRef, keys: usize, wanted: &BTreeSet<String>) -> SchemaRef {
+    let fields = schema.fields().iter().enumerate();
+    let kept = fields.filter(|(index, field)| *index < 2 + keys || wanted.contains(field.name()));
+    Arc::new(Schema::new(kept.map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>()))
 }
 
 fn prune_join(

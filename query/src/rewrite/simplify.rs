@@ -29,6 +29,13 @@ pub(super) fn fold(plan: &Arc<Plan>) -> Arc<Plan> {
             simplify_all(keys, &schema);
             aggregates.iter_mut().for_each(|call| simplify_call(call, &schema));
         }
+        Plan::Gather { gather, .. } => {
+            for expr in gather.partition_by.iter_mut().chain(gather.filter.iter_mut()) {
+                *expr = simplify(expr.clone(), &schema);
+            }
+            simplify_all(&mut gather.keys, &schema);
+            gather.aggregates.iter_mut().for_each(|call| simplify_call(call, &schema));
+        }
         Plan::Scan { .. } | Plan::AssignWindow { .. } | Plan::Join { .. } | Plan::Rank { .. } | Plan::Union { .. } => {}
     }
     Arc::new(plan)

@@ -2,6 +2,7 @@
 //! give the same rows.
 
 mod data;
+mod made;
 mod queries;
 
 use std::path::Path;
@@ -52,6 +53,13 @@ fn generated_queries_give_the_rows_of_duckdb() {
         let pairs: Vec<Pair> = (0..QUERIES).map(|_| queries::generate(&mut random)).collect();
         check(data::EVENTS, &[table], &pairs, folder.path());
     }
+}
+
+#[test]
+fn windows_that_rows_make_give_the_rows_of_duckdb() {
+    let folder = tempfile::tempdir().expect("a folder for data");
+    let table = data::events(folder.path(), &mut Random::new(11));
+    check(data::EVENTS, &[table], &made::sessions(), folder.path());
 }
 
 #[test]

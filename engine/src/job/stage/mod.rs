@@ -1,6 +1,7 @@
 //! What a job does behind its branches. One kind of stateful job a file.
 
 mod aggregate;
+mod gather;
 mod rank;
 
 use std::fmt::Debug;
@@ -10,6 +11,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 
 pub(crate) use aggregate::AggregateJob;
+pub(crate) use gather::GatherJob;
 pub(crate) use rank::RankJob;
 
 use crate::clock::EventTime;
@@ -60,6 +62,13 @@ pub(crate) trait Stateful: Debug + Send + Sync {
     /// what happened before are not told. [`EventTime::MIN`]: from the first row there is. `None`: the rows that come
     /// from now on.
     fn begin(&self, watermark: EventTime) -> Option<EventTime>;
+
+    /// The moment from which on windows are whole for a fresh query that needs rows from `start` on;
+    /// [`EventTime::MIN`]: all that it tells are.
+    fn whole_from(&self, start: EventTime) -> EventTime {
+        let _ = start;
+        EventTime::MIN
+    }
 
     /// What runs.
     ///

@@ -1,0 +1,259 @@
+//! Which sessions there are: arithmetic on event times, a few numbers a session.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use arrow::array::BooleanArray;
+
+/// No session.
+const NONE: u32 = u32::MAX;
+/// Bytes of an entry of the queue of ends.
+const QUEUED_BYTES: usize = size_of::<Reverse<(i64, u32, u32)>>();
+
+/// Open sessions of each key.
+pub(super) struct SessionTable {
+    gap: i64,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// The first session of each key.
+    heads: Vec<u32>,
+    /// Keys that have a session.
+    used: usize,
+    /// An end that each session has had, its slot and which of the slot's sessions it is. A session's real end may be
+    /// later.
+    ends: BinaryHeap<Reverse<(i64, u32, u32)>>,
+    open: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    start: i64,
+    last: i64,
+    key: u32,
+    /// The next session of the key, or the next slot that was merged into the same session.
+    next: u32,
+    /// The first slot that was merged into this session.
+    merged: u32,
+    /// The session that it was merged into; its own number: it is a session.
+    root: u32,
+    /// How often the slot was used.
+    uses: u32,
+    /// Rows have come since running results were told.
+    changed: bool,
+}
+
+/// Where a row belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// In a session.
+    In(u32),
+    /// It is late by its own watermark.
+    Late,
+    /// It is in time by its own watermark, and what it belongs to was told while its partition was idle.
+    LateIdle,
+}
+
+/// What a row is judged by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    /// Sessions that end here or before are closed for the row, by its own watermark.
+    pub(super) own: i64,
+    /// Sessions that end here or before have been told.
+    pub(super) told: i64,
+}
+
+impl SessionTable {
+    /// No sessions yet; rows no more than `gap` nanoseconds apart are in one.
+    pub(super) fn new(gap: i64) -> Self {
+        Self { gap, slots: Vec::new(), free: Vec::new(), heads: Vec::new(), used: 0, ends: BinaryHeap::new(), open: 0 }
+    }
+
+    /// Puts a row of a key in a session, which it may start, lengthen, or make of several. `time` plus the gap fits.
+    pub(super) fn place(&mut self, key: usize, time: i64, moment: Moment) -> Placed {
+        if key >= self.heads.len() {
+            self.heads.resize(key + 1, NONE);
+        }
+        let closed = moment.own.max(moment.told);
+        let (mut found, mut before, mut at) = (NONE, NONE, self.heads[key]);
+        while at != NONE {
+            let slot = self.slots[at as usize];
+            let reaches = time <= slot.last + self.gap && slot.start <= time + self.gap;
+            let joins = reaches && slot.last + self.gap > closed;
+            if joins && found == NONE {
+                found = at;
+                let own = &mut self.slots[at as usize];
+                (own.start, own.last, own.changed) = (slot.start.min(time), slot.last.max(time), true);
+            } else if joins {
+                self.unlink(key, before, slot.next);
+                self.merge(found, at);
+                at = slot.next;
+                continue;
+            }
+            (before, at) = (at, slot.next);
+        }
+        if found != NONE {
+            return Placed::In(found);
+        }
+        let end = time + self.gap;
+        if end > closed {
+            Placed::In(self.add(key, time))
+        } else if end <= moment.own {
+            Placed::Late
+        } else {
+            Placed::LateIdle
+        }
+    }
+
+    fn add(&mut self, key: usize, time: i64) -> u32 {
+        let next = self.heads[key];
+        self.used += usize::from(next == NONE);
+        let number = self.free.pop().unwrap_or_else(|| {
+            let number = u32::try_from(self.slots.len()).expect("the budget ends a query long before");
+            let slot = Slot { start: 0, last: 0, key: 0, next, merged: NONE, root: number, uses: 0, changed: false };
+            self.slots.push(slot);
+            number
+        });
+        let slot = &mut self.slots[number as usize];
+        let key_number = u32::try_from(key).expect("the budget ends a query long before");
+        let uses = slot.uses.wrapping_add(1);
+        *slot =
+            Slot { start: time, last: time, key: key_number, next, merged: NONE, root: number, uses, changed: true };
+        self.heads[key] = number;
+        self.ends.push(Reverse((time + self.gap, number, uses)));
+        self.open += 1;
+        number
+    }
+
+    /// Takes a session out of its key's list.
+    fn unlink(&mut self, key: usize, before: u32, next: u32) {
+        if before == NONE {
+            self.heads[key] = next;
+        } else {
+            self.slots[before as usize].next = next;
+        }
+    }
+
+    /// Makes `gone`, which is in no list any more, a part of `kept`.
+    fn merge(&mut self, kept: u32, gone: u32) {
+        let other = self.slots[gone as usize];
+        // What was merged into the other comes along, at the end of the list.
+        let mut tail = gone;
+        let mut part = other.merged;
+        let mut parts = vec![gone];
+        while part != NONE {
+            parts.push(part);
+            (tail, part) = (part, self.slots[part as usize].next);
+        }
+        let first = self.slots[kept as usize].merged;
+        for part in parts {
+            self.slots[part as usize].root = kept;
+        }
+        self.slots[gone as usize].next = other.merged;
+        self.slots[tail as usize].next = first;
+        let own = &mut self.slots[kept as usize];
+        (own.start, own.last, own.merged) = (own.start.min(other.start), own.last.max(other.last), gone);
+        self.open -= 1;
+    }
+
+    /// The session that a slot belongs to.
+    pub(super) fn root(&self, slot: u32) -> u32 {
+        self.slots[slot as usize].root
+    }
+
+    /// First row and end of a session.
+    pub(super) fn bounds(&self, session: u32) -> (i64, i64) {
+        let slot = &self.slots[session as usize];
+        (slot.start, slot.last + self.gap)
+    }
+
+    /// Whether rows have come to a session since [`SessionTable::mark_told`].
+    pub(super) fn is_changed(&self, session: u32) -> bool {
+        self.slots[session as usize].changed
+    }
+
+    /// Running results have told all sessions.
+    pub(super) fn mark_told(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.changed = false);
+    }
+
+    /// The sessions that end at `closed` or before. They stay until [`SessionTable::forget`].
+    pub(super) fn due(&mut self, closed: i64) -> Vec<u32> {
+        let mut due = Vec::new();
+        while let Some(Reverse((end, number, uses))) = self.ends.peek().copied() {
+            if end > closed {
+                break;
+            }
+            self.ends.pop();
+            let slot = self.slots[number as usize];
+            if slot.uses != uses || slot.root != number {
+                continue;
+            }
+            let end = slot.last + self.gap;
+            if end > closed {
+                self.ends.push(Reverse((end, number, uses)));
+            } else {
+                due.push(number);
+            }
+        }
+        due
+    }
+
+    /// Forgets sessions that [`SessionTable::due`] gave.
+    pub(super) fn forget(&mut self, sessions: &[u32]) {
+        for session in sessions {
+            let slot = self.slots[*session as usize];
+            let key = slot.key as usize;
+            let (mut before, mut at) = (NONE, self.heads[key]);
+            while at != *session {
+                (before, at) = (at, self.slots[at as usize].next);
+            }
+            self.unlink(key, before, slot.next);
+            self.used -= usize::from(self.heads[key] == NONE);
+            self.open -= 1;
+            let mut part = slot.merged;
+            self.release(*session);
+            while part != NONE {
+                let next = self.slots[part as usize].next;
+                self.release(part);
+                part = next;
+            }
+        }
+        if self.open == 0 {
+            *self = Self::new(self.gap);
+        }
+    }
+
+    fn release(&mut self, number: u32) {
+        let slot = &mut self.slots[number as usize];
+        (slot.root, slot.merged, slot.uses) = (number, NONE, slot.uses.wrapping_add(1));
+        self.free.push(number);
+    }
+
+    /// Keys that have a session.
+    pub(super) fn used_keys(&self) -> usize {
+        self.used
+    }
+
+    /// For each of `keys` keys whether it has a session. Then only those are numbered, in the same order.
+    pub(super) fn renumber_keys(&mut self, keys: usize) -> BooleanArray {
+        self.heads.resize(keys, NONE);
+        let used: BooleanArray = self.heads.iter().map(|head| Some(*head != NONE)).collect();
+        self.heads.retain(|head| *head != NONE);
+        for (key, head) in (0..).zip(&self.heads) {
+            let mut at = *head;
+            while at != NONE {
+                let slot = &mut self.slots[at as usize];
+                slot.key = key;
+                at = slot.next;
+            }
+        }
+        used
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.len() * size_of::<Slot>()
+            + (self.free.len() + self.heads.len()) * size_of::<u32>()
+            + self.ends.len() * QUEUED_BYTES
+    }
+}

@@ -1,0 +1,49 @@
+//! Windows that rows make, in both dialects: in batch SQL, gaps and islands.
+
+use super::queries::Pair;
+
+/// Sessions with gaps that make few and many of them, by keys with and without nulls, with conditions after and before.
+pub(super) fn sessions() -> Vec<Pair> {
+    let aggregates = "count(*) AS n, sum(n) AS total, min(x) AS least, count(DISTINCT k) AS kinds, \
+                      string_agg(k, '|' ORDER BY id) AS ks";
+    let batch = |gap: i64, parts: &str, before: &str, after: &str| {
+        let over = if parts.is_empty() { String::new() } else { format!("PARTITION BY {parts} ") };
+        let keys = if parts.is_empty() { String::new() } else { format!(", {parts}") };
+        format!(
+            "SELECT window_start, window_end{keys}, {aggregates} FROM (SELECT *, min(ts) OVER (PARTITION BY island{keys}) \
+             AS window_start, max(ts) OVER (PARTITION BY island{keys}) + {gap} AS window_end FROM (SELECT *, sum(fresh) \
+             OVER ({over}ORDER BY ts, id) AS island FROM (SELECT *, CASE WHEN ts - lag(ts) OVER ({over}ORDER BY ts, id) \
+             <= {gap} THEN 0 ELSE 1 END AS fresh FROM events WHERE {before}))) WHERE {after} GROUP BY window_start, \
+             window_end{keys}"
+        )
+    };
+    let mut pairs = Vec::new();
+    for (gap, parts) in [(400, "g"), (900, "k"), (2_000, "g, k"), (30, ""), (1_500, "flag, g")] {
+        let keys = if parts.is_empty() { String::new() } else { format!(", {parts}") };
+        let by = if parts.is_empty() { String::new() } else { format!(" PARTITION BY {parts}") };
+        let names = parts.split(", ").filter(|part| !part.is_empty());
+        let pair = |squilla: String, duckdb: String| Pair {
+            setup: String::new(),
+            squilla,
+            duckdb,
+            keys: ["window_start"].into_iter().chain(names.clone()).map(str::to_owned).collect(),
+            times: vec!["window_start", "window_end"],
+        };
+        pairs.push(pair(
+            format!(
+                "SELECT window_start, window_end{keys}, {aggregates} FROM SESSION(TABLE events{by}, DESCRIPTOR(ts), \
+                 INTERVAL '{gap} milliseconds') WHERE x > 0 GROUP BY window_start, window_end{keys}"
+            ),
+            batch(gap, parts, "true", "x > 0"),
+        ));
+        let and_keys = if parts.is_empty() { String::new() } else { format!("{parts}, ") };
+        pairs.push(pair(
+            format!(
+                "SELECT window_start, window_end{keys}, {aggregates} FROM events WHERE n > -500 GROUP BY \
+                 {and_keys}session('{gap}ms')"
+            ),
+            batch(gap, parts, "n > -500", "true"),
+        ));
+    }
+    pairs
+}
