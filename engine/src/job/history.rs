@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use squilla_query::WindowSpec;
+use squilla_query::{WindowKind, WindowSpec};
 
 use super::{Branch, Job, OpSpec};
 use crate::clock::EventTime;
@@ -78,10 +78,17 @@ pub(crate) fn first_open_window(window: &WindowSpec, grace_ns: i64, watermark: E
     if watermark == EventTime::MIN || watermark == EventTime::MAX {
         return EventTime::MIN;
     }
-    let (size, slide) = (i128::from(window.size_ns()), i128::from(window.slide_ns()));
+    let slide = i128::from(window.slide_ns());
+    let (size, cycle) = match window.kind {
+        WindowKind::Cumulate { size_ns, .. } => (slide, i128::from(size_ns)),
+        _ => (i128::from(window.size_ns()), slide),
+    };
     // The least start S on the grid with S + size + grace > watermark.
     let closed_to = i128::from(watermark.0) - size - i128::from(grace_ns) - i128::from(window.offset_ns);
     let start = (closed_to.div_euclid(slide) + 1) * slide + i128::from(window.offset_ns);
+    // Cumulating windows reach back to the start of their cycle.
+    let offset = i128::from(window.offset_ns);
+    let start = (start - offset).div_euclid(cycle) * cycle + offset;
     i64::try_from(start).map_or(EventTime::MIN, EventTime)
 }
 
@@ -93,8 +100,6 @@ pub(crate) fn complete_from<'a>(bases: impl Iterator<Item = &'a Base>, start: Ev
 
 #[cfg(test)]
 mod tests {
-    use squilla_query::WindowKind;
-
     use super::*;
 
     #[test]
@@ -107,5 +112,9 @@ mod tests {
         let hop = WindowSpec { kind: WindowKind::Hop { size_ns: 10, slide_ns: 2 }, offset_ns: 1 };
         assert_eq!(first_open_window(&hop, 0, EventTime(25)), EventTime(17));
         assert_eq!(first_open_window(&hop, 0, EventTime::MIN), EventTime::MIN);
+        let kind = WindowKind::Cumulate { size_ns: 10, step_ns: 2 };
+        let cumulate = WindowSpec { kind, offset_ns: 1 };
+        assert_eq!(first_open_window(&cumulate, 0, EventTime(26)), EventTime(21));
+        assert_eq!(first_open_window(&cumulate, 0, EventTime(31)), EventTime(31));
     }
 }

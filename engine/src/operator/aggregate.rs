@@ -221,6 +221,7 @@ impl Aggregate {
             add(&self.counters.rows_out, results.len);
             let before = self.watermark.max(end.saturating_sub(RESULT_LAG_NS));
             let after = self.open_watermark();
+            let start = self.windows.grid().start(start);
             let mut saying = Saying { kind: RowKind::Append, start, end, before, after, arrival: self.arrival };
             if self.tracking {
                 let again = results.clone();
@@ -265,6 +266,7 @@ impl Aggregate {
     fn saying(&self, start: i64) -> Saying {
         let end = self.windows.grid().end(start);
         let (before, after) = (self.watermark, self.watermark);
+        let start = self.windows.grid().start(start);
         Saying { kind: RowKind::Update, start, end, before, after, arrival: self.arrival }
     }
 }

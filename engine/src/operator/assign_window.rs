@@ -46,7 +46,7 @@ impl AssignWindow {
         counters: Arc<Counters>,
     ) -> Result<Self, EngineError> {
         let grid = Grid::new(window)?;
-        let windows = (grid.size() - 1) / grid.slide() + 1;
+        let windows = grid.windows_per_row();
         if windows > MAX_WINDOWS_PER_ROW {
             return Err(EngineError::Plan(format!(
                 "a row would be in {windows} windows; without GROUP BY at most {MAX_WINDOWS_PER_ROW} are possible"
@@ -103,6 +103,7 @@ impl Operator for AssignWindow {
         let mut columns = batch.rows.columns().iter().map(pick).collect::<Result<Vec<_>, _>>()?;
         let hidden = columns.split_off(columns.len() - 2);
         let ends: Vec<i64> = starts.iter().map(|start| self.grid.end(*start)).collect();
+        let starts: Vec<i64> = starts.into_iter().map(|start| self.grid.start(start)).collect();
         let times: Vec<i64> = ends.iter().map(|end| end.saturating_sub(RESULT_LAG_NS)).collect();
         for bounds in [starts, ends, times] {
             columns.push(Arc::new(TimestampNanosecondArray::from(bounds)));

@@ -2,10 +2,13 @@
 //!
 //! Windows start on a grid of one slide, shifted by the offset; panes, the disjoint pieces that windows share, start
 //! on a grid of the greatest common divisor of size and slide, shifted likewise. So every window is whole panes.
+//!
+//! A window is named by where its last slide starts: of tumbling and hopping windows that is called its start here, since
+//! all are of one size. Cumulating windows, which start together, are told apart by it; [`Grid::start`] has their start.
 
 use std::ops::RangeInclusive;
 
-use squilla_query::WindowSpec;
+use squilla_query::{WindowKind, WindowSpec};
 
 use crate::error::EngineError;
 
@@ -15,8 +18,10 @@ pub(super) struct Grid {
     size: i64,
     slide: i64,
     width: i64,
-    /// The offset within one slide.
+    /// The offset within one slide, of cumulating windows within one cycle.
     offset: i64,
+    /// Length of the longest of cumulating windows; `None`: they do not cumulate.
+    cycle: Option<i64>,
     /// Starts of the earliest and the latest window whose bounds fit.
     starts: (i64, i64),
     /// Event times all of whose windows have bounds that fit.
@@ -36,6 +41,9 @@ impl Grid {
     /// # Errors
     /// [`EngineError::Plan`] when a length is not above zero or no window fits in 64 bits.
     pub(super) fn new(window: WindowSpec) -> Result<Self, EngineError> {
+        if let WindowKind::Cumulate { size_ns, step_ns } = window.kind {
+            return Self::cumulate(size_ns, step_ns, window.offset_ns);
+        }
         let (size, slide) = (window.size_ns(), window.slide_ns());
         if size <= 0 || slide <= 0 {
             return Err(EngineError::Plan(format!("a window of {size} ns every {slide} ns has no length")));
@@ -55,14 +63,42 @@ impl Grid {
             slide,
             width: gcd(size, slide),
             offset,
+            cycle: None,
             starts: (fits(least), fits(greatest)),
             range: fits(low)..=fits(high),
         })
     }
 
-    /// Length of a window.
-    pub(super) fn size(&self) -> i64 {
-        self.size
+    /// Cumulating windows, as tumbling ones of a step that reach back to the start of their cycle.
+    fn cumulate(cycle: i64, step: i64, offset: i64) -> Result<Self, EngineError> {
+        if step <= 0 || cycle <= 0 || cycle % step != 0 {
+            return Err(EngineError::Plan(format!("windows of {cycle} ns by {step} ns are no whole steps")));
+        }
+        let offset = offset.rem_euclid(cycle);
+        let least = ceil(i64::MIN.into(), cycle, offset);
+        let greatest = floor(i128::from(i64::MAX) - i128::from(cycle), cycle, offset);
+        let last = i128::from(cycle) - 1;
+        if least > greatest {
+            return Err(EngineError::Plan(format!("a window of {cycle} ns is too long")));
+        }
+        let fits = |bound: i128| i64::try_from(bound).expect("the bound lies between two bounds of 64 bits");
+        Ok(Self {
+            size: step,
+            slide: step,
+            width: step,
+            offset,
+            cycle: Some(cycle),
+            starts: (fits(least), fits(greatest + last + 1 - i128::from(step))),
+            range: fits(least)..=fits(greatest + last),
+        })
+    }
+
+    /// Windows that a row is in at the most.
+    pub(super) fn windows_per_row(&self) -> i64 {
+        match self.cycle {
+            Some(cycle) => cycle / self.slide,
+            None => (self.size - 1) / self.slide + 1,
+        }
     }
 
     /// Distance between starts of windows.
@@ -82,7 +118,7 @@ impl Grid {
 
     /// True when a pane belongs to one window only.
     pub(super) fn is_tumbling(&self) -> bool {
-        self.size == self.width && self.slide == self.width
+        self.size == self.width && self.slide == self.width && self.cycle.is_none()
     }
 
     /// True when there is time between windows that belongs to none.
@@ -107,6 +143,9 @@ impl Grid {
 
     /// The windows that `time`, which is in [`Grid::range`], is in.
     pub(super) fn windows(&self, time: i64) -> Starts {
+        if let Some(cycle) = self.cycle {
+            return Starts { first: self.pane(time), last: self.start(time).saturating_add(cycle - self.slide) };
+        }
         let past = time.rem_euclid(self.slide) - self.offset;
         let past = if past < 0 { past + self.slide } else { past };
         let last = time.saturating_sub(past);
@@ -139,6 +178,12 @@ impl Grid {
             Some(next) if next <= self.starts.1 => next,
             _ => i64::MAX,
         }
+    }
+
+    /// Where the window that is named `start` starts.
+    pub(super) fn start(&self, start: i64) -> i64 {
+        let Some(cycle) = self.cycle else { return start };
+        i64::try_from(floor(start.into(), cycle, self.offset)).unwrap_or(i64::MIN)
     }
 
     /// End of the window that starts at `start`.
@@ -181,6 +226,25 @@ mod tests {
         assert_eq!(grid.windows(-1), Starts { first: -9, last: -4 });
         assert_eq!(grid.pane(12), 11);
         assert_eq!(hop(10, 4, 0).width(), 2);
+    }
+
+    #[test]
+    fn cumulating_windows_reach_back_to_the_start_of_their_cycle() {
+        let kind = WindowKind::Cumulate { size_ns: 12, step_ns: 4 };
+        let grid = Grid::new(WindowSpec { kind, offset_ns: 2 }).expect("a grid");
+        assert_eq!(grid.windows(3), Starts { first: 2, last: 10 });
+        assert_eq!(grid.windows(9), Starts { first: 6, last: 10 });
+        assert_eq!((grid.start(10), grid.end(10)), (2, 14));
+        assert_eq!((grid.start(14), grid.end(14)), (14, 18));
+        assert_eq!((grid.first_open(6), grid.first_open(5)), (6, 2));
+        assert_eq!(grid.windows(-9), Starts { first: -10, last: -2 });
+        for time in [*grid.range().start(), *grid.range().end()] {
+            let Starts { first, last } = grid.windows(time);
+            assert!(first >= grid.starts.0 && last <= grid.starts.1, "{grid:?} {time} {first} {last}");
+        }
+        assert!(
+            Grid::new(WindowSpec { kind: WindowKind::Cumulate { size_ns: 10, step_ns: 4 }, offset_ns: 0 }).is_err()
+        );
     }
 
     #[test]

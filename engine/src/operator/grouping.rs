@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::compute::prep_null_mask_filter;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::compute::{prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::DataFusionError;
 use datafusion_expr::{EmitTo, Expr, GroupsAccumulator};
@@ -77,13 +77,14 @@ impl Grouping {
         Ok((Self { key_schema: Arc::new(Schema::new(fields)), calls }, exprs))
     }
 
-    /// How to group rows of `input` by numbered windows that rows make, and in them by `keys`; and expressions whose
+    /// How to group rows of `input` by windows that rows make, numbered in type `number`, and in them by `keys`; and expressions whose
     /// columns, those of `outer` first, [`Grouping::columns_within`] takes.
     ///
     /// # Errors
     /// As [`Grouping::new`].
     pub(super) fn within(
         input: &SchemaRef,
+        number: DataType,
         outer: &[&Expr],
         keys: &[NamedExpr],
         aggregates: &[AggregateCall],
@@ -98,7 +99,7 @@ impl Grouping {
             call.arguments.iter_mut().chain(&mut call.filter).for_each(|idx| *idx += before);
         }
         let exprs = Expressions::new(exprs, &planner)?;
-        let mut fields = vec![Field::new(MADE, DataType::UInt32, false)];
+        let mut fields = vec![Field::new(MADE, number, false)];
         let types = exprs.types().iter().skip(outer.len());
         fields.extend(keys.iter().zip(types).map(|(key, kind)| Field::new(&key.name, kind.clone(), true)));
         Ok((Self { key_schema: Arc::new(Schema::new(fields)), calls }, exprs))
@@ -280,6 +281,14 @@ impl Sealed {
     pub(super) fn filter(&self, keep: &BooleanArray) -> Result<Self, EngineError> {
         let keys = filter_columns(&self.keys, keep)?;
         Ok(Self { keys, states: filter_columns(&self.states, keep)?, len: keep.true_count() })
+    }
+
+    /// Some of the groups, in the order given.
+    pub(super) fn pick(&self, rows: &UInt32Array) -> Result<Self, EngineError> {
+        let pick = |columns: &[ArrayRef]| -> Result<Vec<ArrayRef>, EngineError> {
+            Ok(columns.iter().map(|column| take(column, rows, None)).collect::<Result<_, _>>()?)
+        };
+        Ok(Self { keys: pick(&self.keys)?, states: pick(&self.states)?, len: rows.len() })
     }
 
     /// Bytes held.

@@ -8,6 +8,8 @@ mod aggregate;
 mod aggregate_call;
 mod align;
 mod assign_window;
+mod count_parts;
+mod count_window;
 mod distinct;
 mod emit;
 mod expression;
@@ -17,6 +19,7 @@ mod grid;
 mod grouping;
 mod key_table;
 mod nth_value;
+mod numbering;
 mod pane;
 mod placement;
 mod progress;
@@ -35,6 +38,10 @@ mod aggregate_tests;
 #[cfg(test)]
 pub(crate) mod check;
 #[cfg(test)]
+mod count_window_tests;
+#[cfg(test)]
+mod cumulate_tests;
+#[cfg(test)]
 mod functions_tests;
 #[cfg(test)]
 mod property_tests;
@@ -47,6 +54,7 @@ pub(crate) mod testing;
 
 pub use aggregate::{Aggregate, AggregateSpec};
 pub use assign_window::AssignWindow;
+pub use count_window::{CountWindow, CountWindowSpec};
 pub use filter::Filter;
 pub use filter_updates::FilterUpdates;
 pub use project::Project;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, AsArray, BooleanArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
 use squilla_query::GatherSpec;
 
-use super::aggregate_call::ARRIVAL;
 use super::align::{Align, Aligned};
 use super::expression::{Expressions, filter_columns};
 use super::grouping::Grouping;
 use super::key_table::KeyTable;
+use super::numbering::Numbering;
 use super::placement::closed_until;
 use super::progress::Progress;
 use super::session_groups::SessionGroups;
@@ -66,9 +66,7 @@ pub struct Session {
     grace: i64,
     start: i64,
     exprs: Expressions,
-    numbered: bool,
-    /// Rows numbered so far, of each partition: numbers must not depend on how partitions interleave.
-    arrivals: Vec<i64>,
+    numbering: Numbering,
     parts: usize,
     filtered: bool,
     align: Align,
@@ -100,10 +98,10 @@ impl Session {
         if spec.schema.fields().len() != columns {
             return Err(EngineError::Plan(format!("{} columns, not {columns}", spec.schema.fields().len())));
         }
-        let numbered = Grouping::needs_arrival(aggregates);
-        let input = if numbered { with_number(&spec.input) } else { Arc::clone(&spec.input) };
+        let numbering = Numbering::new(Grouping::needs_arrival(aggregates), spec.partitions);
+        let input = numbering.schema(&spec.input);
         let outer: Vec<_> = partition_by.iter().chain(filter).collect();
-        let (grouping, exprs) = Grouping::within(&input, &outer, keys, aggregates)?;
+        let (grouping, exprs) = Grouping::within(&input, DataType::UInt32, &outer, keys, aggregates)?;
         let types = exprs.types().iter().take(partition_by.len()).enumerate();
         let fields: Vec<_> = types.map(|(idx, kind)| Field::new(format!("part{idx}"), kind.clone(), true)).collect();
         let schema = physical_schema(&spec.schema);
@@ -112,8 +110,7 @@ impl Session {
             grace: spec.grace_ns.max(0),
             start: spec.start.0,
             exprs,
-            numbered,
-            arrivals: vec![0; spec.partitions as usize],
+            numbering,
             parts: partition_by.len(),
             filtered: filter.is_some(),
             align: Align::new(spec.partitions),
@@ -131,40 +128,6 @@ impl Session {
             counters,
             ids: Vec::new(),
         })
-    }
-
-    /// Computes what is needed of a batch's rows, and puts them in line.
-    fn take(&mut self, batch: &StreamBatch) -> Result<(), EngineError> {
-        let rows = self.number(batch)?;
-        let mut evaluated = self.exprs.evaluate(&rows, batch.arrival)?;
-        let hidden = batch.rows.num_columns() - 2;
-        let mut hidden = vec![Arc::clone(rows.column(hidden)), Arc::clone(rows.column(hidden + 1))];
-        if let Some(left) = evaluated.survivors(rows.num_rows()) {
-            add(&self.counters.failed, evaluated.failures.len());
-            evaluated.sample(&rows, &self.counters);
-            hidden = filter_columns(&hidden, &left)?;
-        }
-        let mut columns = std::mem::take(&mut evaluated.columns);
-        let watermarks = hidden.pop().expect("there are two");
-        columns.extend(hidden);
-        self.align.push(batch.partition, columns, watermarks, batch.watermark.0, batch.idle)
-    }
-
-    /// Adds a number that grows with arrival in the row's partition, when it is needed.
-    fn number(&mut self, batch: &StreamBatch) -> Result<RecordBatch, EngineError> {
-        if !self.numbered {
-            return Ok(batch.rows.clone());
-        }
-        let partitions = i64::try_from(self.arrivals.len()).expect("a few partitions");
-        let own = i64::from(batch.partition);
-        let next = self.arrivals.get_mut(batch.partition as usize);
-        let next = next.ok_or_else(|| EngineError::Plan(format!("partition {own} where there are {partitions}")))?;
-        let count = i64::try_from(batch.rows.num_rows()).expect("a batch has fewer rows than 2^63");
-        let numbers = (*next..*next + count).map(|number| number.saturating_mul(partitions).saturating_add(own));
-        let mut columns = batch.rows.columns().to_vec();
-        columns.push(Arc::new(Int64Array::from_iter_values(numbers)));
-        *next += count;
-        Ok(RecordBatch::try_new(with_number(&batch.rows.schema()), columns)?)
     }
 
     /// Puts rows whose turn has come in their sessions.
@@ -277,20 +240,13 @@ fn passed(watermark: i64, grace: i64) -> i64 {
     }
 }
 
-/// The fields with the arrival number behind.
-pub(super) fn with_number(input: &SchemaRef) -> SchemaRef {
-    let mut fields: Vec<_> = input.fields().iter().cloned().collect();
-    fields.push(Arc::new(Field::new(ARRIVAL, DataType::Int64, false)));
-    Arc::new(Schema::new_with_metadata(fields, input.metadata().clone()))
-}
-
 impl Operator for Session {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError> {
-        self.take(&batch)?;
+        self.numbering.line_up(&batch, &self.exprs, &self.counters, &mut self.align)?;
         self.arrival = batch.arrival;
         self.progress.advance(batch.partition, batch.watermark.0, batch.idle)?;
         self.advance(output)?;

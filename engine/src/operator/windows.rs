@@ -162,7 +162,8 @@ impl Windows {
     /// The panes whose rows a window counts.
     fn panes_of(&self, start: i64) -> Vec<PaneKey> {
         let end = PaneKey { start: self.grid.end(start), from: i64::MIN };
-        let within = self.panes.range(PaneKey { start, from: i64::MIN }..end);
+        let from = PaneKey { start: self.grid.start(start), from: i64::MIN };
+        let within = self.panes.range(from..end);
         within.map(|(key, _)| *key).filter(|key| key.from <= start).collect()
     }
 

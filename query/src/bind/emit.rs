@@ -77,6 +77,9 @@ pub(super) fn emission(
                 .help("leave EMIT out: rows are told as they come"),
         });
     }
+    if let Some(mistake) = by_count(plan, emit) {
+        return Err(mistake);
+    }
     let EmitKind::Every { interval_ns } = emit.kind else { return Ok((Emit::OnWindowClose, Vec::new())) };
     if let Reader::Named(kind) = reader {
         let mistake = unsupported(format!("EMIT EVERY is not available in {kind}: it tells final results"), emit.span);
@@ -111,6 +114,27 @@ pub(super) fn emission(
 /// Whether the query ranks or orders rows.
 fn ranks(plan: &Plan) -> bool {
     matches!(plan, Plan::Rank { .. }) || plan.inputs().iter().any(|input| ranks(input))
+}
+
+/// What windows by count do not know: that a row is late, and results before they are full.
+fn by_count(plan: &Plan, emit: &EmitSyntax) -> Option<Diagnostic> {
+    let counts =
+        |plan: &Plan| matches!(plan, Plan::Gather { gather, .. } if matches!(gather.kind, GatherKind::Count { .. }));
+    if !counts(plan) {
+        return plan.inputs().into_iter().find_map(|input| by_count(input, emit));
+    }
+    match emit.kind {
+        EmitKind::OnWindowClose { grace_ns } if grace_ns > 0 => {
+            let message =
+                "windows by count take rows in the order in which they come: none is late, and there is no GRACE";
+            Some(Diagnostic::new("invalid", message).at(emit.span).help("leave GRACE out"))
+        }
+        EmitKind::Every { .. } => {
+            let message = "EMIT EVERY is not available with windows by count: they are told when they are full";
+            Some(unsupported(message, emit.span).help("leave EMIT out, or count fewer rows"))
+        }
+        _ => None,
+    }
 }
 
 /// What a column of a windowed query tells.

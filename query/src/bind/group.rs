@@ -206,7 +206,8 @@ impl Binder<'_> {
             self.tell(without_window(&window.columns, &keys, at));
             return None;
         }
-        if window.spec.is_made_by_rows() && window.grouped {
+        let uneven = window.spec.is_made_by_rows() || matches!(window.spec.kind, WindowKind::Cumulate { .. });
+        if uneven && window.grouped {
             let message = "rows of such windows cannot be grouped by the same windows again: each has its own bounds";
             self.refuse(message, at, "GROUP BY tumble('1m') groups them by their ends");
             return None;

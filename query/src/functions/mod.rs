@@ -199,6 +199,12 @@ pub(crate) fn describe() -> Vec<FunctionInfo> {
              say, minute by minute. Adds window_start, window_end and window_time.",
         ),
         window(
+            "count_window",
+            "count_window(rows [, slide]) in GROUP BY, or FROM COUNT_WINDOW(TABLE t [PARTITION BY user], rows [, slide])",
+            "Windows of so many rows in the order of their arrival, for each group. Adds window_start and window_end, the \
+             least and the greatest event time of the window's rows, and window_time.",
+        ),
+        window(
             "session",
             "session(gap) in GROUP BY, or FROM SESSION(TABLE t [PARTITION BY user], DESCRIPTOR(ts), gap)",
             "Windows of rows no more than a gap apart, for each group: from the first row to a gap behind the last. Adds \

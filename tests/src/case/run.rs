@@ -10,7 +10,7 @@ use squilla_engine::{
     Connector, CountersSnapshot, Engine, EngineConfig, EventTime, JobInfo, ManualClock, Policy, RowKind, StreamBatch,
     SubscribeOptions, Subscription, SubscriptionEvent,
 };
-use squilla_query::{Plan, Query, split_statements};
+use squilla_query::{GatherKind, Plan, Query, split_statements};
 
 use super::replay::{Feeder, Live, Replay, deliveries};
 use super::values::{parse_time, render_value};
@@ -232,7 +232,8 @@ async fn collect(subscription: &mut Subscription, query: &Query) -> Result<Vec<S
     }
     let is_union = matches!(query.plan, Plan::Union { .. });
     if query.plan.is_windowed() {
-        if !is_union && !rows.is_sorted_by_key(|(_, time, _)| *time) {
+        // Windows by count are told as they fill, whatever the event times of their rows.
+        if !is_union && !by_count(&query.plan) && !rows.is_sorted_by_key(|(_, time, _)| *time) {
             return Err(format!("windows are not told in the order of their ends: {rows:?}"));
         }
         if !is_ordered(&query.plan) {
@@ -253,6 +254,11 @@ fn is_ordered(plan: &Plan) -> bool {
         Plan::Rank { rank, .. } => rank.ordered,
         _ => false,
     }
+}
+
+fn by_count(plan: &Plan) -> bool {
+    let counts = matches!(plan, Plan::Gather { gather, .. } if matches!(gather.kind, GatherKind::Count { .. }));
+    counts || plan.inputs().into_iter().any(|input| by_count(input))
 }
 
 fn take_rows(batch: &StreamBatch, skip: usize, rows: &mut Vec<(u32, i64, String)>) {

@@ -59,7 +59,8 @@ fn generated_queries_give_the_rows_of_duckdb() {
 fn windows_that_rows_make_give_the_rows_of_duckdb() {
     let folder = tempfile::tempdir().expect("a folder for data");
     let table = data::events(folder.path(), &mut Random::new(11));
-    check(data::EVENTS, &[table], &made::sessions(), folder.path());
+    let pairs: Vec<Pair> = made::sessions().into_iter().chain(made::cumulating()).collect();
+    check(data::EVENTS, &[table], &pairs, folder.path());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{Setting, Stateful};
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::job::branch::{canonical_expr, canonical_named, duration, list, types};
-use crate::operator::{Operator, Session, SessionSpec};
+use crate::operator::{CountWindow, CountWindowSpec, Operator, Session, SessionSpec};
 
 /// How many gaps before the watermark a fresh query begins to read. Of sessions that began earlier it tells the part
 /// from there on, as one that is not complete.
@@ -97,7 +97,11 @@ impl Stateful for GatherJob {
     }
 
     fn key_columns(&self) -> Option<usize> {
-        Some(2 + self.gather.keys.len())
+        // Windows by count are told full: they have no running results.
+        match self.gather.kind {
+            GatherKind::Session { .. } => Some(2 + self.gather.keys.len()),
+            GatherKind::Count { .. } => None,
+        }
     }
 
     fn begin(&self, watermark: EventTime) -> Option<EventTime> {
@@ -133,7 +137,18 @@ impl Stateful for GatherJob {
                 };
                 Ok(Box::new(Session::new(spec, setting.counters)?))
             }
-            GatherKind::Count { .. } => Err(EngineError::Plan("windows by count are not available".into())),
+            GatherKind::Count { rows, slide } => {
+                let spec = CountWindowSpec {
+                    input: setting.inputs[0].0.clone(),
+                    rows,
+                    slide,
+                    gather: self.gather.clone(),
+                    schema: self.schema.clone(),
+                    partitions,
+                    state_limit_bytes: setting.state_limit_bytes,
+                };
+                Ok(Box::new(CountWindow::new(spec, setting.counters)?))
+            }
         }
     }
 }

@@ -47,3 +47,27 @@ pub(super) fn sessions() -> Vec<Pair> {
     }
     pairs
 }
+
+/// Cumulating windows: few steps and many, shifted both ways.
+pub(super) fn cumulating() -> Vec<Pair> {
+    let aggregates = "count(*) AS n, sum(n) AS total, max(x) AS most, avg(x) AS mean, count(DISTINCT k) AS kinds, \
+                      string_agg(k, '|' ORDER BY id) AS ks";
+    let shapes = [(1_000, 5_000, 0, "g"), (500, 6_000, -250, "flag"), (2_000, 4_000, 700, "k")];
+    let pair = |(step, size, offset, key): (i64, i64, i64, &str)| Pair {
+        setup: String::new(),
+        squilla: format!(
+            "SELECT window_start, window_end, {key}, {aggregates} FROM CUMULATE(TABLE events, DESCRIPTOR(ts), INTERVAL \
+             '{step} milliseconds', INTERVAL '{size} milliseconds', INTERVAL '{offset} milliseconds') WHERE x > 0 GROUP \
+             BY window_start, window_end, {key}"
+        ),
+        duckdb: format!(
+            "SELECT window_start, window_end, {key}, {aggregates} FROM (SELECT *, window_start + (i + 1) * {step} AS \
+             window_end FROM (SELECT *, ts - (((ts - ({offset})) % {size} + {size}) % {size}) AS window_start FROM \
+             events), range({size} // {step}) r(i)) WHERE window_end > ts AND x > 0 GROUP BY window_start, window_end, \
+             {key}"
+        ),
+        keys: ["window_start", "window_end", key].map(str::to_owned).to_vec(),
+        times: vec!["window_start", "window_end"],
+    };
+    shapes.into_iter().map(pair).collect()
+}
