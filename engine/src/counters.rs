@@ -71,6 +71,8 @@ counters! {
     before_start,
     /// Rows that came out. Apart from the sum of what came in: an aggregate makes its own.
     rows_out,
+    /// Pairs of rows on which a join's condition failed: they are none. Apart from the sum of what came in.
+    pairs_failed,
     /// Windows that a row was late for while another of its windows took it.
     late_assignments,
     /// Rows more than five minutes ahead of their arrival: kept, but the watermark does not follow them.

@@ -100,14 +100,18 @@ fn write_join(join: &JoinSpec, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{kind} join")?;
     match &join.time {
         JoinTime::Window { .. } => write!(f, " in one window")?,
-        JoinTime::Interval { least_ns, most_ns } => {
+        JoinTime::Interval { least_ns, most_ns, kept } => {
             write!(f, " within {} to {}", human(*least_ns), human(*most_ns))?;
+            if *kept {
+                write!(f, " (time to live)")?;
+            }
         }
         JoinTime::Table { key } => write!(f, " with table by {}", key.join(", "))?,
     }
     let mut word = " on ";
-    for (left, right) in &join.on {
-        write!(f, "{word}{} = {}", text(left), text(right))?;
+    for key in &join.on {
+        let equals = if key.nulls { "IS NOT DISTINCT FROM" } else { "=" };
+        write!(f, "{word}{} {equals} {}", text(&key.left), text(&key.right))?;
         word = " and ";
     }
     match &join.filter {

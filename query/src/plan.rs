@@ -155,12 +155,16 @@ impl Plan {
 
     /// True when the rows that come out are those of closed windows.
     pub fn is_windowed(&self) -> bool {
-        let closes = match self {
+        match self {
             Self::Aggregate { .. } | Self::Gather { .. } => true,
-            Self::Rank { rank, .. } => matches!(rank.time, RankTime::Window { .. }),
-            _ => false,
-        };
-        closes || self.inputs().iter().any(|input| input.is_windowed())
+            Self::Join { left, join, .. } => match join.time {
+                JoinTime::Window { .. } => true,
+                JoinTime::Interval { .. } => false,
+                JoinTime::Table { .. } => left.is_windowed(),
+            },
+            Self::Rank { input, rank, .. } => matches!(rank.time, RankTime::Window { .. }) || input.is_windowed(),
+            other => other.inputs().iter().any(|input| input.is_windowed()),
+        }
     }
 }
 
@@ -212,12 +216,23 @@ pub enum GatherKind {
 pub struct JoinSpec {
     /// What becomes of rows without a partner.
     pub kind: JoinKind,
-    /// Expressions over the left and over the right input, of one type, that must be equal; never null.
-    pub on: Vec<(Expr, Expr)>,
+    /// What must be equal. Empty only where windows must.
+    pub on: Vec<JoinKey>,
     /// A further condition on a pair, over the fields of both inputs.
     pub filter: Option<Expr>,
     /// How long rows wait for their partners.
     pub time: JoinTime,
+}
+
+/// Two expressions that must be equal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinKey {
+    /// Over the left input.
+    pub left: Expr,
+    /// Over the right input; of the same type.
+    pub right: Expr,
+    /// Null equals null (`IS NOT DISTINCT FROM`); otherwise null equals nothing.
+    pub nulls: bool,
 }
 
 /// What becomes of rows without a partner.
@@ -240,20 +255,24 @@ pub enum JoinKind {
 /// How long rows of a join wait for their partners.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JoinTime {
-    /// Until their window closes: partners are of one window. Given are, for the left and the right input, the fields
-    /// that hold its start and its end.
+    /// Until their window closes: partners are of windows that end together. Results have the window's end less a
+    /// millisecond as their event time.
     Window {
-        /// Names of the left's fields.
-        left: (String, String),
-        /// Names of the right's fields.
-        right: (String, String),
+        /// The end of a left row's window.
+        left_end: Expr,
+        /// The end of a right row's window.
+        right_end: Expr,
+        /// How long before its window's end a row lies at the most.
+        span_ns: i64,
     },
     /// Partners are of event times that differ by no less than `least_ns` and no more than `most_ns`, left less right.
     Interval {
         /// May be negative.
         least_ns: i64,
-        /// May be negative.
+        /// May be negative; not less than the least.
         most_ns: i64,
+        /// Neither the query's conditions nor the user say one of the bounds: it is the time that rows are kept for.
+        kept: bool,
     },
     /// The right input is a table: the latest row under each key, from now on or as of the left row's event time.
     Table {

@@ -47,6 +47,17 @@ pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
+/// `a, b and c`.
+pub(crate) fn and(names: &[String]) -> String {
+    match names {
+        [rest @ .., before, last] => {
+            let rest: String = rest.iter().map(|name| format!("{name}, ")).collect();
+            format!("{rest}{before} and {last}")
+        }
+        few => few.join(""),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,12 +19,15 @@ pub(crate) struct Branch {
     pub(crate) updates: bool,
     /// The input was started for this branch: it is read from its first row.
     pub(crate) fresh: bool,
+    /// It is of the right input of a join.
+    pub(crate) right: bool,
     pub(crate) ops: Vec<OpSpec>,
 }
 
 impl Clone for Branch {
     fn clone(&self) -> Self {
-        Self { input: self.input.clone(), updates: self.updates, fresh: self.fresh, ops: self.ops.clone() }
+        let (input, ops) = (self.input.clone(), self.ops.clone());
+        Self { input, updates: self.updates, fresh: self.fresh, right: self.right, ops }
     }
 }
 

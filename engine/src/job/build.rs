@@ -14,7 +14,7 @@ use super::branch::OpSpec;
 use super::feed::{Begin, leading_filters};
 use super::history::from_logs;
 use super::run::{JobSpec, describe, fingerprint, spawn_job};
-use super::stage::{AggregateJob, GatherJob, RankJob, Stage};
+use super::stage::{AggregateJob, GatherJob, JoinJob, RankJob, Stage};
 use super::{Branch, Lease, Registry};
 use crate::error::EngineError;
 use crate::info::ExplainedJob;
@@ -35,6 +35,8 @@ pub(crate) enum Node {
 pub(crate) struct Limb {
     input: Arc<Node>,
     updates: bool,
+    /// It is of the right input of a join.
+    right: bool,
     ops: Vec<OpSpec>,
     /// Columns to take at the end if nothing else takes fewer: the scan's.
     narrow: Option<SchemaRef>,
@@ -85,7 +87,7 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
             let known = fields(relation).ok_or_else(|| EngineError::UnknownRelation(relation.clone()))?;
             let narrow = (known.fields() != schema.fields()).then(|| schema.clone());
             let input = Arc::new(Node::Relation(relation.clone()));
-            Ok(vec![Limb { input, updates: false, ops: Vec::new(), narrow }])
+            Ok(vec![Limb { input, updates: false, right: false, ops: Vec::new(), narrow }])
         }
         Plan::Filter { input, predicate } => push(input, updates, fields, OpSpec::Filter(predicate.clone())),
         Plan::Project { input, exprs, schema } => {
@@ -106,14 +108,24 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
             all.iter_mut().for_each(Limb::settle);
             Ok(all)
         }
-        Plan::Join { .. } => Err(EngineError::Plan("joins are not available".into())),
         Plan::Rank { input, rank, schema } => {
             let mut inputs = limbs(input, false, fields)?;
             inputs.iter_mut().for_each(Limb::settle);
             let inputs = inputs.into_iter().map(Limb::cut).collect();
             let job = RankJob { rank: rank.as_ref().clone(), schema: schema.clone() };
             let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
-            Ok(vec![Limb { input, updates, ops: Vec::new(), narrow: None }])
+            Ok(vec![Limb { input, updates, right: false, ops: Vec::new(), narrow: None }])
+        }
+        Plan::Join { left, right, join, schema } => {
+            let mut inputs: Vec<Limb> = limbs(left, false, fields)?.into_iter().map(Limb::cut).collect();
+            let lefts = inputs.len();
+            for limb in limbs(right, false, fields)? {
+                inputs.push(Limb { right: true, ..limb.cut() });
+            }
+            let fields = [left.schema().clone(), right.schema().clone()];
+            let job = JoinJob { join: join.as_ref().clone(), lefts, fields, schema: schema.clone() };
+            let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
+            Ok(vec![Limb { input, updates: false, right: false, ops: Vec::new(), narrow: None }])
         }
         Plan::Aggregate { input, window, keys, aggregates, grace_ns, schema } => {
             let inputs = limbs(input, false, fields)?.into_iter().map(Limb::cut).collect();
@@ -125,13 +137,13 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
                 schema: schema.clone(),
             };
             let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
-            Ok(vec![Limb { input, updates, ops: Vec::new(), narrow: None }])
+            Ok(vec![Limb { input, updates, right: false, ops: Vec::new(), narrow: None }])
         }
         Plan::Gather { input, gather, schema } => {
             let inputs = limbs(input, false, fields)?.into_iter().map(Limb::cut).collect();
             let job = GatherJob { gather: gather.as_ref().clone(), schema: schema.clone() };
             let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
-            Ok(vec![Limb { input, updates, ops: Vec::new(), narrow: None }])
+            Ok(vec![Limb { input, updates, right: false, ops: Vec::new(), narrow: None }])
         }
     }
 }
@@ -171,9 +183,9 @@ impl Limb {
             return self;
         }
         let rest = self.ops.split_off(filters);
-        let below = Self { input: self.input, updates: false, ops: self.ops, narrow: None };
+        let below = Self { input: self.input, updates: false, right: false, ops: self.ops, narrow: None };
         let input = Arc::new(Node::Job { inputs: vec![below], stage: Stage::Stateless });
-        Self { input, updates: false, ops: rest, narrow: None }
+        Self { input, updates: false, right: self.right, ops: rest, narrow: None }
     }
 }
 
@@ -192,7 +204,7 @@ impl Node {
         let (inputs, stage) = match self {
             Self::Job { inputs, stage: Stage::Stateless } => (inputs, Stage::Named),
             other => {
-                let limb = Limb { input: Arc::new(other), updates: false, ops: Vec::new(), narrow: None };
+                let limb = Limb { input: Arc::new(other), updates: false, right: false, ops: Vec::new(), narrow: None };
                 (vec![limb], Stage::Named)
             }
         };
@@ -258,7 +270,7 @@ pub(crate) fn build(
             begin = Begin::At(Start::Earliest);
         }
         let ops = limb.ops.clone();
-        branches.push(Branch { input: below.lease, updates: limb.updates, fresh: below.fresh, ops });
+        branches.push(Branch { input: below.lease, updates: limb.updates, fresh: below.fresh, right: limb.right, ops });
     }
     if from.is_some() {
         branches = from_logs(&branches);

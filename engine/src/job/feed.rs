@@ -60,6 +60,7 @@ struct Inlet {
     partitions: u32,
     ended: BTreeSet<u32>,
     watermark: EventTime,
+    right: bool,
     done: bool,
 }
 
@@ -133,6 +134,11 @@ impl Feed {
     /// Physical fields and partitions of each branch.
     pub(crate) fn inputs(&self) -> Vec<(arrow::datatypes::SchemaRef, u32)> {
         self.branches.iter().map(|inlet| (inlet.pipeline.schema().clone(), inlet.partitions)).collect()
+    }
+
+    /// For each branch whether it is of the right input of a join.
+    pub(crate) fn sides(&self) -> Vec<bool> {
+        self.branches.iter().map(|inlet| inlet.right).collect()
     }
 
     /// Physical fields of what comes, where all branches have the same.
@@ -267,6 +273,7 @@ impl Inlet {
             partitions: stream.partitions(),
             ended: BTreeSet::new(),
             watermark: EventTime::MIN,
+            right: branch.right,
             done: false,
         })
     }

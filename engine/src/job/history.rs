@@ -20,7 +20,8 @@ pub(crate) struct Base {
 /// The logs below a branch's input. Stateless jobs keep none: what they read does.
 pub(crate) fn bases(branch: &Branch) -> Vec<Base> {
     if branch.job().logged {
-        let plain = Branch { input: branch.input.clone(), updates: branch.updates, fresh: false, ops: Vec::new() };
+        let (input, updates) = (branch.input.clone(), branch.updates);
+        let plain = Branch { input, updates, fresh: false, right: branch.right, ops: Vec::new() };
         return vec![Base { job: branch.job().clone(), branch: plain, first_partition: 0 }];
     }
     let mut found = Vec::new();
@@ -42,7 +43,8 @@ pub(crate) fn from_logs(branches: &[Branch]) -> Vec<Branch> {
     for branch in branches {
         for base in bases(branch) {
             let ops: Vec<OpSpec> = base.branch.ops.iter().chain(&branch.ops).cloned().collect();
-            straight.push(Branch { input: base.branch.input.clone(), updates: base.branch.updates, fresh: false, ops });
+            let (input, updates) = (base.branch.input.clone(), base.branch.updates);
+            straight.push(Branch { input, updates, fresh: false, right: branch.right, ops });
         }
     }
     straight

@@ -173,6 +173,7 @@ impl Work {
         let Some(step) = stage.stateful() else { return Ok(Self::HandOn) };
         let setting = Setting {
             inputs: feed.inputs(),
+            sides: feed.sides(),
             start: feed.start,
             state_limit_bytes: shared.config.query_state_bytes,
             counters: counters.clone(),

@@ -188,7 +188,8 @@ fn holds(shared: &Shared, job: &Job, policy: Policy) -> bool {
 /// The branches that give running results.
 fn update_branches(built: &Built) -> Vec<Branch> {
     if built.updates {
-        return vec![Branch { input: built.lease.clone(), updates: true, fresh: false, ops: Vec::new() }];
+        let input = built.lease.clone();
+        return vec![Branch { input, updates: true, fresh: false, right: false, ops: Vec::new() }];
     }
     built.lease.job().branches.iter().filter(|branch| branch.updates).cloned().collect()
 }

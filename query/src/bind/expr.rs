@@ -26,6 +26,8 @@ pub(super) struct Scope {
     pub(super) label: String,
     /// The name that columns may be qualified with.
     pub(super) qualifier: Option<String>,
+    /// What the columns of several relations are called.
+    pub(super) joined: Option<super::join::Joined>,
     /// The clause, in messages.
     pub(super) clause: &'static str,
     /// Aggregates may be called.
@@ -35,7 +37,7 @@ pub(super) struct Scope {
 impl Scope {
     /// A scope without aggregates.
     pub(super) fn new(schema: DFSchema, label: String, clause: &'static str) -> Self {
-        Self { schema, label, qualifier: None, clause, aggregates: false }
+        Self { schema, label, qualifier: None, joined: None, clause, aggregates: false }
     }
 }
 
@@ -47,7 +49,11 @@ const MAX_TRIES: usize = 200;
 impl Binder<'_> {
     /// The expression, typed, its columns unqualified and with their places.
     pub(super) fn expr(&mut self, syntax: &ast::Expr, scope: &Scope) -> Option<Expr> {
-        let syntax = &with_paths(syntax);
+        let mut syntax = with_paths(syntax);
+        if let Some(joined) = &scope.joined {
+            syntax = self.resolve(&syntax, &[joined])?;
+        }
+        let syntax = &syntax;
         if !self.check(syntax, scope) {
             return None;
         }

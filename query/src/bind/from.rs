@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion_sql::sqlparser::ast;
 
 use super::check::function_name;
-use super::{Binder, Bound, Ctes, WindowColumn, Windowed};
+use super::{Binder, Bound, Ctes, WindowColumn, Windowed, join};
 use crate::catalog::{Relation, RelationKind, TimeAttribute};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::parse::{fold, unsupported};
@@ -14,43 +14,28 @@ use crate::suggest;
 use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME};
 
 impl Binder<'_> {
-    /// The one relation that a `SELECT` reads.
-    pub(super) fn from(&mut self, select: &ast::Select, ctes: &Ctes) -> Option<Bound> {
+    /// What a `SELECT` reads, and what is left of its WHERE to be applied to it.
+    pub(super) fn from(&mut self, select: &ast::Select, ctes: &Ctes) -> Option<(Bound, Option<ast::Expr>)> {
         let Some((first, more)) = select.from.split_first() else {
             let at = self.text.span(select.select_token.0.span);
             self.refuse("a query without FROM is not available", at, "a query reads a stream: SELECT … FROM name");
             return None;
         };
-        for other in more {
-            let at = self.place(&other.relation);
-            self.refuse(
-                "a cross join pairs every row with every row, which never ends on streams",
-                at,
-                "read one relation; UNION ALL reads several one after the other",
-            );
+        if !more.is_empty() || !first.joins.is_empty() {
+            return self.joined(select, ctes).map(|bound| (bound, None));
         }
-        for join in &first.joins {
-            let at = self.place(&join.relation);
-            let (message, help) = match join.join_operator {
-                ast::JoinOperator::CrossJoin(_) => (
-                    "a cross join pairs every row with every row, which never ends on streams",
-                    "read one relation; UNION ALL reads several one after the other",
-                ),
-                _ => ("joins are not available", "read one relation; UNION ALL reads several one after the other"),
-            };
-            self.refuse(message, at, help);
+        let bound = self.factor(&first.relation, ctes)?;
+        let Some(selection) = &select.selection else { return Some((bound, None)) };
+        let (sub_queries, plain): (Vec<_>, Vec<_>) =
+            join::conjuncts(selection).into_iter().partition(|condition| join::is_sub_query(condition));
+        if sub_queries.is_empty() {
+            return Some((bound, Some(selection.clone())));
         }
-        let bound = self.factor(&first.relation, ctes);
-        for other in more {
-            self.factor(&other.relation, ctes);
-        }
-        for join in &first.joins {
-            self.factor(&join.relation, ctes);
-        }
-        if more.is_empty() && first.joins.is_empty() { bound } else { None }
+        let rest = join::all_of(plain);
+        self.sub_queries(bound, &sub_queries, ctes).map(|bound| (bound, rest))
     }
 
-    fn factor(&mut self, factor: &ast::TableFactor, ctes: &Ctes) -> Option<Bound> {
+    pub(super) fn factor(&mut self, factor: &ast::TableFactor, ctes: &Ctes) -> Option<Bound> {
         let at = self.place(factor);
         match factor {
             ast::TableFactor::Table {
@@ -86,7 +71,11 @@ impl Binder<'_> {
                 self.aliased(bound, alias.as_ref())
             }
             ast::TableFactor::NestedJoin { .. } => {
-                self.refuse("joins are not available", at, "read one relation; UNION ALL reads several");
+                self.refuse(
+                    "joins in parentheses are not available",
+                    at,
+                    "write them one behind the other: FROM a JOIN b ON … JOIN c ON …",
+                );
                 None
             }
             _ => {
@@ -114,7 +103,7 @@ impl Binder<'_> {
         let name = object_name(name);
         if let Some(cte) = ctes.get(&name) {
             let label = format!("\"{name}\"");
-            return cte.clone().map(|bound| Bound { qualifier: Some(name), label, ..bound });
+            return cte.clone().map(|bound| Bound { qualifier: Some(name), joined: None, label, ..bound });
         }
         let Some(relation) = self.catalog.relation(&name) else {
             let names = self.catalog.names();
@@ -135,7 +124,7 @@ impl Binder<'_> {
             RelationKind::Source | RelationKind::Stream => Some(Bound { qualifier, ..scan(&relation) }),
             RelationKind::View { sql } => {
                 let bound = self.view(&name, sql, at)?;
-                Some(Bound { qualifier, label: format!("view \"{name}\""), ..bound })
+                Some(Bound { qualifier, joined: None, label: format!("view \"{name}\""), ..bound })
             }
             RelationKind::Sink => {
                 let mistake = Diagnostic::new("not_readable", format!("sink \"{name}\" takes rows and cannot be read"));
@@ -218,6 +207,7 @@ fn scan(relation: &Relation) -> Bound {
     Bound {
         plan: Arc::new(Plan::Scan { relation: relation.name.clone(), schema: Arc::clone(&relation.schema) }),
         qualifier: None,
+        joined: None,
         label: format!("{kind} \"{}\"", relation.name),
         times,
         window: None,

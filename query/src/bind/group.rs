@@ -301,6 +301,7 @@ impl Binder<'_> {
         let bound = Bound {
             plan: Arc::new(plan),
             qualifier: None,
+            joined: None,
             label: "the groups".into(),
             times: Vec::new(),
             window: None,

@@ -1,16 +1,18 @@
 //! A query's syntax and a catalog in; a [`Plan`], or all the mistakes that can be found at once, out.
 //!
-//! A query reads one relation at a time, so binding is a walk: [`from`] makes a [`Bound`] relation, [`select`] puts
-//! filters, windows, groups and projections on it, [`union`] joins several. Expressions are planned and typed by
+//! Binding is a walk: [`from`] makes a [`Bound`] relation, [`join`] one of several, [`select`] puts filters, windows,
+//! groups and projections on it, [`union`] takes several together. Expressions are planned and typed by
 //! DataFusion ([`expr`]); what plans they make is decided here.
 
 mod check;
 mod coerce;
+mod distinct;
 mod emit;
 mod expr;
 mod from;
 mod gather;
 mod group;
+mod join;
 mod lambda;
 mod names;
 mod order;
@@ -56,6 +58,8 @@ struct Bound {
     plan: Arc<Plan>,
     /// The name that columns may be qualified with.
     qualifier: Option<String>,
+    /// What the columns of several relations are called; `None`: there is one relation, and they are called as they are.
+    joined: Option<join::Joined>,
     /// Kind and name, for messages: `source "bids"`.
     label: String,
     /// Columns that carry the rows' event time as it is, the best first.
@@ -283,6 +287,7 @@ impl Binder<'_> {
         let name = fold(&alias.name);
         bound.label = format!("\"{name}\"");
         bound.qualifier = Some(name);
+        bound.joined = None;
         if alias.columns.is_empty() {
             return Some(bound);
         }
@@ -397,7 +402,8 @@ impl Bound {
             Some(qualifier) => DFSchema::try_from_qualified_schema(TableReference::bare(qualifier.as_str()), schema),
             None => DFSchema::try_from(schema.as_ref().clone()),
         };
-        Some(Scope { qualifier: self.qualifier.clone(), ..Scope::new(fields.ok()?, self.label.clone(), clause) })
+        let (qualifier, joined) = (self.qualifier.clone(), self.joined.clone());
+        Some(Scope { qualifier, joined, ..Scope::new(fields.ok()?, self.label.clone(), clause) })
     }
 }
 

@@ -160,6 +160,10 @@ pub(super) fn with_paths(syntax: &ast::Expr) -> ast::Expr {
             }
             ControlFlow::Continue(())
         }
+        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+            super::distinct::rotate(expr);
+            ControlFlow::Continue(())
+        }
     }
     let mut syntax = syntax.clone();
     let _ = VisitMut::visit(&mut syntax, &mut Paths);

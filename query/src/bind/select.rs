@@ -9,6 +9,7 @@ use datafusion_sql::sqlparser::ast::{self, Spanned};
 
 use super::expr::{Scope, default_name};
 use super::group::{Grouping, has_aggregate};
+use super::join::JoinedColumn;
 use super::names::{MAX_EXPANDED_NODES, expand_aliases, nodes};
 use super::order::Tail;
 use super::rank::{Hidden, Ranking, over};
@@ -33,10 +34,10 @@ impl Binder<'_> {
     /// Binds a `SELECT` without what may follow it.
     pub(super) fn select(&mut self, select: &ast::Select, ctes: &Ctes, tail: Option<&Tail>) -> Option<Bound> {
         self.refuse_parts(select);
-        let bound = self.from(select, ctes)?;
+        let (bound, selection) = self.from(select, ctes)?;
         let grouping = self.grouping(select, &bound);
         let mut bound = bound;
-        if let Some(condition) = &select.selection {
+        if let Some(condition) = &selection {
             let scope = bound.scope("WHERE")?;
             if let Some(predicate) = self.condition(condition, &scope) {
                 bound = filter(bound, predicate);
@@ -75,6 +76,7 @@ impl Binder<'_> {
         } else {
             self.project(bound, exprs, list_at)?
         };
+        bound.joined = None;
         let ranked = ranking.is_some() || hidden.any();
         if let Some(ranking) = ranking {
             bound = self.rank(bound, ranking)?;
@@ -172,20 +174,10 @@ impl Binder<'_> {
                 ast::SelectItem::ExprWithAlias { expr, alias } => {
                     items.push(Item { syntax: expr.clone(), name: fold(alias), alias: true });
                 }
-                ast::SelectItem::Wildcard(options) => self.wildcard(item, options, bound, &mut items),
+                ast::SelectItem::Wildcard(options) => self.wildcard(item, options, bound, None, &mut items),
                 ast::SelectItem::QualifiedWildcard(kind, options) => {
                     let qualifier = kind.to_string().trim_end_matches(".*").to_lowercase();
-                    if bound.qualifier.as_deref() == Some(qualifier.as_str()) {
-                        self.wildcard(item, options, bound, &mut items);
-                    } else {
-                        let at = self.place(item);
-                        let mistake =
-                            Diagnostic::new("unknown_relation", format!("\"{qualifier}\" is not what FROM reads"));
-                        self.tell(match &bound.qualifier {
-                            Some(name) => mistake.at(at).help(format!("write {name}.* or *")),
-                            None => mistake.at(at).help("write *"),
-                        });
-                    }
+                    self.qualified_wildcard(item, &qualifier, options, bound, &mut items);
                 }
                 ast::SelectItem::ExprWithAliases { .. } => {
                     let at = self.place(item);
@@ -196,11 +188,37 @@ impl Binder<'_> {
         items
     }
 
+    fn qualified_wildcard(
+        &mut self,
+        item: &ast::SelectItem,
+        qualifier: &str,
+        options: &ast::WildcardAdditionalOptions,
+        bound: &Bound,
+        items: &mut Vec<Item>,
+    ) {
+        let names = bound.names();
+        let mut known: Vec<&str> = names.iter().filter_map(|column| column.qualifier.as_deref()).collect();
+        known.dedup();
+        if known.contains(&qualifier) {
+            self.wildcard(item, options, bound, Some(qualifier), items);
+            return;
+        }
+        let at = self.place(item);
+        let mistake = Diagnostic::new("unknown_relation", format!("\"{qualifier}\" is not what FROM reads"));
+        let choices: Vec<String> = known.iter().map(|name| format!("{name}.*")).collect();
+        self.tell(match choices.is_empty() {
+            false => mistake.at(at).help(format!("write {} or *", choices.join(", "))),
+            true => mistake.at(at).help("write *"),
+        });
+    }
+
+    /// The columns that `*` stands for, or with `of` those of one relation.
     fn wildcard(
         &mut self,
         item: &ast::SelectItem,
         options: &ast::WildcardAdditionalOptions,
         bound: &Bound,
+        of: Option<&str>,
         items: &mut Vec<Item>,
     ) {
         let at = self.place(item);
@@ -223,21 +241,31 @@ impl Binder<'_> {
             Some(ast::ExcludeSelectItem::Multiple(list)) => left_out.extend(list.iter().filter_map(names)),
             None => {}
         }
+        let columns = bound.names();
+        let wanted = |column: &&JoinedColumn| of.map_or(!column.merged, |of| column.qualifier.as_deref() == Some(of));
         for ident in &left_out {
-            if bound.schema().field_with_name(&fold(ident)).is_err() {
+            if !columns.iter().filter(wanted).any(|column| column.name == fold(ident)) {
                 let at = self.text.span(ident.span);
                 if let Some(scope) = bound.scope("SELECT") {
                     self.tell(super::check::unknown_column(&fold(ident), ident.quote_style.is_some(), &scope, at));
                 }
             }
         }
-        for field in bound.schema().fields() {
-            if left_out.iter().any(|ident| fold(ident) == *field.name()) {
+        for column in columns.iter().filter(wanted) {
+            if left_out.iter().any(|ident| fold(ident) == column.name) {
                 continue;
             }
-            let mut ident = ast::Ident::with_quote('"', field.name());
+            let mut ident = ast::Ident::with_quote('"', &column.name);
             ident.span = item.span();
-            items.push(Item { syntax: ast::Expr::Identifier(ident), name: field.name().clone(), alias: false });
+            let syntax = match &column.qualifier {
+                Some(qualifier) if bound.joined.is_some() => {
+                    let mut relation = ast::Ident::with_quote('"', qualifier);
+                    relation.span = item.span();
+                    ast::Expr::CompoundIdentifier(vec![relation, ident])
+                }
+                _ => ast::Expr::Identifier(ident),
+            };
+            items.push(Item { syntax, name: column.name.clone(), alias: false });
         }
     }
 

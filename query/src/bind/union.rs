@@ -90,6 +90,7 @@ impl Binder<'_> {
         let at = parts.last().and_then(|(_, at)| *at);
         let bound = Bound {
             qualifier: None,
+            joined: None,
             label: "the union".into(),
             times,
             window,

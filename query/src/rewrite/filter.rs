@@ -8,10 +8,11 @@ use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 use super::project::{inline, may_inline};
 use super::with_inputs;
 use crate::bind::columns;
-use crate::plan::Plan;
+use crate::plan::{JoinKind, Plan};
 use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME};
 
-/// Moves filters below projections, assignments of windows and unions. They stop at aggregates: what stands in HAVING
+/// Moves filters below projections, assignments of windows, unions, and joins where no row that comes with nulls can
+/// be lost by it. They stop at aggregates: what stands in HAVING
 /// is judged on groups, so that queries with other conditions can share the groups.
 pub(super) fn push_down(plan: &Arc<Plan>) -> Arc<Plan> {
     push(plan, Vec::new())
@@ -37,7 +38,25 @@ fn push(plan: &Arc<Plan>, mut conditions: Vec<Expr>) -> Arc<Plan> {
             keep(with_inputs(plan, &mut |_| push(input, below.clone())), above)
         }
         Plan::Union { .. } => Arc::new(with_inputs(plan, &mut |input| push(input, conditions.clone()))),
-        Plan::Aggregate { .. } | Plan::Gather { .. } | Plan::Join { .. } | Plan::Rank { .. } | Plan::Scan { .. } => {
+        Plan::Join { left, right, join, .. } => {
+            let (mut of_left, mut of_right, mut above) = (Vec::new(), Vec::new(), Vec::new());
+            for condition in conditions {
+                let only = |side: &Arc<Plan>| {
+                    let names = columns(&condition);
+                    !names.is_empty() && names.iter().all(|name| side.schema().field_with_name(name).is_ok())
+                };
+                match join.kind {
+                    JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti if only(left) => {
+                        of_left.push(condition);
+                    }
+                    JoinKind::Inner | JoinKind::Right if only(right) => of_right.push(condition),
+                    _ => above.push(condition),
+                }
+            }
+            let mut sides = [of_left, of_right].into_iter();
+            keep(with_inputs(plan, &mut |input| push(input, sides.next().unwrap_or_default())), above)
+        }
+        Plan::Aggregate { .. } | Plan::Gather { .. } | Plan::Rank { .. } | Plan::Scan { .. } => {
             keep(with_inputs(plan, &mut |input| push(input, Vec::new())), conditions)
         }
     }

@@ -97,14 +97,14 @@ fn prune_join(
     let mut read = wanted.clone();
     read.extend(join.filter.iter().flat_map(columns));
     let (mut of_left, mut of_right) = (read.clone(), read);
-    for (left, right) in &join.on {
-        of_left.extend(columns(left));
-        of_right.extend(columns(right));
+    for key in &join.on {
+        of_left.extend(columns(&key.left));
+        of_right.extend(columns(&key.right));
     }
     match &join.time {
-        JoinTime::Window { left, right } => {
-            of_left.extend([left.0.clone(), left.1.clone()]);
-            of_right.extend([right.0.clone(), right.1.clone()]);
+        JoinTime::Window { left_end, right_end, .. } => {
+            of_left.extend(columns(left_end));
+            of_right.extend(columns(right_end));
         }
         JoinTime::Table { key } => of_right.extend(key.iter().cloned()),
         JoinTime::Interval { .. } => {}
@@ -113,6 +113,7 @@ fn prune_join(
     let there = |field: &&Arc<Field>| {
         left.schema().field_with_name(field.name()).is_ok() || right.schema().field_with_name(field.name()).is_ok()
     };
+    // An input may give more than was asked for: what its filters read.
     let fields: Vec<Arc<Field>> = schema.fields().iter().filter(there).cloned().collect();
     Arc::new(Plan::Join { left, right, join: Box::new(join.clone()), schema: Arc::new(Schema::new(fields)) })
 }

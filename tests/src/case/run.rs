@@ -239,7 +239,8 @@ async fn collect(subscription: &mut Subscription, query: &Query) -> Result<Vec<S
         if !is_ordered(&query.plan) {
             rows.sort_by(|a, b| (a.1, &a.2).cmp(&(b.1, &b.2)));
         }
-    } else if is_union {
+    } else if is_union || has_join(&query.plan) {
+        // Rows of several inputs come in the order in which those were read.
         rows.sort_by(|a, b| a.2.cmp(&b.2));
     } else {
         rows.sort_by_key(|(partition, ..)| *partition);
@@ -259,6 +260,10 @@ fn is_ordered(plan: &Plan) -> bool {
 fn by_count(plan: &Plan) -> bool {
     let counts = matches!(plan, Plan::Gather { gather, .. } if matches!(gather.kind, GatherKind::Count { .. }));
     counts || plan.inputs().into_iter().any(|input| by_count(input))
+}
+
+fn has_join(plan: &Plan) -> bool {
+    matches!(plan, Plan::Join { .. }) || plan.inputs().into_iter().any(|input| has_join(input))
 }
 
 fn take_rows(batch: &StreamBatch, skip: usize, rows: &mut Vec<(u32, i64, String)>) {

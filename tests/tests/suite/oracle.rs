@@ -2,6 +2,7 @@
 //! give the same rows.
 
 mod data;
+mod joins;
 mod made;
 mod queries;
 
@@ -79,4 +80,19 @@ fn nexmark_queries_give_the_rows_of_duckdb() {
     };
     let failed: Vec<String> = cases.iter().zip(expected).filter_map(check).collect();
     assert!(failed.is_empty(), "{} of {} queries differ:\n\n{}", failed.len(), cases.len(), failed.join("\n\n"));
+}
+
+#[test]
+fn generated_joins_give_the_rows_of_duckdb() {
+    let seeds = if std::env::var("SQUILLA_LONG").is_ok_and(|long| long == "1") { LONG_SEEDS } else { 1 };
+    for seed in 1..=seeds {
+        println!("seed {seed}");
+        let folder = tempfile::tempdir().expect("a folder for data");
+        let mut random = Random::new(seed);
+        let tables = joins::sides(folder.path(), &mut random);
+        let mut pairs: Vec<Pair> = (0..QUERIES).map(|_| joins::interval(&mut random)).collect();
+        pairs.extend((0..QUERIES).map(|_| joins::window(&mut random)));
+        pairs.extend((0..QUERIES / 4).map(|_| joins::unbounded(&mut random)));
+        check(joins::SIDES, &tables, &pairs, folder.path());
+    }
 }

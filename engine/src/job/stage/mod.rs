@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod gather;
+mod join;
 mod rank;
 
 use std::fmt::Debug;
@@ -12,6 +13,7 @@ use datafusion_expr::Expr;
 
 pub(crate) use aggregate::AggregateJob;
 pub(crate) use gather::GatherJob;
+pub(crate) use join::JoinJob;
 pub(crate) use rank::RankJob;
 
 use crate::clock::EventTime;
@@ -81,6 +83,8 @@ pub(crate) trait Stateful: Debug + Send + Sync {
 pub(crate) struct Setting {
     /// For each branch the physical fields of its batches and its partitions, which are numbered through.
     pub(crate) inputs: Vec<(SchemaRef, u32)>,
+    /// For each branch whether it is of the right input of a join.
+    pub(crate) sides: Vec<bool>,
     /// Results of what happened before it are not told; [`EventTime::MIN`]: all are.
     pub(crate) start: EventTime,
     /// Bytes of state that are too many.

@@ -8,7 +8,7 @@ use squilla_tests::program::Table;
 use squilla_tests::random::Random;
 
 /// Start of the event times, in milliseconds since 1970: 2023-11-14T22:13:20Z, aligned to nothing.
-const START_MS: i64 = 1_700_000_000_000;
+pub(super) const START_MS: i64 = 1_700_000_000_000;
 const EVENT_FILES: usize = 3;
 const EVENT_ROWS: i64 = 4_000;
 const EVENT_STEP_MS: i64 = 25;
@@ -124,7 +124,8 @@ pub(super) fn nexmark(folder: &Path, random: &mut Random) {
     }
 }
 
-fn write(path: PathBuf, rows: Vec<Value>) -> PathBuf {
+/// Writes a file of a row a line.
+pub(super) fn write(path: PathBuf, rows: Vec<Value>) -> PathBuf {
     let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
     fs::write(&path, text).expect("the data can be written");
     path
