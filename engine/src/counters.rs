@@ -73,6 +73,8 @@ counters! {
     rows_out,
     /// Pairs of rows on which a join's condition failed: they are none. Apart from the sum of what came in.
     pairs_failed,
+    /// Groups forgotten, since no row had come to them for the time that they live.
+    forgotten,
     /// Windows that a row was late for while another of its windows took it.
     late_assignments,
     /// Rows more than five minutes ahead of their arrival: kept, but the watermark does not follow them.

@@ -146,7 +146,8 @@ impl Engine {
     pub async fn create_stream(&self, name: &str, query: &Query) -> Result<(), EngineError> {
         self.check_free(name)?;
         let relations = self.lease_relations(query, name).await?;
-        let node = self.plan(query)?.named();
+        // A name keeps its jobs running. Of a result that changes its own log gets what is final.
+        let node = self.plan_final(query)?.named();
         let built = build(&self.inner.shared, &node, &relations, name, Some(name), None)?;
         let reads = query.plan.relations();
         let added = self.add(Relation::stream(name, reads, query, built.lease.clone()));
@@ -342,9 +343,17 @@ impl Engine {
     }
 
     fn plan(&self, query: &Query) -> Result<Node, EngineError> {
+        self.plan_told(query, query.told(self.inner.shared.config.lossless) != Emit::OnWindowClose)
+    }
+
+    fn plan_final(&self, query: &Query) -> Result<Node, EngineError> {
+        self.plan_told(query, false)
+    }
+
+    fn plan_told(&self, query: &Query, updates: bool) -> Result<Node, EngineError> {
         let relations = self.relations().clone();
         let fields = |name: &str| -> Option<SchemaRef> { relations.get(name).map(|relation| relation.schema()) };
-        plan_jobs(&query.plan, matches!(query.emit, Emit::Every(_)), &fields)
+        plan_jobs(&query.plan, updates, &fields)
     }
 
     /// Uses the relations that a query reads.

@@ -64,7 +64,7 @@ impl Definition {
         match &self.body {
             Body::Readable(relation) => match relation.kind {
                 RelationKind::Source => StoredKind::Source,
-                RelationKind::Stream => StoredKind::Stream,
+                RelationKind::Stream | RelationKind::Changing { .. } => StoredKind::Stream,
                 RelationKind::View { .. } => StoredKind::View,
                 RelationKind::Sink => StoredKind::Sink,
             },

@@ -35,6 +35,11 @@ pub enum RelationKind {
     Source,
     /// A named query that runs; its output is a stream.
     Stream,
+    /// A named query that runs and whose result changes: readers run its query, and share its job.
+    Changing {
+        /// The text after `AS`.
+        sql: String,
+    },
     /// A named query text that is put in place of its name.
     View {
         /// The text after `AS`.

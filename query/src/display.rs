@@ -54,6 +54,10 @@ fn write_node(plan: &Plan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Res
             write_groups(keys, aggregates, f)?;
         }
         Plan::Gather { gather, .. } => write_gather(gather, f)?,
+        Plan::AggregateRunning { keys, aggregates, ttl_ns, .. } => {
+            write!(f, "aggregate running, kept {}", human(*ttl_ns))?;
+            write_groups(keys, aggregates, f)?;
+        }
         Plan::Join { join, .. } => write_join(join, f)?,
         Plan::Rank { rank, .. } => write_rank(rank, f)?,
         Plan::Union { .. } => write!(f, "union")?,
@@ -137,7 +141,7 @@ fn write_rank(rank: &RankSpec, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, " grace {}", human(*grace_ns))?;
             }
         }
-        RankTime::Running { ttl_ns } => write!(f, " running, kept {}", human(*ttl_ns))?,
+        RankTime::Running { ttl_ns, .. } => write!(f, " running, kept {}", human(*ttl_ns))?,
     }
     if !rank.partition_by.is_empty() {
         write!(f, " by {}", rank.partition_by.iter().map(text).collect::<Vec<_>>().join(", "))?;
@@ -148,7 +152,10 @@ fn write_rank(rank: &RankSpec, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             if sort.nulls_first == sort.asc { if sort.asc { " NULLS FIRST" } else { " NULLS LAST" } } else { "" };
         format!("{}{direction}{nulls}", text(&sort.expr))
     });
-    write!(f, " order {}", order.collect::<Vec<_>>().join(", "))?;
+    match rank.order_by.is_empty() {
+        true => write!(f, " as they come")?,
+        false => write!(f, " order {}", order.collect::<Vec<_>>().join(", "))?,
+    }
     match &rank.column {
         Some(column) => write!(f, " as {column}"),
         None => Ok(()),

@@ -31,8 +31,8 @@ pub use display::short_text;
 pub use functions::{ArrivalFunction, is_random};
 pub use params::{ParamValue, Params};
 pub use plan::{
-    AggregateCall, GatherKind, GatherSpec, JoinKey, JoinKind, JoinSpec, JoinTime, NamedExpr, Plan, RankFunction,
-    RankSpec, RankTime, WindowKind, WindowSpec,
+    AggregateCall, GatherKind, GatherSpec, JoinKey, JoinKind, JoinSpec, JoinTime, NamedExpr, Plan, RUNNING_TTL_NS,
+    RankFunction, RankSpec, RankTime, WindowKind, WindowSpec,
 };
 pub use statement::{
     CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit, InsertInto,

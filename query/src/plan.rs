@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Expr;
 
 /// A logical plan over unbounded streams.
@@ -74,6 +74,20 @@ pub enum Plan {
         /// The output fields.
         schema: SchemaRef,
     },
+    /// Groups all rows that come, by keys alone. Output fields, in order: the keys, the aggregates. A group's result
+    /// replaces the one before; its event time is that of its latest row.
+    AggregateRunning {
+        /// Input.
+        input: Arc<Plan>,
+        /// The keys; may be empty.
+        keys: Vec<NamedExpr>,
+        /// The aggregates; may be empty.
+        aggregates: Vec<AggregateCall>,
+        /// How long after its latest row a group is remembered on live input, in nanoseconds of event time.
+        ttl_ns: i64,
+        /// The output fields.
+        schema: SchemaRef,
+    },
     /// Pairs of rows. Output fields: the left input's, then the right input's; of semi and anti joins the left's only.
     /// The event time of a pair is the later of its rows'; of a row without a partner its own.
     Join {
@@ -114,6 +128,7 @@ impl Plan {
             | Self::AssignWindow { schema, .. }
             | Self::Aggregate { schema, .. }
             | Self::Gather { schema, .. }
+            | Self::AggregateRunning { schema, .. }
             | Self::Join { schema, .. }
             | Self::Rank { schema, .. }
             | Self::Union { schema, .. } => schema,
@@ -129,6 +144,7 @@ impl Plan {
             | Self::AssignWindow { input, .. }
             | Self::Aggregate { input, .. }
             | Self::Gather { input, .. }
+            | Self::AggregateRunning { input, .. }
             | Self::Rank { input, .. } => vec![input],
             Self::Join { left, right, .. } => vec![left, right],
             Self::Union { inputs, .. } => inputs.iter().collect(),
@@ -153,6 +169,16 @@ impl Plan {
         }
     }
 
+    /// True when the rows that come out replace each other: the result changes for as long as rows come.
+    pub fn is_changing(&self) -> bool {
+        let changes = match self {
+            Self::AggregateRunning { .. } => true,
+            Self::Rank { rank, .. } => matches!(rank.time, RankTime::Running { .. }) && !rank.keeps_first(),
+            _ => false,
+        };
+        changes || self.inputs().iter().any(|input| input.is_changing())
+    }
+
     /// True when the rows that come out are those of closed windows.
     pub fn is_windowed(&self) -> bool {
         match self {
@@ -167,6 +193,9 @@ impl Plan {
         }
     }
 }
+
+/// How long what has no window is remembered after its latest row, on live input: an hour of event time.
+pub const RUNNING_TTL_NS: i64 = 3_600 * 1_000_000_000;
 
 /// An expression and the name of the column that it makes.
 #[derive(Debug, Clone, PartialEq)]
@@ -300,6 +329,28 @@ pub struct RankSpec {
     pub time: RankTime,
 }
 
+impl RankSpec {
+    /// The output fields of [`RankTime::Running`] over an input's.
+    pub(crate) fn running_schema(&self, input: &SchemaRef) -> SchemaRef {
+        let of_part = |name: &str| {
+            self.partition_by.iter().any(|part| matches!(part, Expr::Column(column) if column.name == name))
+        };
+        let parts = self.partition_by.iter().filter_map(|part| match part {
+            Expr::Column(column) => input.fields().find(&column.name).map(|(_, field)| Arc::clone(field)),
+            _ => None,
+        });
+        let number = self.column.iter().map(|name| Arc::new(Field::new(name, DataType::Int64, false)));
+        let others = input.fields().iter().filter(|field| !of_part(field.name())).cloned();
+        Arc::new(Schema::new(parts.chain(number).chain(others).collect::<Vec<_>>()))
+    }
+
+    /// True when the first row of each part is kept, by time and over all time: then rows are appended, and nothing
+    /// that was told changes.
+    pub fn keeps_first(&self) -> bool {
+        self.limit == Some(1) && matches!(self.time, RankTime::Running { by_time: true, .. })
+    }
+}
+
 /// What [`Plan::Rank`] numbers rows by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RankFunction {
@@ -325,10 +376,12 @@ pub enum RankTime {
         /// The windows, when rows were put in them one by one; `None`: rows are those of closed windows.
         assigned: Option<WindowSpec>,
     },
-    /// Always: the result changes as rows come. A part to which no row has come for so long is forgotten.
+    /// Always: the result changes as rows come. Output fields, in order: those of the parts, the number, the others.
     Running {
-        /// Of event time, in nanoseconds.
+        /// How long after its latest row a part is remembered on live input, in nanoseconds of event time.
         ttl_ns: i64,
+        /// The order is that of event time, ascending; without an order it is that of arrival.
+        by_time: bool,
     },
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
+use crate::catalog::RelationKind;
 use crate::diagnostic::Span;
 use crate::plan::Plan;
 
@@ -51,8 +52,9 @@ pub struct Query {
     pub plan: Plan,
     /// When results are told. Belongs to the reader: it is not part of the plan.
     pub emit: Emit,
-    /// With [`Emit::Every`]: the output columns by which running results replace each other (those of the window and
-    /// of the group keys); `analyze` refuses a query whose `SELECT` list lacks one. Empty otherwise.
+    /// The output columns by which running results replace each other (those of the window and of the group keys), of
+    /// results that change or are told while they do; `analyze` refuses a query whose `SELECT` list lacks one. Empty
+    /// otherwise, and where there is one group only.
     pub key: Vec<String>,
 }
 
@@ -63,6 +65,19 @@ pub enum Emit {
     OnWindowClose,
     /// Running results of the groups that changed, every so often, and final ones at the close.
     Every(Duration),
+    /// Every change of a group: row by row over bounded input, else those of the rows that arrived together as one.
+    Changes,
+}
+
+impl Query {
+    /// How its results are told: a result that changes and never closes is told while it does, once a second where
+    /// nothing else was said, unless the reader waits for the end of bounded input.
+    pub fn told(&self, waits_for_end: bool) -> Emit {
+        match self.emit {
+            Emit::OnWindowClose if !waits_for_end && self.plan.is_changing() => Emit::Every(Duration::from_secs(1)),
+            emit => emit,
+        }
+    }
 }
 
 /// Definition of a source.
@@ -116,6 +131,17 @@ pub struct CreateStream {
     pub query: Query,
     /// The whole statement.
     pub sql: String,
+}
+
+impl CreateStream {
+    /// What it is to those who read it.
+    pub fn kind(&self) -> RelationKind {
+        if self.query.plan.is_changing() {
+            RelationKind::Changing { sql: self.query.sql.clone() }
+        } else {
+            RelationKind::Stream
+        }
+    }
 }
 
 /// Definition of a view. Its query has been bound once to find its mistakes.

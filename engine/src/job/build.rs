@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use squilla_query::Plan;
+use squilla_query::{Plan, RankTime};
 
 use super::branch::OpSpec;
 use super::feed::{Begin, leading_filters};
 use super::history::from_logs;
 use super::run::{JobSpec, describe, fingerprint, spawn_job};
-use super::stage::{AggregateJob, GatherJob, JoinJob, RankJob, Stage};
+use super::stage::{AggregateJob, GatherJob, JoinJob, RankJob, RankRunningJob, RunningJob, Stage, Stateful};
 use super::{Branch, Lease, Registry};
 use crate::error::EngineError;
 use crate::info::ExplainedJob;
@@ -108,43 +108,61 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
             all.iter_mut().for_each(Limb::settle);
             Ok(all)
         }
+        Plan::Aggregate { .. }
+        | Plan::AggregateRunning { .. }
+        | Plan::Gather { .. }
+        | Plan::Rank { .. }
+        | Plan::Join { .. } => {
+            let (inputs, job) = stateful(plan, fields)?;
+            let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(job) });
+            // Joins have no running results.
+            let updates = updates && !matches!(plan, Plan::Join { .. });
+            Ok(vec![Limb { input, updates, right: false, ops: Vec::new(), narrow: None }])
+        }
+    }
+}
+
+/// A job that keeps state, and its inputs.
+fn stateful(
+    plan: &Plan,
+    fields: &dyn Fn(&str) -> Option<SchemaRef>,
+) -> Result<(Vec<Limb>, Arc<dyn Stateful>), EngineError> {
+    let cut = |input: &Plan| -> Result<Vec<Limb>, EngineError> {
+        Ok(limbs(input, false, fields)?.into_iter().map(Limb::cut).collect())
+    };
+    match plan {
+        Plan::Aggregate { input, window, keys, aggregates, grace_ns, schema } => {
+            let (keys, aggregates, schema) = (keys.clone(), aggregates.clone(), schema.clone());
+            let job = AggregateJob { window: *window, keys, aggregates, grace_ns: *grace_ns, schema };
+            Ok((cut(input)?, Arc::new(job)))
+        }
+        Plan::AggregateRunning { input, keys, aggregates, ttl_ns, schema } => {
+            let (keys, aggregates, schema) = (keys.clone(), aggregates.clone(), schema.clone());
+            Ok((cut(input)?, Arc::new(RunningJob { keys, aggregates, ttl_ns: *ttl_ns, schema })))
+        }
+        Plan::Gather { input, gather, schema } => {
+            let job = GatherJob { gather: gather.as_ref().clone(), schema: schema.clone() };
+            Ok((cut(input)?, Arc::new(job)))
+        }
         Plan::Rank { input, rank, schema } => {
             let mut inputs = limbs(input, false, fields)?;
             inputs.iter_mut().for_each(Limb::settle);
             let inputs = inputs.into_iter().map(Limb::cut).collect();
-            let job = RankJob { rank: rank.as_ref().clone(), schema: schema.clone() };
-            let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
-            Ok(vec![Limb { input, updates, right: false, ops: Vec::new(), narrow: None }])
+            let (rank, schema) = (rank.as_ref().clone(), schema.clone());
+            Ok(match rank.time {
+                RankTime::Window { .. } => (inputs, Arc::new(RankJob { rank, schema })),
+                RankTime::Running { .. } => (inputs, Arc::new(RankRunningJob { rank, schema })),
+            })
         }
         Plan::Join { left, right, join, schema } => {
-            let mut inputs: Vec<Limb> = limbs(left, false, fields)?.into_iter().map(Limb::cut).collect();
+            let mut inputs = cut(left)?;
             let lefts = inputs.len();
-            for limb in limbs(right, false, fields)? {
-                inputs.push(Limb { right: true, ..limb.cut() });
-            }
+            inputs.extend(cut(right)?.into_iter().map(|limb| Limb { right: true, ..limb }));
             let fields = [left.schema().clone(), right.schema().clone()];
             let job = JoinJob { join: join.as_ref().clone(), lefts, fields, schema: schema.clone() };
-            let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
-            Ok(vec![Limb { input, updates: false, right: false, ops: Vec::new(), narrow: None }])
+            Ok((inputs, Arc::new(job)))
         }
-        Plan::Aggregate { input, window, keys, aggregates, grace_ns, schema } => {
-            let inputs = limbs(input, false, fields)?.into_iter().map(Limb::cut).collect();
-            let job = AggregateJob {
-                window: *window,
-                keys: keys.clone(),
-                aggregates: aggregates.clone(),
-                grace_ns: *grace_ns,
-                schema: schema.clone(),
-            };
-            let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
-            Ok(vec![Limb { input, updates, right: false, ops: Vec::new(), narrow: None }])
-        }
-        Plan::Gather { input, gather, schema } => {
-            let inputs = limbs(input, false, fields)?.into_iter().map(Limb::cut).collect();
-            let job = GatherJob { gather: gather.as_ref().clone(), schema: schema.clone() };
-            let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(Arc::new(job)) });
-            Ok(vec![Limb { input, updates, right: false, ops: Vec::new(), narrow: None }])
-        }
+        other => Err(EngineError::Plan(format!("no state is kept for {other}"))),
     }
 }
 

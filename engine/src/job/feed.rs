@@ -62,6 +62,8 @@ struct Inlet {
     watermark: EventTime,
     right: bool,
     done: bool,
+    /// It is read from its first row.
+    whole: bool,
 }
 
 /// The part of a log that lies before the live rows.
@@ -154,11 +156,14 @@ impl Feed {
     /// Shows filters of running results what was told before they came, so that they know what to withdraw.
     pub(crate) async fn seed(&mut self, branches: &[Branch]) -> Result<(), EngineError> {
         for (inlet, branch) in self.branches.iter_mut().zip(branches) {
-            if !branch.updates || leading_filters(&branch.ops) == 0 {
+            if !branch.updates || leading_filters(&branch.ops) == 0 || inlet.whole {
                 continue;
             }
             for batch in ask(branch.job()).await?.map(|(batches, _)| batches).unwrap_or_default() {
-                inlet.pipeline.process(batch)?;
+                add(&self.counters.rows_in, batch.rows.num_rows());
+                for passed in inlet.pipeline.process(batch)? {
+                    add(&self.counters.passed, passed.rows.num_rows());
+                }
             }
         }
         Ok(())
@@ -275,6 +280,7 @@ impl Inlet {
             watermark: EventTime::MIN,
             right: branch.right,
             done: false,
+            whole: *start == Start::Earliest,
         })
     }
 

@@ -175,6 +175,7 @@ impl Work {
             inputs: feed.inputs(),
             sides: feed.sides(),
             start: feed.start,
+            forgets: !shared.config.lossless,
             state_limit_bytes: shared.config.query_state_bytes,
             counters: counters.clone(),
         };
@@ -261,7 +262,7 @@ impl Task {
             let (lossless, due) = (self.shared.config.lossless, self.next_tick);
             let tick = async {
                 match interval {
-                    Some(_) if !lossless => clock.sleep_until(due).await,
+                    Some(interval) if !lossless && interval > Duration::ZERO => clock.sleep_until(due).await,
                     _ => std::future::pending().await,
                 }
             };
@@ -298,7 +299,7 @@ impl Task {
     fn track(&mut self, interval: Option<Duration>) {
         let Work::Operator(operator) = &mut self.work else { return };
         operator.track_updates(interval.is_some());
-        if let Some(interval) = interval
+        if let Some(interval) = interval.filter(|interval| *interval > Duration::ZERO)
             && !self.shared.config.lossless
         {
             let latest = self.shared.clock.now().plus(nanoseconds(interval));
@@ -317,11 +318,16 @@ impl Task {
                 add(&self.job.counters.rows_out, batch.rows.num_rows());
                 output.rows.push(batch);
             }
-            Work::Operator(operator) => match interval.filter(|_| self.shared.config.lossless) {
-                Some(interval) => {
-                    ticking(operator.as_mut(), batch, nanoseconds(interval), &mut self.next_tick, &mut output)?
+            Work::Operator(operator) => match (interval, self.shared.config.lossless) {
+                (Some(Duration::ZERO), true) => row_by_row(operator.as_mut(), &batch, &mut output)?,
+                (Some(Duration::ZERO), false) => {
+                    operator.process(batch, &mut output)?;
+                    operator.tick(&mut output)?;
                 }
-                None => operator.process(batch, &mut output)?,
+                (Some(interval), true) => {
+                    ticking(operator.as_mut(), batch, nanoseconds(interval), &mut self.next_tick, &mut output)?;
+                }
+                _ => operator.process(batch, &mut output)?,
             },
         }
         self.job.counters.spend(started);
@@ -391,6 +397,18 @@ impl Task {
 
 fn nanoseconds(interval: Duration) -> i64 {
     i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Processes a batch with the changes that each row makes, wherever batches end.
+fn row_by_row(operator: &mut dyn Operator, batch: &StreamBatch, output: &mut Output) -> Result<(), EngineError> {
+    let watermarks = batch.watermarks().to_vec();
+    for at in 0..watermarks.len() {
+        let mut row = batch.with_rows(batch.rows.slice(at, 1));
+        row.watermark = watermarks.get(at + 1).map_or(batch.watermark, |watermark| EventTime(*watermark));
+        operator.process(row, output)?;
+        operator.tick(output)?;
+    }
+    if watermarks.is_empty() { operator.process(batch.with_rows(batch.rows.clone()), output) } else { Ok(()) }
 }
 
 /// Processes a batch with running results by event time: a tick falls between two rows, wherever batches end.

@@ -132,6 +132,23 @@ impl Series {
         Ok(())
     }
 
+    /// Rows of the whole schema, in batches of at most 8,192.
+    pub(super) fn batches(
+        &mut self,
+        kind: RowKind,
+        rows: &RecordBatch,
+        watermark: i64,
+        arrival: EventTime,
+        batches: &mut Vec<StreamBatch>,
+    ) {
+        let mut first = 0;
+        while first < rows.num_rows() {
+            let count = MAX_BATCH_ROWS.min(rows.num_rows() - first);
+            batches.push(self.batch(kind, rows.slice(first, count), watermark, arrival, false));
+            first += count;
+        }
+    }
+
     /// A batch without rows, which carries a watermark on.
     pub(super) fn progress(&mut self, watermark: i64, arrival: EventTime, idle: bool) -> StreamBatch {
         let rows = RecordBatch::new_empty(Arc::clone(&self.schema));

@@ -36,7 +36,8 @@ pub struct FilterUpdates {
     schema: SchemaRef,
     predicate: Expressions,
     key: Vec<usize>,
-    converter: RowConverter,
+    /// `None`: there is one row only, without a key.
+    converter: Option<RowConverter>,
     told: HashSet<Box<[u8]>>,
     told_bytes: usize,
     counters: Arc<Counters>,
@@ -55,8 +56,8 @@ impl FilterUpdates {
         counters: Arc<Counters>,
     ) -> Result<Self, EngineError> {
         let fields = input.project(&key)?;
-        let converter =
-            RowConverter::new(fields.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect())?;
+        let types = fields.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
+        let converter = if key.is_empty() { None } else { Some(RowConverter::new(types)?) };
         Ok(Self {
             schema: Arc::clone(input),
             predicate: compile(input, predicate)?,
@@ -113,22 +114,22 @@ impl Operator for FilterUpdates {
         }
         let (passes, failed) = self.passes(&batch)?;
         let keys = batch.rows.project(&self.key)?;
-        let keys = self.converter.convert_columns(keys.columns())?;
+        let keys = self.converter.as_mut().map(|converter| converter.convert_columns(keys.columns())).transpose()?;
         let (mut kept, mut withdrawn) = (vec![false; count], vec![false; count]);
         for row in 0..count {
-            let key = keys.row(row);
+            let key = keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
             let passes = passes.is_valid(row) && passes.value(row);
             match batch.kind {
                 RowKind::Append => kept[row] = passes,
                 RowKind::Update if passes => {
-                    self.tell(key.as_ref());
+                    self.tell(key);
                     kept[row] = true;
                 }
                 RowKind::Final if passes => {
-                    self.forget(key.as_ref());
+                    self.forget(key);
                     kept[row] = true;
                 }
-                RowKind::Update | RowKind::Final | RowKind::Delete => withdrawn[row] = self.forget(key.as_ref()),
+                RowKind::Update | RowKind::Final | RowKind::Delete => withdrawn[row] = self.forget(key),
             }
         }
         let lost_failed = failed.iter().filter(|row| !withdrawn[**row]).count();

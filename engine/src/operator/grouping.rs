@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array, new_null_array};
 use arrow::compute::{prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::DataFusionError;
@@ -43,7 +43,7 @@ pub(super) struct Groups {
 #[derive(Clone)]
 pub(super) struct Sealed {
     pub(super) keys: Vec<ArrayRef>,
-    states: Vec<ArrayRef>,
+    pub(super) states: Vec<ArrayRef>,
     pub(super) len: usize,
 }
 
@@ -115,7 +115,7 @@ impl Grouping {
     }
 
     /// How many of the columns are keys: the first.
-    fn keys(&self) -> usize {
+    pub(super) fn keys(&self) -> usize {
         self.key_schema.fields().len()
     }
 
@@ -124,15 +124,23 @@ impl Grouping {
         aggregates.iter().any(|call| aggregate_call::is_positional(&call.expr))
     }
 
+    /// Numbers keys; `None` when there are none.
+    ///
+    /// # Errors
+    /// As [`Groups::update`].
+    pub(super) fn index(&self) -> Result<Option<Box<dyn GroupValues>>, EngineError> {
+        match self.keys() {
+            0 => Ok(None),
+            _ => new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None).map(Some).map_err(failed),
+        }
+    }
+
     /// Groups without rows.
     ///
     /// # Errors
     /// As [`Groups::update`].
     pub(super) fn groups(&self) -> Result<Groups, EngineError> {
-        let values = match self.keys() {
-            0 => None,
-            _ => Some(new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None).map_err(failed)?),
-        };
+        let values = self.index()?;
         let accumulators = self.calls.iter().map(|call| accumulator(call).map_err(failed)).collect::<Result<_, _>>()?;
         Ok(Groups { values, accumulators, len: 0 })
     }
@@ -204,6 +212,22 @@ impl Groups {
             let arguments: Vec<ArrayRef> = call.arguments.iter().map(|idx| Arc::clone(&columns[*idx])).collect();
             let passes = call.filter.map(|idx| without_nulls(columns[idx].as_boolean()));
             accumulator.update_batch(&arguments, ids, passes.as_ref(), self.len).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the only group of a grouping without keys, to which no row has come: its count is 0, its sum is null.
+    /// `types` are those of the grouping's expressions.
+    ///
+    /// # Errors
+    /// As [`Groups::update`].
+    pub(super) fn begin(&mut self, grouping: &Grouping, types: &[DataType]) -> Result<(), EngineError> {
+        self.len = self.len.max(1);
+        // Accumulators rely on every group's having had a row: this one is filtered out by all of them.
+        let nothing = BooleanArray::from(vec![false]);
+        for (accumulator, call) in self.accumulators.iter_mut().zip(&grouping.calls) {
+            let arguments: Vec<ArrayRef> = call.arguments.iter().map(|idx| new_null_array(&types[*idx], 1)).collect();
+            accumulator.update_batch(&arguments, &[0], Some(&nothing), self.len).map_err(failed)?;
         }
         Ok(())
     }

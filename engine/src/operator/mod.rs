@@ -6,19 +6,24 @@
 
 mod aggregate;
 mod aggregate_call;
+mod aggregate_running;
 mod align;
+mod arrival;
 mod assign_window;
 mod count_parts;
 mod count_window;
+mod deduplicate;
 mod distinct;
 mod emit;
 mod expression;
 mod filter;
 mod filter_updates;
+mod forgetting;
 mod grid;
 mod grouping;
 mod join;
 mod key_table;
+mod keyed_states;
 mod nth_value;
 mod numbering;
 mod pane;
@@ -26,6 +31,7 @@ mod placement;
 mod progress;
 mod project;
 mod rank;
+mod rank_running;
 mod ranking;
 mod session;
 mod session_groups;
@@ -47,6 +53,8 @@ mod functions_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
+mod running_tests;
+#[cfg(test)]
 mod session_tests;
 #[cfg(test)]
 mod stateless_tests;
@@ -54,13 +62,16 @@ mod stateless_tests;
 pub(crate) mod testing;
 
 pub use aggregate::{Aggregate, AggregateSpec};
+pub use aggregate_running::{AggregateRunning, RunningSpec};
 pub use assign_window::AssignWindow;
 pub use count_window::{CountWindow, CountWindowSpec};
+pub use deduplicate::{Deduplicate, RankingInput};
 pub use filter::Filter;
 pub use filter_updates::FilterUpdates;
 pub use join::{IntervalJoin, IntervalJoinSpec, JoinInputs, WindowJoin, WindowJoinSpec};
 pub use project::Project;
 pub use rank::{Rank, RankInput};
+pub use rank_running::RankRunning;
 pub use session::{Session, SessionSpec};
 
 use arrow::datatypes::SchemaRef;

@@ -25,6 +25,31 @@ pub(super) struct Columns {
     converter: RowConverter,
 }
 
+/// The columns that the order of a ranking goes by.
+///
+/// # Errors
+/// As [`Columns::new`].
+pub(super) fn order_columns(input: &Schema, spec: &RankSpec) -> Result<Columns, EngineError> {
+    let order = spec.order_by.iter().map(|sort| {
+        let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+        (&sort.expr, options)
+    });
+    Columns::new(input, order.collect())
+}
+
+/// Where the columns of `output` are in `input`; `None` for the one that holds the number.
+///
+/// # Errors
+/// [`EngineError::Plan`] when one is not there.
+pub(super) fn project_named(
+    input: &Schema,
+    output: &Schema,
+    number: Option<&str>,
+) -> Result<Vec<Option<usize>>, EngineError> {
+    let place = |name: &String| if number == Some(name) { Ok(None) } else { Ok(Some(input.index_of(name)?)) };
+    output.fields().iter().map(|field| place(field.name())).collect()
+}
+
 /// Rows in order of their parts and numbers.
 pub(super) struct Ranked {
     /// Their places in what was ranked.
@@ -39,17 +64,13 @@ impl Ranking {
     /// # Errors
     /// [`EngineError::Plan`] when it orders by anything but columns that can be compared.
     pub(super) fn new(input: &Schema, spec: &RankSpec) -> Result<Self, EngineError> {
-        let order = spec.order_by.iter().map(|sort| {
-            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
-            (&sort.expr, options)
-        });
         let parts: Vec<_> = spec.partition_by.iter().map(|expr| (expr, SortOptions::default())).collect();
         Ok(Self {
             function: spec.function,
             limit: spec.limit,
             event_time: input.index_of(EVENT_TIME)?,
             parts: if parts.is_empty() { None } else { Some(Columns::new(input, parts)?) },
-            order: Columns::new(input, order.collect())?,
+            order: order_columns(input, spec)?,
         })
     }
 

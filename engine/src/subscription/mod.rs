@@ -48,6 +48,8 @@ pub struct SubscriptionInfo {
     pub schema: SchemaRef,
     /// The fields by which updates replace each other; empty for appended rows.
     pub key: Vec<String>,
+    /// Whether rows replace each other by the key; with an empty key there is one row.
+    pub changing: bool,
     /// Before the first row that comes.
     pub position: Position,
     /// `Some(true)`: every row since the position asked for will come. `Some(false)`: not, a gap comes first. `None`:

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use squilla_query::{Emit, Query};
 use tokio::sync::oneshot;
@@ -29,21 +30,18 @@ impl Subscription {
         let chosen = choose(shared, options, node, relations, &user)?;
         let job = chosen.built.lease.job().clone();
         let stream = if chosen.built.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
-        let policy = policy(shared, options, query);
+        let told_as = query.told(shared.config.lossless);
+        let policy = policy(shared, options, told_as);
         let reader = stream.clone().reader(&chosen.start, holds(shared, &job, policy));
-        let mut told = match &chosen.start {
-            Start::Position(position) => position.offsets.clone(),
-            _ => BTreeMap::new(),
-        };
-        let mut demand = Vec::new();
+        let mut told = told_before(&chosen.start);
         let mut ready = VecDeque::new();
         ready.extend(lost(options, &chosen, reader.position()).map(SubscriptionEvent::Gap));
-        if let Emit::Every(interval) = query.emit {
-            let heads = update_branches(&chosen.built);
-            demand.extend(heads.iter().map(|branch| branch.job().demand.add(interval)));
-            if !shared.config.lossless {
-                told = snapshot(&heads, &reader.position(), &mut ready).await?;
-            }
+        let changing = told_as != Emit::OnWindowClose;
+        let heads = if changing { update_branches(&chosen.built) } else { Vec::new() };
+        let demand = interval(told_as)
+            .map_or_else(Vec::new, |wish| heads.iter().map(|branch| branch.job().demand.add(wish)).collect());
+        if changing && !shared.config.lossless {
+            told = snapshot(&heads, &reader.position(), &mut ready).await?;
         }
         let chain = job.chain();
         let complete_from = chain.iter().map(|job| job.complete_from).max().filter(|from| *from > EventTime::MIN);
@@ -54,7 +52,8 @@ impl Subscription {
         let info = SubscriptionInfo {
             channel: channel(&job, chosen.built.updates),
             schema: visible,
-            key: query.key.clone(),
+            key: if changing { query.key.clone() } else { Vec::new() },
+            changing,
             position: reader.position(),
             recovered: chosen.recovered,
             complete_from,
@@ -75,7 +74,7 @@ impl Subscription {
             told,
             lag_bytes: shared.config.subscription_lag_bytes,
             conflater,
-            period_ns: period(shared, options, query),
+            period_ns: period(shared, options, told_as),
             next_delivery: now,
             ready,
             next_progress: now.plus(super::PROGRESS_NS),
@@ -161,6 +160,23 @@ fn resume(
     Ok(Chosen { built, start, recovered: Some(whole) })
 }
 
+/// The places before which rows have been told.
+fn told_before(start: &Start) -> BTreeMap<u32, (Offset, u64)> {
+    match start {
+        Start::Position(position) => position.offsets.clone(),
+        _ => BTreeMap::new(),
+    }
+}
+
+/// How often running results are wanted; zero: after every change.
+fn interval(told: Emit) -> Option<Duration> {
+    match told {
+        Emit::Every(interval) => Some(interval),
+        Emit::Changes => Some(Duration::ZERO),
+        Emit::OnWindowClose => None,
+    }
+}
+
 /// What a private job cannot give again of what a client asked for: how many of its rows that would have been, nobody
 /// knows. A log of the query's own tells its gaps itself.
 fn lost(options: &SubscribeOptions, chosen: &Chosen, to: Position) -> Option<Gap> {
@@ -228,12 +244,12 @@ pub(crate) async fn ask(job: &Job) -> Result<Option<(Vec<StreamBatch>, Offset)>,
     answer.await.ok().transpose()
 }
 
-fn policy(shared: &Shared, options: &SubscribeOptions, query: &Query) -> Policy {
+fn policy(shared: &Shared, options: &SubscribeOptions, told: Emit) -> Policy {
     if shared.config.lossless {
         return Policy::Block;
     }
-    options.policy.unwrap_or(match query.emit {
-        Emit::Every(_) => Policy::Conflate,
+    options.policy.unwrap_or(match told {
+        Emit::Every(_) | Emit::Changes => Policy::Conflate,
         Emit::OnWindowClose => Policy::DropOldest,
     })
 }
@@ -252,15 +268,15 @@ fn conflater(
 }
 
 /// Least time between deliveries.
-fn period(shared: &Shared, options: &SubscribeOptions, query: &Query) -> i64 {
+fn period(shared: &Shared, options: &SubscribeOptions, told: Emit) -> i64 {
     if shared.config.lossless {
         return 0;
     }
     let asked = options.max_hz.filter(|hz| *hz > 0.0).map_or(0, |hz| (1e9 / hz) as i64);
-    let every = match query.emit {
+    let every = match told {
         // A little less than the interval: the job's own ticks may come a little early.
         Emit::Every(interval) => i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX) / 10 * 9,
-        Emit::OnWindowClose => 0,
+        Emit::OnWindowClose | Emit::Changes => 0,
     };
     asked.max(every)
 }

@@ -119,8 +119,9 @@ impl Service {
         if let Some(answer) = self.exists_already(&create.name, create.if_not_exists, task.sql)? {
             return Ok(answer);
         }
+        let kind = create.kind();
         let name = create.name;
-        let relation = relation_of_query(&name, RelationKind::Stream, &create.query.plan, &self.names());
+        let relation = relation_of_query(&name, kind, &create.query.plan, &self.names());
         self.engine.create_stream(&name, &create.query).await.map_err(Refusal::Engine)?;
         self.record_running(&task, StoredKind::Stream, &name, relation).await?;
         Ok(Answer::Done(format!("created stream \"{name}\"")))
@@ -388,7 +389,7 @@ fn in_use(names: &Names, name: &str, kind: StoredKind, users: &[String], sql: &s
 }
 
 fn is_in_engine(relation: &Relation) -> bool {
-    matches!(relation.kind, RelationKind::Source | RelationKind::Stream)
+    matches!(relation.kind, RelationKind::Source | RelationKind::Stream | RelationKind::Changing { .. })
 }
 
 fn kind_of_drop(kind: DropKind) -> StoredKind {

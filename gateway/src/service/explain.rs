@@ -88,8 +88,9 @@ impl Service {
 
 /// When the reader is told, in words.
 fn emission(query: &Query) -> String {
-    match query.emit {
+    match query.told(false) {
         Emit::OnWindowClose => "rows as the last job tells them".into(),
+        Emit::Changes => "every change, then final rows".into(),
         Emit::Every(interval) => format!("running results every {interval:?}, then final ones"),
     }
 }

@@ -63,7 +63,7 @@ fn pretend(
             (create.name, create.if_not_exists, Body::Readable(relation))
         }
         Statement::CreateStream(create) => {
-            let relation = relation_of_query(&create.name, RelationKind::Stream, &create.query.plan, names);
+            let relation = relation_of_query(&create.name, create.kind(), &create.query.plan, names);
             (create.name, create.if_not_exists, Body::Readable(relation))
         }
         Statement::CreateView(create) => {

@@ -41,9 +41,10 @@ fn put_grace(plan: &Arc<Plan>, wait_ns: i64) -> Arc<Plan> {
                 *grace_ns = wait_ns;
             }
         }
-        Plan::Filter { input, .. } | Plan::Project { input, .. } | Plan::AssignWindow { input, .. } => {
-            *input = put_grace(input, wait_ns)
-        }
+        Plan::Filter { input, .. }
+        | Plan::Project { input, .. }
+        | Plan::AggregateRunning { input, .. }
+        | Plan::AssignWindow { input, .. } => *input = put_grace(input, wait_ns),
         Plan::Rank { input, rank, .. } => match &mut rank.time {
             RankTime::Window { grace_ns, .. } if !input.is_windowed() => *grace_ns = wait_ns,
             _ => *input = put_grace(input, wait_ns),
@@ -63,7 +64,14 @@ pub(super) fn emission(
     reader: Reader,
     catalog: &dyn Catalog,
 ) -> Result<(Emit, Vec<String>), Diagnostic> {
+    if plan.is_changing() {
+        return changing(plan, emit, reader);
+    }
     let Some(emit) = emit else { return Ok((Emit::OnWindowClose, Vec::new())) };
+    if !plan.is_windowed() && emit.kind == EmitKind::Changes {
+        // As ksqlDB has it: each row that comes is a change.
+        return Ok((Emit::OnWindowClose, Vec::new()));
+    }
     if !plan.is_windowed() {
         let named = plan
             .relations()
@@ -80,35 +88,81 @@ pub(super) fn emission(
     if let Some(mistake) = by_count(plan, emit) {
         return Err(mistake);
     }
-    let EmitKind::Every { interval_ns } = emit.kind else { return Ok((Emit::OnWindowClose, Vec::new())) };
+    let (told, word) = match emit.kind {
+        EmitKind::Every { interval_ns } => (every(interval_ns), "EMIT EVERY"),
+        EmitKind::Changes => (Emit::Changes, "EMIT CHANGES"),
+        EmitKind::OnWindowClose { .. } => return Ok((Emit::OnWindowClose, Vec::new())),
+    };
     if let Reader::Named(kind) = reader {
-        let mistake = unsupported(format!("EMIT EVERY is not available in {kind}: it tells final results"), emit.span);
-        return Err(mistake.help("running results are the reader's choice: leave EMIT out here"));
+        return Err(named_reader(word, kind, emit));
+    }
+    if key_parts(plan).is_none() && ranks(plan) {
+        let mistake = unsupported(format!("{word} over ranks is not available"), emit.span);
+        return Err(mistake.help("leave EMIT out: each window's ranks are told when it closes"));
     }
     let Some(parts) = key_parts(plan) else {
-        if ranks(plan) {
-            let mistake = unsupported("EMIT EVERY over ranks is not available", emit.span);
-            return Err(mistake.help("leave EMIT out: each window's ranks are told when it closes"));
-        }
-        let mistake = unsupported("EMIT EVERY over a union is not available", emit.span);
-        return Err(mistake.help("subscribe to each of the queries"));
+        let mistake = unsupported(format!("{word} over a union or a join is not available"), emit.span);
+        return Err(mistake.help("leave EMIT out, or subscribe to each of the queries"));
     };
+    keyed(&parts, true, Some(emit)).map(|key| (told, key))
+}
+
+/// The reader's choice over a result that changes.
+fn changing(plan: &Plan, emit: Option<&EmitSyntax>, reader: Reader) -> Result<(Emit, Vec<String>), Diagnostic> {
+    let told = match emit.map(|emit| (emit, emit.kind)) {
+        None => Emit::OnWindowClose,
+        Some((_, EmitKind::Every { interval_ns })) => every(interval_ns),
+        Some((_, EmitKind::Changes)) => Emit::Changes,
+        Some((emit, EmitKind::OnWindowClose { .. })) => {
+            let mistake = Diagnostic::new("invalid", "this query has no windows that could close").at(emit.span);
+            return Err(
+                mistake.help("GROUP BY …, tumble('10s') has; EMIT CHANGES or EMIT EVERY '1s' tell what changes")
+            );
+        }
+    };
+    let told = match (reader, told, emit) {
+        (Reader::Named(kind), Emit::Every(_), Some(emit)) => return Err(named_reader("EMIT EVERY", kind, emit)),
+        // As ksqlDB has it: a table changes, and its readers choose.
+        (Reader::Named(_), ..) => Emit::OnWindowClose,
+        (Reader::Client, told, _) => told,
+    };
+    let parts = key_parts(plan).ok_or_else(|| {
+        unsupported("this result changes, and nothing tells its rows apart", emit.and_then(|emit| emit.span))
+    })?;
+    keyed(&parts, false, emit).map(|key| (told, key))
+}
+
+fn every(interval_ns: i64) -> Emit {
+    Emit::Every(Duration::from_nanos(interval_ns.unsigned_abs()))
+}
+
+fn named_reader(word: &str, kind: &str, emit: &EmitSyntax) -> Diagnostic {
+    unsupported(format!("{word} is not available in {kind}: EMIT is the reader's choice"), emit.span)
+        .help("leave EMIT out here, and write it where the results are read")
+}
+
+/// The columns by which running results replace each other.
+fn keyed(parts: &Parts, windowed: bool, emit: Option<&EmitSyntax>) -> Result<Vec<String>, Diagnostic> {
     let key: Vec<String> =
         parts.columns.iter().filter(|(_, part)| *part != Part::Value).map(|(name, _)| name.clone()).collect();
     let has = |wanted: Part| parts.columns.iter().any(|(_, part)| *part == wanted);
     let missing = (0..parts.keys.len()).filter(|index| !has(Part::Key(*index))).map(|index| parts.keys[index].as_str());
     let mut missing: Vec<&str> = missing.collect();
-    if !has(Part::Window) {
+    if windowed && !has(Part::Window) {
         missing.insert(0, "window_start");
     }
     if missing.is_empty() {
-        return Ok((Emit::Every(Duration::from_nanos(interval_ns.unsigned_abs())), key));
+        return Ok(key);
     }
     let mistake = Diagnostic::new(
         "invalid",
-        "running results replace each other by window and group keys, which the SELECT list must hold",
+        if windowed {
+            "running results replace each other by window and group keys, which the SELECT list must hold"
+        } else {
+            "results that change replace each other by group keys, which the SELECT list must hold"
+        },
     );
-    Err(mistake.at(emit.span).help(format!("select {} too", missing.join(", "))))
+    Err(mistake.at(emit.and_then(|emit| emit.span)).help(format!("select {} too", missing.join(", "))))
 }
 
 /// Whether the query ranks or orders rows.
@@ -129,7 +183,7 @@ fn by_count(plan: &Plan, emit: &EmitSyntax) -> Option<Diagnostic> {
                 "windows by count take rows in the order in which they come: none is late, and there is no GRACE";
             Some(Diagnostic::new("invalid", message).at(emit.span).help("leave GRACE out"))
         }
-        EmitKind::Every { .. } => {
+        EmitKind::Every { .. } | EmitKind::Changes => {
             let message = "EMIT EVERY is not available with windows by count: they are told when they are full";
             Some(unsupported(message, emit.span).help("leave EMIT out, or count fewer rows"))
         }
@@ -157,6 +211,18 @@ fn key_parts(plan: &Plan) -> Option<Parts> {
     match plan {
         Plan::Aggregate { keys, schema, .. } => Some(group_parts(keys, schema)),
         Plan::Gather { gather, schema, .. } => Some(group_parts(&gather.keys, schema)),
+        Plan::AggregateRunning { keys, schema, .. } => {
+            let part = |index: usize| if index < keys.len() { Part::Key(index) } else { Part::Value };
+            let columns = schema.fields().iter().enumerate().map(|(index, field)| (field.name().clone(), part(index)));
+            Some(Parts { columns: columns.collect(), keys: keys.iter().map(|key| key.name.clone()).collect() })
+        }
+        Plan::Rank { rank, schema, .. } if matches!(rank.time, RankTime::Running { .. }) && !rank.keeps_first() => {
+            let parts = rank.partition_by.len() + usize::from(rank.limit != Some(1));
+            let part = |index: usize| if index < parts { Part::Key(index) } else { Part::Value };
+            let columns = schema.fields().iter().enumerate().map(|(index, field)| (field.name().clone(), part(index)));
+            let keys = schema.fields().iter().take(parts).map(|field| field.name().clone());
+            Some(Parts { columns: columns.collect(), keys: keys.collect() })
+        }
         Plan::Filter { input, .. } => key_parts(input),
         Plan::Project { input, exprs, .. } => {
             let below = key_parts(input)?;

@@ -122,6 +122,10 @@ impl Binder<'_> {
         let qualifier = Some(name.rsplit('.').next().unwrap_or(&name).to_owned());
         match &relation.kind {
             RelationKind::Source | RelationKind::Stream => Some(Bound { qualifier, ..scan(&relation) }),
+            RelationKind::Changing { sql } => {
+                let bound = self.view(&name, sql, at)?;
+                Some(Bound { qualifier, joined: None, label: format!("stream \"{name}\""), ..bound })
+            }
             RelationKind::View { sql } => {
                 let bound = self.view(&name, sql, at)?;
                 Some(Bound { qualifier, joined: None, label: format!("view \"{name}\""), ..bound })

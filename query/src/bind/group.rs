@@ -47,8 +47,8 @@ pub(super) struct Group {
     /// Fields: the three window columns, the keys, the aggregates.
     pub(super) bound: Bound,
     /// What was grouped by, and the name of its column.
-    keys: Vec<NamedExpr>,
-    aggregates: Vec<AggregateCall>,
+    pub(super) keys: Vec<NamedExpr>,
+    pub(super) aggregates: Vec<AggregateCall>,
     /// Columns below that tell the window.
     pub(super) window: Vec<(String, WindowColumn)>,
 }
@@ -198,8 +198,7 @@ impl Binder<'_> {
         at: Option<Span>,
     ) -> Option<Group> {
         let Some(window) = bound.window.clone() else {
-            self.tell(unwindowed(&bound, &keys, at));
-            return None;
+            return self.running(&bound, &keys, calls, at);
         };
         let tells = |expr: &Expr| matches!(expr, Expr::Column(column) if window.columns.contains_key(&column.name));
         if !keys.iter().any(|key| tells(&key.expr)) {
@@ -412,7 +411,7 @@ fn ends(spec: WindowSpec) -> WindowSpec {
 }
 
 /// The name, with a number behind it when it is taken.
-fn unique(name: &str, names: &mut Vec<String>) -> String {
+pub(super) fn unique(name: &str, names: &mut Vec<String>) -> String {
     let mut candidate = name.to_owned();
     let mut number = 2;
     while names.contains(&candidate) {
@@ -438,15 +437,6 @@ fn collect_aggregates(expr: &Expr, name: Option<&String>, calls: &mut Vec<(Expr,
         }
         Ok(TreeNodeRecursion::Continue)
     });
-}
-
-fn unwindowed(bound: &Bound, keys: &[NamedExpr], at: Option<Span>) -> Diagnostic {
-    let mut names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
-    names.push("tumble('10s')");
-    let help = format!("say over which windows: GROUP BY {}", names.join(", "));
-    unsupported("an aggregate over a stream that does not end has no final result", at)
-        .note(format!("{} does not end", bound.label))
-        .help(help)
 }
 
 fn without_window(

@@ -18,6 +18,7 @@ mod names;
 mod order;
 mod rank;
 mod rank_limit;
+mod running;
 mod select;
 mod strip;
 mod union;
@@ -106,11 +107,14 @@ pub(crate) fn query(
     let bound = binder.query(&syntax.query, &Ctes::new());
     let bound = bound.filter(|bound| binder.check_gathered(&bound.plan));
     let (Some(bound), true) = (bound, binder.mistakes.is_empty()) else { return Err(binder.finish()) };
+    if let Some(mistake) = running::misused(&bound.plan, text.end_span()) {
+        return Err(vec![mistake]);
+    }
     let plan = emit::with_grace(&bound.plan, syntax.emit.as_ref());
     let plan = crate::rewrite::rewrite(plan);
     match emit::emission(&plan, syntax.emit.as_ref(), reader, catalog) {
         Ok((emit, key)) => Ok(Query { sql: syntax.sql.clone(), plan, emit, key }),
-        Err(diagnostic) => Err(vec![diagnostic]),
+        Err(diagnostic) => Err(vec![Diagnostic { span: diagnostic.span.or(text.end_span()), ..diagnostic }]),
     }
 }
 

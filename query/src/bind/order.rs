@@ -200,6 +200,7 @@ impl Binder<'_> {
         }
         let of_window = bounds(bound).is_some();
         let time = self.rank_time(bound, of_window, hidden, at)?;
+        let time = hidden.by_time(time, &order_by, bound);
         let partition_by = parts
             .iter()
             .filter(|name| hidden.window_column(name, bound).is_none())

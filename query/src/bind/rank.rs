@@ -1,4 +1,4 @@
-//! Ranks within windows: `ROW_NUMBER() OVER (…)` and `QUALIFY`.
+//! Ranks, within windows or over all time: `ROW_NUMBER() OVER (…)` and `QUALIFY`.
 //!
 //! What a ranking reads beside the `SELECT` list is computed with it in columns of its own ([`Hidden`]), which a last
 //! projection leaves out.
@@ -17,7 +17,7 @@ use super::select::{Item, filter};
 use super::{Binder, Bound, WindowColumn, Windowed, column_of};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::parse::unsupported;
-use crate::plan::{NamedExpr, Plan, RankFunction, RankSpec, RankTime};
+use crate::plan::{NamedExpr, Plan, RUNNING_TTL_NS, RankFunction, RankSpec, RankTime};
 use crate::{WINDOW_END, WINDOW_START};
 
 /// Name of the number when nobody has named it.
@@ -27,6 +27,8 @@ const RANK: &str = "__rank";
 pub(super) struct Hidden {
     exprs: Vec<NamedExpr>,
     shown: usize,
+    /// Names of the result that are not among them: the number's.
+    taken: Vec<String>,
 }
 
 /// A ranking over the columns of a [`Hidden`].
@@ -164,6 +166,15 @@ impl Binder<'_> {
             order_by.push(sort(&name, order));
         }
         let time = self.rank_time(bound, of_window, hidden, at)?;
+        let time = hidden.by_time(time, &order_by, bound);
+        if matches!(time, RankTime::Running { .. }) && function != RankFunction::RowNumber {
+            self.refuse(
+                "RANK and DENSE_RANK without windows are not available: rows of equal rank have no limit",
+                at,
+                "ROW_NUMBER() OVER (…) ranks without windows",
+            );
+            return None;
+        }
         Some(RankSpec { function, partition_by: parts, order_by, limit: None, column: None, ordered: false, time })
     }
 
@@ -176,13 +187,15 @@ impl Binder<'_> {
         at: Option<Span>,
     ) -> Option<RankTime> {
         let Some(bounds) = bounds(bound) else {
-            self.refuse(
-                "a rank over a stream that does not end is not available",
-                at,
-                "rank within windows: FROM TUMBLE(TABLE …, DESCRIPTOR(ts), INTERVAL '10' SECOND) and \
-                 OVER (PARTITION BY window_start, window_end ORDER BY …)",
-            );
-            return None;
+            if bound.window.is_some() {
+                self.refuse(
+                    "a rank over rows whose window is not known is not available",
+                    at,
+                    "select window_start and window_end in the sub-query, and PARTITION BY them",
+                );
+                return None;
+            }
+            return Some(RankTime::Running { ttl_ns: RUNNING_TTL_NS, by_time: false });
         };
         if !of_window {
             let mistake = unsupported("a rank over all windows at once would never be final", at);
@@ -213,6 +226,11 @@ impl Binder<'_> {
     /// Numbers the rows, whose columns are those of a [`Hidden`].
     pub(super) fn rank(&mut self, bound: Bound, ranking: Ranking) -> Option<Bound> {
         let Ranking { spec, at } = ranking;
+        if let RankTime::Running { .. } = &spec.time {
+            let schema = spec.running_schema(bound.schema());
+            let plan = Plan::Rank { input: Arc::clone(&bound.plan), rank: Box::new(spec), schema };
+            return self.grown(Bound { plan: Arc::new(plan), nodes: bound.nodes + 1, ..bound }, at);
+        }
         let mut fields = bound.schema().fields().to_vec();
         if let Some(column) = &spec.column {
             fields.push(Arc::new(Field::new(column, DataType::Int64, false)));
@@ -227,6 +245,21 @@ impl Binder<'_> {
         let input = Arc::clone(&bound.plan);
         let plan = Plan::Rank { input, rank: Box::new(spec), schema: Arc::new(Schema::new(fields)) };
         self.grown(Bound { plan: Arc::new(plan), times, window, nodes: bound.nodes + 1, ..bound }, at)
+    }
+
+    /// `SELECT DISTINCT` without windows: each row the first time that it comes.
+    pub(super) fn first_of_each(&mut self, bound: Bound, at: Option<Span>) -> Option<Bound> {
+        let names = bound.schema().fields().iter().map(|field| column_of(field.name()));
+        let spec = RankSpec {
+            function: RankFunction::RowNumber,
+            partition_by: names.collect(),
+            order_by: Vec::new(),
+            limit: Some(1),
+            column: None,
+            ordered: false,
+            time: RankTime::Running { ttl_ns: RUNNING_TTL_NS, by_time: true },
+        };
+        self.rank(bound, Ranking { spec, at })
     }
 
     /// QUALIFY: a condition on the ranked rows.
@@ -255,8 +288,8 @@ impl Binder<'_> {
 
 impl Hidden {
     /// The `SELECT` list.
-    pub(super) fn new(exprs: Vec<NamedExpr>) -> Self {
-        Self { shown: exprs.len(), exprs }
+    pub(super) fn new(exprs: Vec<NamedExpr>, items: &[Item]) -> Self {
+        Self { shown: exprs.len(), exprs, taken: items.iter().map(|item| item.name.clone()).collect() }
     }
 
     /// All columns.
@@ -278,6 +311,14 @@ impl Hidden {
     fn add(&mut self, expr: Expr) -> String {
         if let Some(known) = self.exprs.iter().find(|item| item.expr == expr) {
             return known.name.clone();
+        }
+        if let Expr::Column(column) = &expr
+            && !self.exprs.iter().any(|item| item.name == column.name)
+            && !self.taken.contains(&column.name)
+        {
+            let name = column.name.clone();
+            self.exprs.push(NamedExpr { expr, name: name.clone() });
+            return name;
         }
         let mut number = self.exprs.len();
         let taken = |name: &String| self.exprs.iter().any(|item| item.name == *name);
@@ -303,6 +344,20 @@ impl Hidden {
                 _ => None,
             })?,
         }
+    }
+
+    /// The same, with whether the order is that of event time.
+    pub(super) fn by_time(&self, time: RankTime, order_by: &[SortExpr], bound: &Bound) -> RankTime {
+        let RankTime::Running { ttl_ns, .. } = time else { return time };
+        let is_time = |sort: &SortExpr| {
+            let Expr::Column(column) = &sort.expr else { return false };
+            let item = self.exprs.iter().find(|item| item.name == column.name);
+            sort.asc
+                && item.is_some_and(
+                    |item| matches!(&item.expr, Expr::Column(column) if bound.times.contains(&column.name)),
+                )
+        };
+        RankTime::Running { ttl_ns, by_time: matches!(order_by, [only] if is_time(only)) }
     }
 
     /// Ranking by these windows.

@@ -66,7 +66,7 @@ impl Binder<'_> {
         };
         let at = self.place(select);
         let list_at = self.list_span(select);
-        let mut hidden = Hidden::new(exprs);
+        let mut hidden = Hidden::new(exprs, &items);
         let ranking = self.ranking(select, &items, &scope, &grouping, &bound, &mut hidden).ok()?;
         let order = self.order_of(select, tail, &items, &scope, &grouping, &bound, &mut hidden)?;
         let exprs = hidden.exprs();
@@ -300,11 +300,7 @@ impl Binder<'_> {
     fn distinct(&mut self, bound: Bound, at: Option<Span>) -> Option<Bound> {
         let windowed = bound.window.as_ref().is_some_and(|window| !window.columns.is_empty());
         if !windowed {
-            let names: Vec<String> = bound.schema().fields().iter().map(|field| field.name().clone()).collect();
-            let list = names.join(", ");
-            let help = format!("keep one of each per window: SELECT {list} … GROUP BY {list}, tumble('10s')");
-            self.refuse("DISTINCT over a stream that does not end would keep every row it has seen", at, &help);
-            return None;
+            return self.first_of_each(bound, at);
         }
         let names: Vec<String> = bound.schema().fields().iter().map(|field| field.name().clone()).collect();
         let keys = names.iter().map(|name| NamedExpr { expr: column_of(name), name: name.clone() }).collect();

@@ -73,6 +73,7 @@ fn walk(plan: &Arc<Plan>) -> Option<Stripped> {
         Plan::Scan { .. }
         | Plan::Aggregate { .. }
         | Plan::Gather { .. }
+        | Plan::AggregateRunning { .. }
         | Plan::Join { .. }
         | Plan::Rank { .. }
         | Plan::Union { .. } => None,

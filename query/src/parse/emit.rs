@@ -2,7 +2,7 @@
 
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::{Reads, expected, unsupported};
+use super::{Reads, expected};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::duration;
 use crate::text::{Text, is_word};
@@ -16,13 +16,15 @@ pub(crate) struct EmitSyntax {
 }
 
 /// When results are told, in nanoseconds.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EmitKind {
     /// `ON WINDOW CLOSE [GRACE interval]`.
     OnWindowClose {
         /// How long windows wait after their end.
         grace_ns: i64,
     },
+    /// `CHANGES`.
+    Changes,
     /// `EVERY interval`.
     Every {
         /// The interval, above zero.
@@ -60,7 +62,7 @@ pub(super) fn cut(text: &Text<'_>) -> Reads<(Vec<TokenWithSpan>, Option<EmitSynt
             (Some(start), Some(end)) => Some(Span { start: start.start, end: end.end }),
             _ => start,
         };
-        let mut clause = Clause { text, tokens, at: at + 1, span };
+        let mut clause = Clause { text, tokens, at: at + 1 };
         let kind = clause.read()?;
         return Ok((tokens[..at].to_vec(), Some(EmitSyntax { kind, span })));
     }
@@ -71,14 +73,12 @@ struct Clause<'t> {
     text: &'t Text<'t>,
     tokens: &'t [TokenWithSpan],
     at: usize,
-    span: Option<Span>,
 }
 
 impl Clause<'_> {
     fn read(&mut self) -> Reads<EmitKind> {
         let kind = if self.take("changes") {
-            return Err(unsupported("EMIT CHANGES is not available", self.span)
-                .help("EMIT EVERY '1s' tells running results; without EMIT each window is told once, when it closes"));
+            EmitKind::Changes
         } else if self.take("every") {
             let at = self.here();
             let interval_ns = self.interval()?;

@@ -56,9 +56,11 @@ fn push(plan: &Arc<Plan>, mut conditions: Vec<Expr>) -> Arc<Plan> {
             let mut sides = [of_left, of_right].into_iter();
             keep(with_inputs(plan, &mut |input| push(input, sides.next().unwrap_or_default())), above)
         }
-        Plan::Aggregate { .. } | Plan::Gather { .. } | Plan::Rank { .. } | Plan::Scan { .. } => {
-            keep(with_inputs(plan, &mut |input| push(input, Vec::new())), conditions)
-        }
+        Plan::Aggregate { .. }
+        | Plan::AggregateRunning { .. }
+        | Plan::Gather { .. }
+        | Plan::Rank { .. }
+        | Plan::Scan { .. } => keep(with_inputs(plan, &mut |input| push(input, Vec::new())), conditions),
     }
 }
 

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Expr;
 
 use crate::bind::{column_of, columns};
-use crate::plan::{JoinSpec, JoinTime, NamedExpr, Plan, RankTime};
+use crate::plan::{JoinSpec, JoinTime, NamedExpr, Plan, RankSpec, RankTime};
 
 /// The plan with at least the columns of that name; the order is kept.
 pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
@@ -53,25 +53,9 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
             let schema = groups(schema, gather.keys.len(), wanted);
             Arc::new(Plan::Gather { input: without_choice(prune(input, &read)), gather, schema })
         }
+        Plan::AggregateRunning { .. } => prune_running(plan, wanted),
         Plan::Join { left, right, join, schema } => prune_join(left, right, join, schema, wanted),
-        Plan::Rank { input, rank, .. } => {
-            let mut rank = rank.clone();
-            let column = rank.column.take();
-            let mut read: BTreeSet<String> =
-                wanted.iter().filter(|name| column.as_ref() != Some(name)).cloned().collect();
-            read.extend(rank.partition_by.iter().flat_map(columns));
-            read.extend(rank.order_by.iter().flat_map(|sort| columns(&sort.expr)));
-            if let RankTime::Window { start, end, .. } = &rank.time {
-                read.extend([start.clone(), end.clone()]);
-            }
-            let input = prune(input, &read);
-            let mut fields = input.schema().fields().to_vec();
-            rank.column = column.filter(|name| wanted.contains(name));
-            if let Some(name) = &rank.column {
-                fields.push(Arc::new(Field::new(name, DataType::Int64, false)));
-            }
-            Arc::new(Plan::Rank { input, rank, schema: Arc::new(Schema::new(fields)) })
-        }
+        Plan::Rank { input, rank, .. } => prune_rank(input, rank, wanted),
         Plan::Union { inputs, schema } => {
             let schema = keep(schema, wanted);
             let inputs = inputs.iter().map(|input| exactly(prune(input, wanted), &schema)).collect();
@@ -85,6 +69,48 @@ fn groups(schema: &SchemaRef, keys: usize, wanted: &BTreeSet<String>) -> SchemaR
     let fields = schema.fields().iter().enumerate();
     let kept = fields.filter(|(index, field)| *index < 2 + keys || wanted.contains(field.name()));
     Arc::new(Schema::new(kept.map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>()))
+}
+
+fn prune_rank(input: &Arc<Plan>, rank: &RankSpec, wanted: &BTreeSet<String>) -> Arc<Plan> {
+    let mut rank = Box::new(rank.clone());
+    let column = rank.column.take();
+    let mut read: BTreeSet<String> = wanted.iter().filter(|name| column.as_ref() != Some(name)).cloned().collect();
+    read.extend(rank.partition_by.iter().flat_map(columns));
+    read.extend(rank.order_by.iter().flat_map(|sort| columns(&sort.expr)));
+    if let RankTime::Window { start, end, .. } = &rank.time {
+        read.extend([start.clone(), end.clone()]);
+    }
+    if let RankTime::Running { .. } = &rank.time {
+        rank.column = column.filter(|name| rank.limit != Some(1) || wanted.contains(name));
+        let input = prune(input, &read);
+        let schema = rank.running_schema(input.schema());
+        return Arc::new(Plan::Rank { input, rank, schema });
+    }
+    let input = prune(input, &read);
+    let mut fields = input.schema().fields().to_vec();
+    rank.column = column.filter(|name| wanted.contains(name));
+    if let Some(name) = &rank.column {
+        fields.push(Arc::new(Field::new(name, DataType::Int64, false)));
+    }
+    Arc::new(Plan::Rank { input, rank, schema: Arc::new(Schema::new(fields)) })
+}
+
+fn prune_running(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
+    let Plan::AggregateRunning { input, keys, aggregates, ttl_ns, schema } = plan.as_ref() else {
+        return Arc::clone(plan);
+    };
+    let kept: Vec<_> = aggregates.iter().filter(|call| wanted.contains(&call.name)).cloned().collect();
+    let exprs = keys.iter().map(|key| &key.expr).chain(kept.iter().map(|call| &call.expr));
+    let read = exprs.flat_map(columns).collect();
+    let mut names = wanted.clone();
+    names.extend(keys.iter().map(|key| key.name.clone()));
+    Arc::new(Plan::AggregateRunning {
+        input: without_choice(prune(input, &read)),
+        keys: keys.clone(),
+        aggregates: kept,
+        ttl_ns: *ttl_ns,
+        schema: keep(schema, &names),
+    })
 }
 
 fn prune_join(

@@ -25,7 +25,7 @@ pub(super) fn fold(plan: &Arc<Plan>) -> Arc<Plan> {
             }
         }
         Plan::Project { exprs, .. } => simplify_all(exprs, &schema),
-        Plan::Aggregate { keys, aggregates, .. } => {
+        Plan::Aggregate { keys, aggregates, .. } | Plan::AggregateRunning { keys, aggregates, .. } => {
             simplify_all(keys, &schema);
             aggregates.iter_mut().for_each(|call| simplify_call(call, &schema));
         }

@@ -10,7 +10,7 @@ use squilla_engine::{
     Connector, CountersSnapshot, Engine, EngineConfig, EventTime, JobInfo, ManualClock, Policy, RowKind, StreamBatch,
     SubscribeOptions, Subscription, SubscriptionEvent,
 };
-use squilla_query::{GatherKind, Plan, Query, split_statements};
+use squilla_query::{Emit, GatherKind, Plan, Query, split_statements};
 
 use super::replay::{Feeder, Live, Replay, deliveries};
 use super::values::{parse_time, render_value};
@@ -148,7 +148,8 @@ impl Run {
         let played = play(&mut self.feeders, &self.lab.engine, &self.clock, case, self.batch_rows);
         let (rows, ()) = tokio::try_join!(collect(&mut subscription, &query), played)?;
         let jobs = settled(&self.lab.engine, &BTreeMap::new()).await?;
-        let columns = query.plan.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let names = query.plan.schema().fields().iter().map(|field| field.name().clone());
+        let columns = changes(&query).then(|| "op".to_owned()).into_iter().chain(names).collect();
         drop(subscription);
         self.lab.engine.shutdown().await;
         Ok(Outcome::of(columns, rows, &jobs))
@@ -223,12 +224,15 @@ async fn collect(subscription: &mut Subscription, query: &Query) -> Result<Vec<S
     let mut rows: Vec<(u32, i64, String)> = Vec::new();
     loop {
         match subscription.next().await {
-            SubscriptionEvent::Rows { batch, skip, .. } => take_rows(&batch, skip, &mut rows),
+            SubscriptionEvent::Rows { batch, skip, .. } => take_rows(&batch, skip, changes(query), &mut rows),
             SubscriptionEvent::Gap(gap) => return Err(format!("a lossless reader was told {gap:?}")),
             SubscriptionEvent::Progress(_) => {}
             SubscriptionEvent::Complete => break,
             SubscriptionEvent::Failed(error) => return Err(format!("failed: {error}")),
         }
+    }
+    if changes(query) {
+        return Ok(rows.into_iter().map(|(_, _, text)| text).collect());
     }
     let is_union = matches!(query.plan, Plan::Union { .. });
     if query.plan.is_windowed() {
@@ -239,13 +243,18 @@ async fn collect(subscription: &mut Subscription, query: &Query) -> Result<Vec<S
         if !is_ordered(&query.plan) {
             rows.sort_by(|a, b| (a.1, &a.2).cmp(&(b.1, &b.2)));
         }
-    } else if is_union || has_join(&query.plan) {
+    } else if is_union || query.plan.is_changing() || has_join(&query.plan) {
         // Rows of several inputs come in the order in which those were read.
         rows.sort_by(|a, b| a.2.cmp(&b.2));
     } else {
         rows.sort_by_key(|(partition, ..)| *partition);
     }
     Ok(rows.into_iter().map(|(_, _, text)| text).collect())
+}
+
+/// Whether every change is told: all of them, in order, with what they do.
+fn changes(query: &Query) -> bool {
+    query.emit == Emit::Changes
 }
 
 /// Whether the query says in which order rows come.
@@ -266,14 +275,22 @@ fn has_join(plan: &Plan) -> bool {
     matches!(plan, Plan::Join { .. }) || plan.inputs().into_iter().any(|input| has_join(input))
 }
 
-fn take_rows(batch: &StreamBatch, skip: usize, rows: &mut Vec<(u32, i64, String)>) {
+fn take_rows(batch: &StreamBatch, skip: usize, changes: bool, rows: &mut Vec<(u32, i64, String)>) {
     // How often running results come depends on batches; the final ones do not.
-    if matches!(batch.kind, RowKind::Update | RowKind::Delete) {
+    if !changes && matches!(batch.kind, RowKind::Update | RowKind::Delete) {
         return;
     }
     let visible = batch.visible();
     for row in skip..visible.num_rows() {
-        let values: Vec<String> = visible.columns().iter().map(|column| render_value(column, row)).collect();
+        let op = match batch.kind {
+            RowKind::Append => "append",
+            RowKind::Update => "update",
+            RowKind::Final => "final",
+            RowKind::Delete => "delete",
+        };
+        let op = changes.then(|| op.to_owned());
+        let values = visible.columns().iter().map(|column| render_value(column, row));
+        let values: Vec<String> = op.into_iter().chain(values).collect();
         rows.push((batch.partition, batch.event_times()[row], values.join(", ")));
     }
 }
@@ -304,7 +321,8 @@ fn has_received(job: &JobInfo, jobs: &[JobInfo]) -> bool {
     let inputs = || job.inputs.iter().filter_map(|id| jobs.iter().find(|other| other.id == *id));
     let given: u64 = inputs().map(|input| input.counters.rows_out).sum();
     // Running results come on top of the final rows, and a row counts once for each window that it is assigned.
-    let takes_more = inputs().any(|input| input.kind == "aggregate") || job.description.contains("assign windows");
+    let takes_more = inputs().any(|input| ["aggregate", "rank"].contains(&input.kind.as_str()))
+        || job.description.contains("assign windows");
     job.inputs.is_empty() || given == job.counters.rows_in || (takes_more && given < job.counters.rows_in)
 }
 

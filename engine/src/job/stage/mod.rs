@@ -1,9 +1,11 @@
 //! What a job does behind its branches. One kind of stateful job a file.
 
 mod aggregate;
+mod aggregate_running;
 mod gather;
 mod join;
 mod rank;
+mod rank_running;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -12,9 +14,11 @@ use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 
 pub(crate) use aggregate::AggregateJob;
+pub(crate) use aggregate_running::RunningJob;
 pub(crate) use gather::GatherJob;
 pub(crate) use join::JoinJob;
 pub(crate) use rank::RankJob;
+pub(crate) use rank_running::RankRunningJob;
 
 use crate::clock::EventTime;
 use crate::counters::Counters;
@@ -87,6 +91,8 @@ pub(crate) struct Setting {
     pub(crate) sides: Vec<bool>,
     /// Results of what happened before it are not told; [`EventTime::MIN`]: all are.
     pub(crate) start: EventTime,
+    /// What has no window is forgotten after its time to live: the input may never end.
+    pub(crate) forgets: bool,
     /// Bytes of state that are too many.
     pub(crate) state_limit_bytes: usize,
     pub(crate) counters: Arc<Counters>,

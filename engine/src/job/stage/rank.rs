@@ -68,6 +68,10 @@ impl Stateful for RankJob {
         text
     }
 
+    fn describe_emission(&self) -> String {
+        "each window once the watermark has passed its end".to_owned()
+    }
+
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }

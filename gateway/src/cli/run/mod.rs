@@ -153,7 +153,7 @@ impl<'a> Running<'a> {
                 .await
                 .map_err(|error| script.refused(squilla_gateway::Refusal::Engine(error), &statement))?;
             let info = subscription.info();
-            let writer = BatchWriter::new(format, &info.schema, !info.key.is_empty());
+            let writer = BatchWriter::new(format, &info.schema, info.changing);
             rows = Some((subscription, writer));
         }
         let progress = ProgressLine::new(started, rows.is_some() && format != Format::Null);
