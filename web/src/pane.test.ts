@@ -110,3 +110,19 @@ test("an answer that is not JSON is told by its status", async () => {
   await shown.start();
   expect(shown.run?.problems[0]?.message).toBe("the server answered 502");
 });
+
+test("values of parameters go with the script, and fields follow the text", async () => {
+  const bodies: unknown[] = [];
+  vi.stubGlobal("fetch", (_: string, request: RequestInit) => {
+    bodies.push(JSON.parse(String(request.body)));
+    return Promise.resolve(new Response(JSON.stringify({ results: [] })));
+  });
+  const shown = pane("SELECT * FROM s WHERE n > $least");
+  expect(shown.parameters).toEqual(["least"]);
+  shown.give("least", "5");
+  shown.typed("SELECT * FROM s WHERE n > $least AND who = $who");
+  expect(shown.parameters).toEqual(["least", "who"]);
+  shown.give("who", "ann");
+  await shown.start();
+  expect(bodies).toEqual([{ sql: shown.sql, params: { least: 5, who: "ann" } }]);
+});

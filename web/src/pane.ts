@@ -3,6 +3,7 @@
 import { Changing } from "./frame";
 import { ApiError, execute, type StatementResult } from "./rest";
 import { gapCame, newResult, progressCame, type Result, rowsCame, subscribed } from "./state/result";
+import { parameterNames, parameterValues } from "./state/params";
 import type { Connection, SubscriptionEvent } from "./socket";
 import type { Cell, Diagnostic, Field } from "./wire";
 
@@ -103,12 +104,17 @@ export class Pane extends Changing {
   run: Run | null = null;
   /** Mistakes that the server found while the text was typed. */
   mistakes: Diagnostic[] = [];
+  /** Names of the text's parameters. */
+  parameters: string[];
+  /** What was typed for them; it stays while a name is away. */
+  readonly values = new Map<string, string>();
   readonly #connection: Connection;
 
   constructor(id: number, sql: string, connection: Connection) {
     super();
     this.id = id;
     this.sql = sql;
+    this.parameters = parameterNames(sql);
     this.#connection = connection;
   }
 
@@ -119,12 +125,23 @@ export class Pane extends Changing {
   /** The text as the editor has it. */
   typed(sql: string): void {
     this.sql = sql;
+    const names = parameterNames(sql);
+    if (names.join() === this.parameters.join()) return;
+    this.parameters = names;
+    this.changed();
+  }
+
+  /** The value of a parameter. */
+  give(name: string, value: string): void {
+    this.values.set(name, value);
+    this.changed();
   }
 
   /** Puts another text into the editor. */
   replace(sql: string): void {
     this.stop();
     this.sql = sql;
+    this.parameters = parameterNames(sql);
     this.run = null;
     this.mistakes = [];
     this.revision += 1;
@@ -145,7 +162,7 @@ export class Pane extends Changing {
     this.changed();
     let results: StatementResult[];
     try {
-      results = await execute(run.sql);
+      results = await execute(run.sql, parameterValues(this.parameters, this.values));
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       results = error.results;

@@ -165,9 +165,9 @@ export async function check(sql: string): Promise<Diagnostic[]> {
   return (await call<{ diagnostics: Diagnostic[] }>("POST", "check", { sql })).diagnostics;
 }
 
-/** Carries out a script, one statement after the other. */
-export async function execute(sql: string): Promise<StatementResult[]> {
-  return (await call<{ results: StatementResult[] }>("POST", "statements", { sql })).results;
+/** Carries out a script, one statement after the other, with values for its parameters. */
+export async function execute(sql: string, params: Record<string, string | number>): Promise<StatementResult[]> {
+  return (await call<{ results: StatementResult[] }>("POST", "statements", { sql, params })).results;
 }
 
 /** The last records of a stream that were set aside, oldest first. */

@@ -5,15 +5,15 @@ import { HighlightStyle } from "@codemirror/language";
 import { EditorView } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 
-const KEYWORDS = `all and any as asc at between bernoulli by case cascade changes close create cube current day days
+const KEYWORDS = `all analyze and anti any as asc at between bernoulli by case cascade changes close create cube current day days
   delete desc describe descriptor distinct drop else emit end escape every except exists explain false filter first
-  following for from full grace group having hour hours if ilike in inner insert intersect interval into is join key
-  kill last lateral left like limit minute minutes month months not null nulls offset on or order outer over partition
-  pause preceding primary query queries range recursive replace resume right row rows second seconds select sets show
+  following fill for from full grace group having hour hours if ilike in inner insert intersect interval into is join key
+  kill last late lateral left like limit minute minutes month months not null nulls offset on or order outer over partition
+  pause preceding previous primary proctime qualify query queries range recursive replace repeatable resume right rollup row rows second seconds select sets show
   similar since sink sinks source sources stream streams table tablesample then ties to true unbounded union unnest
   until using values view views watermark when where window with within year years zone jobs`;
 
-const TYPES = `array bigint binary bool boolean bytea char character date decimal double float int integer numeric
+const TYPES = `array bigint binary bool boolean bytea char character date decimal double float int integer json numeric
   precision real smallint string struct text time timestamp timestamptz tinyint varchar`;
 
 const WINDOWS = "tumble hop session cumulate count_window window_start window_end window_time now";

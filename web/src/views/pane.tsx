@@ -33,6 +33,7 @@ export function PaneView({ pane, catalog, number, theme, onClose, onRun }: Props
   return (
     <section className="pane" aria-label={`Query ${number}`} onKeyDown={escape}>
       <Editor pane={pane} catalog={catalog} label={`SQL of query ${number}`} onRun={() => onRun(pane)} />
+      {pane.parameters.length > 0 && <Parameters pane={pane} onRun={() => onRun(pane)} />}
       <div className="bar">
         <button className="primary" onClick={() => onRun(pane)} title="Ctrl-Enter or Cmd-Enter">
           {busy ? "Run again" : "Run"}
@@ -46,6 +47,29 @@ export function PaneView({ pane, catalog, number, theme, onClose, onRun }: Props
       <Mistakes pane={pane} />
       {run !== null && <Outcomes run={run} theme={theme} told={pane.mistakes} />}
     </section>
+  );
+}
+
+/** A field for each parameter of the text. */
+function Parameters({ pane, onRun }: { pane: Pane; onRun: () => void }) {
+  const run = (event: React.KeyboardEvent) => {
+    if (event.key === "Enter") onRun();
+  };
+  return (
+    <div className="bar parameters" role="group" aria-label="Parameters">
+      {pane.parameters.map((name) => (
+        <label key={name}>
+          ${name}{" "}
+          <input
+            value={pane.values.get(name) ?? ""}
+            onChange={(event) => pane.give(name, event.target.value)}
+            onKeyDown={run}
+            spellCheck={false}
+            autoComplete="off"
+          />
+        </label>
+      ))}
+    </div>
   );
 }
 
