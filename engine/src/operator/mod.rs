@@ -53,6 +53,8 @@ mod functions_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
+mod rank_tests;
+#[cfg(test)]
 mod running_tests;
 #[cfg(test)]
 mod session_tests;

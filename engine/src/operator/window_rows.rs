@@ -79,6 +79,9 @@ pub(super) struct ClosedWindow {
     pub(super) rows: RecordBatch,
 }
 
+/// End and start of a window.
+type Bounds = (i64, i64);
+
 /// Rows of one window, by partition.
 #[derive(Default)]
 struct Kept {
@@ -208,14 +211,14 @@ impl WindowRows {
     }
 
     /// The rows in time, by window; `None`: all rows of the batch.
-    fn deal(&self, batch: &StreamBatch) -> Vec<((i64, i64), Option<Vec<u32>>)> {
+    fn deal(&self, batch: &StreamBatch) -> Vec<(Bounds, Option<Vec<u32>>)> {
         let column = |index: usize| batch.rows.column(index).as_primitive::<TimestampNanosecondType>();
         let (starts, ends) = (column(self.bounds.0), column(self.bounds.1));
         let watermarks = batch.watermarks();
         let (mut late, mut late_idle, mut before_start, mut failed) = (0, 0, 0, 0);
         let mut dealt: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
         let mut latest: Option<((i64, i64), Vec<u32>)> = None;
-        for row in 0..batch.rows.num_rows() {
+        for (row, &watermark) in watermarks.iter().enumerate() {
             if starts.is_null(row) || ends.is_null(row) {
                 failed += 1;
                 self.counters.sample("its window has no bounds", &text(&batch.rows, row));
@@ -228,7 +231,7 @@ impl WindowRows {
             };
             if untold {
                 before_start += 1;
-            } else if end <= closed_until(watermarks[row], self.grace) {
+            } else if end <= closed_until(watermark, self.grace) {
                 late += 1;
             } else if end <= self.closed {
                 late_idle += 1;

@@ -255,7 +255,7 @@ impl Walk<'_, '_> {
             return;
         }
         if ["row_number", "rank", "dense_rank", "lag", "lead", "ntile", "percent_rank", "cume_dist"].contains(&name) {
-            self.tell(super::rank::refused_over(&name, at));
+            self.tell(super::rank::refused_over(name, at));
             return;
         }
         let mistake = Diagnostic::new("unknown_function", format!("no function \"{name}\"")).at(at);

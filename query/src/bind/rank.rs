@@ -337,12 +337,13 @@ impl Hidden {
         let Expr::Column(column) = &item.expr else { return None };
         match &bound.window {
             Some(window) => window.columns.get(&column.name).copied(),
-            None => bound.times.contains(&column.name).then(|| match column.name.as_str() {
+            None if !bound.times.contains(&column.name) => None,
+            None => match column.name.as_str() {
                 WINDOW_START => Some(WindowColumn::Start),
                 WINDOW_END => Some(WindowColumn::End),
                 crate::WINDOW_TIME => Some(WindowColumn::Time),
                 _ => None,
-            })?,
+            },
         }
     }
 
