@@ -196,6 +196,7 @@ fn unreadable(name: &str) -> Relation {
         kind: RelationKind::Source,
         schema: Arc::new(Schema::empty()),
         time: TimeAttribute::Arrival,
+        windows: None,
         replay: false,
     }
 }
@@ -208,7 +209,8 @@ pub(crate) fn relation_of_query(name: &str, kind: RelationKind, plan: &Plan, nam
     };
     let time = plan.time_attribute(&|relation| source(relation).map(|relation| relation.time.clone()));
     let replay = plan.relations().iter().any(|relation| source(relation).is_some_and(|relation| relation.replay));
-    Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, replay }
+    let windows = plan.named_windows(&|relation| source(relation).and_then(|relation| relation.windows.clone()));
+    Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, windows, replay }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use arrow::datatypes::SchemaRef;
 
+use crate::named_windows::NamedWindows;
+
 /// Resolves names. Implemented by whoever keeps the definitions; names are compared after SQL's folding to lower
 /// case (quoted names are kept as written).
 pub trait Catalog: Send + Sync {
@@ -23,6 +25,8 @@ pub struct Relation {
     pub schema: SchemaRef,
     /// Where the rows' event time comes from.
     pub time: TimeAttribute,
+    /// The windows that its rows are results of; `None`: they are of none, or their columns were left out.
+    pub windows: Option<NamedWindows>,
     /// True when the relation's clock runs apart from the wall clock (a replay). Streams of different clocks are
     /// not joined or united.
     pub replay: bool,

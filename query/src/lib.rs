@@ -16,6 +16,7 @@ mod duration;
 mod event_time;
 mod functions;
 mod limits;
+mod named_windows;
 mod params;
 mod parse;
 mod plan;
@@ -29,6 +30,7 @@ pub use catalog::{Catalog, Relation, RelationKind, TimeAttribute};
 pub use diagnostic::{Diagnostic, DiagnosticParts, Span};
 pub use display::short_text;
 pub use functions::{ArrivalFunction, is_random};
+pub use named_windows::NamedWindows;
 pub use params::{ParamValue, Params};
 pub use plan::{
     AggregateCall, GatherKind, GatherSpec, JoinKey, JoinKind, JoinSpec, JoinTime, NamedExpr, Plan, RUNNING_TTL_NS,

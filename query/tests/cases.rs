@@ -59,7 +59,7 @@ fn build(name: &str, kind: RelationKind, schema: Arc<Schema>, rest: &str) -> Rel
             other => panic!("{other}"),
         }
     }
-    Relation { name: name.to_owned(), kind, schema, time, replay }
+    Relation { name: name.to_owned(), kind, schema, time, windows: None, replay }
 }
 
 fn show_query(query: &Query) -> String {

@@ -9,7 +9,7 @@ use squilla_engine::{
     Clock, Connector, Engine, EngineConfig, EngineError, EventTimeSpec, SourceDefinition, WatermarkSpec,
 };
 use squilla_query::{
-    Catalog, CreateSource, Diagnostic, Plan, Query, Relation, RelationKind, Statement, TimeAttribute, analyze,
+    Catalog, CreateSource, Diagnostic, Params, Plan, Query, Relation, RelationKind, Statement, TimeAttribute, analyze,
     bind_watermark, timestamp_type,
 };
 
@@ -62,8 +62,9 @@ impl Names {
 
     fn add_query(&self, name: &str, kind: RelationKind, plan: &Plan) {
         let time = plan.time_attribute(&|name| self.relation(name).map(|relation| relation.time));
+        let windows = plan.named_windows(&|name| self.relation(name).and_then(|relation| relation.windows));
         let replay = plan.relations().iter().any(|name| self.relation(name).is_some_and(|read| read.replay));
-        self.add(Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, replay });
+        self.add(Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, windows, replay });
     }
 }
 
@@ -122,6 +123,14 @@ impl Lab {
         analyze(sql, &self.names)
     }
 
+    /// The same with values for its parameters.
+    ///
+    /// # Errors
+    /// Its mistakes.
+    pub fn analyze_with(&self, sql: &str, params: &Params) -> Result<Statement, Vec<Diagnostic>> {
+        squilla_query::analyze_with(sql, params, &self.names)
+    }
+
     /// Plans a `SELECT`.
     ///
     /// # Panics
@@ -153,7 +162,7 @@ impl Lab {
         };
         self.engine.create_source(definition).await?;
         let kind = RelationKind::Source;
-        self.names.add(Relation { name: create.name.clone(), kind, schema, time, replay: false });
+        self.names.add(Relation { name: create.name.clone(), kind, schema, time, windows: None, replay: false });
         Ok(())
     }
 }

@@ -359,6 +359,7 @@ pub(super) fn relation_of_sink(name: &str) -> Relation {
         kind: RelationKind::Sink,
         schema: Arc::new(Schema::empty()),
         time: TimeAttribute::Arrival,
+        windows: None,
         replay: false,
     }
 }
@@ -373,6 +374,7 @@ fn relation_of_source(definition: &SourceDefinition) -> Relation {
         kind: RelationKind::Source,
         schema: definition.schema.clone(),
         time,
+        windows: None,
         replay: definition.connector.info().replay,
     }
 }

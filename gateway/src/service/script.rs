@@ -59,7 +59,7 @@ fn pretend(
             let column = create.watermark.map(|clause| clause.column).or_else(|| Some(first_time()?.name().clone()));
             let time = column.map_or(TimeAttribute::Arrival, TimeAttribute::Column);
             let kind = RelationKind::Source;
-            let relation = Relation { name: create.name.clone(), kind, schema, time, replay: false };
+            let relation = Relation { name: create.name.clone(), kind, schema, time, windows: None, replay: false };
             (create.name, create.if_not_exists, Body::Readable(relation))
         }
         Statement::CreateStream(create) => {

@@ -1,5 +1,6 @@
 //! `FROM`: names, sub-queries and window table functions.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion_sql::sqlparser::ast;
@@ -8,6 +9,7 @@ use super::check::function_name;
 use super::{Binder, Bound, Ctes, WindowColumn, Windowed, join};
 use crate::catalog::{Relation, RelationKind, TimeAttribute};
 use crate::diagnostic::{Diagnostic, Span};
+use crate::named_windows::NamedWindows;
 use crate::parse::{fold, unsupported};
 use crate::plan::Plan;
 use crate::suggest;
@@ -214,10 +216,25 @@ fn scan(relation: &Relation) -> Bound {
         joined: None,
         label: format!("{kind} \"{}\"", relation.name),
         times,
-        window: None,
+        window: relation.windows.as_ref().and_then(named_windows),
         replay: relation.replay,
         nodes: 1,
     }
+}
+
+/// The windows of a named stream's rows. Their starts are computed anew where groups are grouped again.
+fn named_windows(windows: &NamedWindows) -> Option<Windowed> {
+    let kinds =
+        [(&windows.start, WindowColumn::Start), (&windows.end, WindowColumn::End), (&windows.time, WindowColumn::Time)];
+    let columns: HashMap<_, _> =
+        kinds.into_iter().flat_map(|(names, kind)| names.iter().map(move |name| (name.clone(), kind))).collect();
+    (!columns.is_empty()).then_some(Windowed {
+        spec: windows.spec,
+        grouped: true,
+        named: true,
+        columns,
+        partition_by: None,
+    })
 }
 
 /// The three columns of freshly assigned windows.
@@ -227,5 +244,5 @@ pub(super) fn window_columns(spec: crate::WindowSpec, grouped: bool) -> Windowed
         (WINDOW_END.to_owned(), WindowColumn::End),
         (WINDOW_TIME.to_owned(), WindowColumn::Time),
     ];
-    Windowed { spec, grouped, columns: columns.into(), partition_by: None }
+    Windowed { spec, grouped, named: false, columns: columns.into(), partition_by: None }
 }

@@ -202,6 +202,9 @@ impl Binder<'_> {
         };
         let tells = |expr: &Expr| matches!(expr, Expr::Column(column) if window.columns.contains_key(&column.name));
         if !keys.iter().any(|key| tells(&key.expr)) {
+            if window.named {
+                return self.running(&bound, &keys, calls, at);
+            }
             self.tell(without_window(&window.columns, &keys, at));
             return None;
         }

@@ -79,6 +79,8 @@ struct Windowed {
     spec: WindowSpec,
     /// True when rows were aggregated by window, so that each is in one window only.
     grouped: bool,
+    /// True when they are those of a named stream, whose rows can be grouped without them too.
+    named: bool,
     columns: HashMap<String, WindowColumn>,
     /// Of windows that rows make: what has windows of its own, over the columns of what they were assigned to. `None`:
     /// the keys of GROUP BY.

@@ -155,5 +155,5 @@ fn common_window(parts: &[(Bound, Option<Span>)], schema: &SchemaRef) -> Option<
             columns.insert(field.name().clone(), one);
         }
     }
-    Some(Windowed { spec: first.spec, grouped: true, columns, partition_by: None })
+    Some(Windowed { spec: first.spec, grouped: true, named: first.named, columns, partition_by: None })
 }
