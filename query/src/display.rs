@@ -103,7 +103,12 @@ fn write_join(join: &JoinSpec, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let kind = format!("{:?}", join.kind).to_lowercase();
     write!(f, "{kind} join")?;
     match &join.time {
-        JoinTime::Window { .. } => write!(f, " in one window")?,
+        JoinTime::Window { grace_ns, .. } => {
+            write!(f, " in one window")?;
+            if *grace_ns != 0 {
+                write!(f, " grace {}", human(*grace_ns))?;
+            }
+        }
         JoinTime::Interval { least_ns, most_ns, kept } => {
             write!(f, " within {} to {}", human(*least_ns), human(*most_ns))?;
             if *kept {

@@ -283,6 +283,7 @@ pub enum JoinKind {
 
 /// How long rows of a join wait for their partners.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one to a join, in a box")]
 pub enum JoinTime {
     /// Until their window closes: partners are of windows that end together. Results have the window's end less a
     /// millisecond as their event time.
@@ -293,6 +294,8 @@ pub enum JoinTime {
         right_end: Expr,
         /// How long before its window's end a row lies at the most.
         span_ns: i64,
+        /// How long after its end a window still takes rows, in nanoseconds of event time.
+        grace_ns: i64,
     },
     /// Partners are of event times that differ by no less than `least_ns` and no more than `most_ns`, left less right.
     Interval {

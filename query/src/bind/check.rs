@@ -43,10 +43,10 @@ impl Visitor for Walk<'_, '_> {
     fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
         if self.queries == 0 {
             let at = self.binder.place(query);
-            self.tell(
-                unsupported("a query inside an expression is not available", at)
-                    .help("write it as a sub-query in FROM; for a fixed list of values write IN ('a', 'b')"),
-            );
+            self.tell(unsupported("a query inside an expression is not available", at).help(
+                "IN (SELECT …) and EXISTS (SELECT …) stand by themselves in WHERE, beside AND; others are written as a \
+                           sub-query in FROM and joined; for a fixed list of values write IN ('a', 'b')",
+            ));
         }
         self.queries += 1;
         ControlFlow::Continue(())

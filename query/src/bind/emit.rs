@@ -11,7 +11,7 @@ use super::expr::columns;
 use crate::catalog::{Catalog, TimeAttribute};
 use crate::diagnostic::Diagnostic;
 use crate::parse::{EmitKind, EmitSyntax, unsupported};
-use crate::plan::{GatherKind, NamedExpr, Plan, RankTime};
+use crate::plan::{GatherKind, JoinTime, NamedExpr, Plan, RankTime};
 use crate::statement::Emit;
 
 /// The plan with `GRACE` in the aggregates that read rows as they come; those above them wait with them.
@@ -49,7 +49,12 @@ fn put_grace(plan: &Arc<Plan>, wait_ns: i64) -> Arc<Plan> {
             RankTime::Window { grace_ns, .. } if !input.is_windowed() => *grace_ns = wait_ns,
             _ => *input = put_grace(input, wait_ns),
         },
-        Plan::Join { left, right, .. } => {
+        Plan::Join { left, right, join, .. } => {
+            if let JoinTime::Window { grace_ns, .. } = &mut join.time
+                && !(left.is_windowed() && right.is_windowed())
+            {
+                *grace_ns = wait_ns;
+            }
             *left = put_grace(left, wait_ns);
             *right = put_grace(right, wait_ns);
         }

@@ -34,8 +34,8 @@ impl Stateful for JoinJob {
             .collect();
         let filter = filter.as_ref().map(canonical_expr).unwrap_or_default();
         let time = match time {
-            JoinTime::Window { left_end, right_end, .. } => {
-                format!("window({};{})", canonical_expr(left_end), canonical_expr(right_end))
+            JoinTime::Window { left_end, right_end, grace_ns, .. } => {
+                format!("window({};{};{grace_ns})", canonical_expr(left_end), canonical_expr(right_end))
             }
             JoinTime::Interval { least_ns, most_ns, .. } => format!("{least_ns}..{most_ns}"),
             JoinTime::Table { key } => format!("table({})", key.join(",")),
@@ -75,7 +75,8 @@ impl Stateful for JoinJob {
 
     fn describe_state(&self) -> String {
         match &self.join.time {
-            JoinTime::Window { .. } => "rows of open windows".into(),
+            JoinTime::Window { grace_ns: 0, .. } => "rows of open windows".into(),
+            JoinTime::Window { grace_ns, .. } => format!("rows of open windows, {} of grace", duration(*grace_ns)),
             JoinTime::Interval { least_ns, most_ns, kept } => {
                 let (left, right) = (duration((-least_ns).max(0)), duration((*most_ns).max(0)));
                 let why = if *kept { " (no condition bounds it: the default time to live)" } else { "" };
@@ -105,7 +106,7 @@ impl Stateful for JoinJob {
     fn begin(&self, watermark: EventTime) -> Option<EventTime> {
         let back_ns = match &self.join.time {
             JoinTime::Interval { least_ns, most_ns, .. } => IntervalJoinSpec::back_ns(*least_ns, *most_ns),
-            JoinTime::Window { span_ns, .. } => *span_ns,
+            JoinTime::Window { span_ns, grace_ns, .. } => span_ns.saturating_add(*grace_ns),
             JoinTime::Table { .. } => return Some(EventTime::MIN),
         };
         let known = watermark != EventTime::MIN && watermark != EventTime::MAX;
@@ -135,11 +136,14 @@ impl Stateful for JoinJob {
                 let spec = IntervalJoinSpec { join, least_ns, most_ns, start: setting.start };
                 Ok(Box::new(IntervalJoin::new(spec, setting.counters)?))
             }
-            JoinTime::Window { left_end, right_end, span_ns } => {
+            JoinTime::Window { left_end, right_end, span_ns, grace_ns } => {
                 let told_from =
                     if setting.start == EventTime::MIN { EventTime::MIN } else { setting.start.plus(*span_ns) };
                 let ends = [left_end.clone(), right_end.clone()];
-                Ok(Box::new(WindowJoin::new(WindowJoinSpec { join, ends, told_from }, setting.counters)?))
+                Ok(Box::new(WindowJoin::new(
+                    WindowJoinSpec { join, ends, grace_ns: *grace_ns, told_from },
+                    setting.counters,
+                )?))
             }
             JoinTime::Table { .. } => Err(EngineError::Plan("this kind of join is not available".into())),
         }

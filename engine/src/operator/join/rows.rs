@@ -38,7 +38,6 @@ impl Hasher for Same {
 }
 
 /// Rows in the order in which they came, numbered from zero.
-#[derive(Default)]
 pub(super) struct Rows {
     pieces: Vec<RecordBatch>,
     /// The number of the first row of each piece.
@@ -59,7 +58,17 @@ pub(super) struct Rows {
 impl Rows {
     /// No rows.
     pub(super) fn new() -> Self {
-        Self { pending_from: i64::MAX, latest: i64::MIN, ..Self::default() }
+        Self {
+            pieces: Vec::new(),
+            starts: Vec::new(),
+            times: Vec::new(),
+            settled: Vec::new(),
+            last: HashMap::default(),
+            before: Vec::new(),
+            pending_from: i64::MAX,
+            latest: i64::MIN,
+            piece_bytes: 0,
+        }
     }
 
     /// Adds rows with the hashes of their keys and their times; `settled`: those that wait for nothing.

@@ -19,6 +19,7 @@ use crate::batch::{StreamBatch, WATERMARK, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
+use crate::operator::placement::closed_until;
 use crate::operator::{Operator, Output, RESULT_LAG_NS};
 
 /// What a [`WindowJoin`] computes.
@@ -28,6 +29,8 @@ pub struct WindowJoinSpec {
     pub join: JoinInputs,
     /// The end of a row's window, of the left and of the right input.
     pub ends: [Expr; 2],
+    /// How long after its end a window still takes rows, in nanoseconds of event time.
+    pub grace_ns: i64,
     /// Windows that end then or before are not told; [`EventTime::MIN`]: all are.
     pub told_from: EventTime,
 }
@@ -37,7 +40,7 @@ pub struct WindowJoinSpec {
 /// - Schema: physical batches of both inputs in; out come the left's fields, the right's (neither of semi and anti
 ///   joins) and the hidden columns, in one partition, in order of window end. The event time of all is the window's end
 ///   less a millisecond.
-/// - Watermark: a window closes once both inputs' watermarks have reached its end. A row is late when the watermark
+/// - Watermark: a window closes once both inputs' watermarks have reached its end and the grace. A row is late when the watermark
 ///   that the rows before it in its partition imply has. The output's watermark is the least end still possible less a
 ///   millisecond.
 /// - State: the rows of open windows; bounded by the budget, beyond which the query ends with
@@ -53,6 +56,7 @@ pub struct WindowJoin {
     sides: Sides,
     /// By their ends.
     windows: BTreeMap<i64, [Heap; 2]>,
+    grace: i64,
     /// Windows that end then or before have been told.
     closed: i64,
     told_from: i64,
@@ -73,7 +77,7 @@ impl WindowJoin {
     /// # Errors
     /// [`EngineError::Plan`] when it cannot be computed.
     pub fn new(spec: WindowJoinSpec, counters: Arc<Counters>) -> Result<Self, EngineError> {
-        let WindowJoinSpec { join, ends, told_from } = spec;
+        let WindowJoinSpec { join, ends, grace_ns: grace, told_from } = spec;
         let more = ends.map(|end| [end, Expr::Column(Column::new_unqualified(WATERMARK))]);
         let matcher = Matcher::new(&MatchSpec {
             inputs: [&join.inputs[LEFT], &join.inputs[RIGHT]],
@@ -87,6 +91,7 @@ impl WindowJoin {
             matcher,
             sides: Sides::new(&join.right),
             windows: BTreeMap::new(),
+            grace,
             closed: i64::MIN,
             told_from: told_from.0,
             told: Told::new(physical_schema(&join.schema), Arc::clone(&counters)),
@@ -109,7 +114,7 @@ impl WindowJoin {
             let count = match end {
                 None => &mut failed,
                 Some(end) if end <= self.told_from => &mut before,
-                Some(end) if *watermark >= end => &mut late,
+                Some(end) if closed_until(*watermark, self.grace) >= end => &mut late,
                 Some(end) if self.closed >= end => &mut late_idle,
                 Some(end) => {
                     windows.entry(end).or_default().push(row);
@@ -135,7 +140,7 @@ impl WindowJoin {
 
     /// Tells the windows that both inputs have passed.
     fn advance(&mut self, from: usize, output: &mut Output) -> Result<(), EngineError> {
-        let reached = self.sides.least();
+        let reached = closed_until(self.sides.least(), self.grace);
         while let Some(first) = self.windows.first_entry().filter(|first| *first.key() <= reached) {
             let (end, [left, right]) = first.remove_entry();
             self.state_bytes -= left.bytes() + right.bytes();

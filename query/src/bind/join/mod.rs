@@ -328,7 +328,7 @@ impl Binder<'_> {
     fn join_time(&mut self, left: &Bound, right: &Bound, condition: &Condition, at: Option<Span>) -> Option<JoinTime> {
         if let Some((left_end, right_end)) = &condition.window {
             let (left_end, right_end) = (left_end.clone(), right_end.clone());
-            return Some(JoinTime::Window { left_end, right_end, span_ns: span(left).max(span(right)) });
+            return Some(JoinTime::Window { left_end, right_end, span_ns: span(left).max(span(right)), grace_ns: 0 });
         }
         if condition.on.is_empty() {
             self.tell(cross_join(left, right, at));
