@@ -103,7 +103,7 @@ impl Lab {
             }
             Statement::CreateStream(create) => {
                 self.engine.create_stream(&create.name, &create.query).await?;
-                self.names.add_query(&create.name, RelationKind::Stream, &create.query.plan);
+                self.names.add_query(&create.name, create.kind(), &create.query.plan);
             }
             Statement::CreateView(create) => {
                 let kind = RelationKind::View { sql: create.query.sql.clone() };
