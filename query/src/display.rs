@@ -58,6 +58,10 @@ fn write_node(plan: &Plan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Res
             write!(f, "aggregate running, kept {}", human(*ttl_ns))?;
             write_groups(keys, aggregates, f)?;
         }
+        Plan::Fill { value, empty_windows, .. } => {
+            let value = format!("{value:?}").to_lowercase();
+            write!(f, "fill {value} for {empty_windows} windows")?;
+        }
         Plan::Join { join, .. } => write_join(join, f)?,
         Plan::Rank { rank, .. } => write_rank(rank, f)?,
         Plan::Union { .. } => write!(f, "union")?,

@@ -40,7 +40,11 @@ impl Plan {
                 let first = columns.next()??;
                 columns.all(|column| column == Some(first)).then_some(first)
             }
-            Self::Aggregate { .. } | Self::AggregateRunning { .. } | Self::Gather { .. } | Self::Join { .. } => None,
+            Self::Aggregate { .. }
+            | Self::AggregateRunning { .. }
+            | Self::Gather { .. }
+            | Self::Fill { .. }
+            | Self::Join { .. } => None,
         }
     }
 }

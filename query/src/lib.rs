@@ -33,8 +33,8 @@ pub use functions::{ArrivalFunction, is_random};
 pub use named_windows::NamedWindows;
 pub use params::{ParamValue, Params};
 pub use plan::{
-    AggregateCall, GatherKind, GatherSpec, JoinKey, JoinKind, JoinSpec, JoinTime, NamedExpr, Plan, RUNNING_TTL_NS,
-    RankFunction, RankSpec, RankTime, WindowKind, WindowSpec,
+    AggregateCall, FillValue, GatherKind, GatherSpec, JoinKey, JoinKind, JoinSpec, JoinTime, NamedExpr, Plan,
+    RUNNING_TTL_NS, RankFunction, RankSpec, RankTime, WindowKind, WindowSpec,
 };
 pub use statement::{
     CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit, InsertInto,

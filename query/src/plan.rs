@@ -88,6 +88,22 @@ pub enum Plan {
         /// The output fields.
         schema: SchemaRef,
     },
+    /// Gives each group a row in every window from the first that it has one in, as the watermark passes windows. A group
+    /// is forgotten after so many windows without a row of its own.
+    Fill {
+        /// An aggregate by windows and keys.
+        input: Arc<Plan>,
+        /// Its windows: tumbling or hopping.
+        window: WindowSpec,
+        /// How many keys it has.
+        keys: usize,
+        /// What aggregates are in windows without a row.
+        value: FillValue,
+        /// Windows without a row after which a group is forgotten.
+        empty_windows: u32,
+        /// The input's fields; aggregates may be null.
+        schema: SchemaRef,
+    },
     /// Pairs of rows. Output fields: the left input's, then the right input's; of semi and anti joins the left's only.
     /// The event time of a pair is the later of its rows'; of a row without a partner its own.
     Join {
@@ -129,6 +145,7 @@ impl Plan {
             | Self::Aggregate { schema, .. }
             | Self::Gather { schema, .. }
             | Self::AggregateRunning { schema, .. }
+            | Self::Fill { schema, .. }
             | Self::Join { schema, .. }
             | Self::Rank { schema, .. }
             | Self::Union { schema, .. } => schema,
@@ -145,6 +162,7 @@ impl Plan {
             | Self::Aggregate { input, .. }
             | Self::Gather { input, .. }
             | Self::AggregateRunning { input, .. }
+            | Self::Fill { input, .. }
             | Self::Rank { input, .. } => vec![input],
             Self::Join { left, right, .. } => vec![left, right],
             Self::Union { inputs, .. } => inputs.iter().collect(),
@@ -204,6 +222,17 @@ pub struct NamedExpr {
     pub expr: Expr,
     /// The column's name.
     pub name: String,
+}
+
+/// What [`Plan::Fill`] puts where a group has no rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FillValue {
+    /// Nulls.
+    Null,
+    /// Zeros in columns of numbers, nulls in others.
+    Zero,
+    /// What the group had in the window before.
+    Previous,
 }
 
 /// Windows that rows make, and what is computed of them.

@@ -14,10 +14,11 @@ use super::branch::OpSpec;
 use super::feed::{Begin, leading_filters};
 use super::history::from_logs;
 use super::run::{JobSpec, describe, fingerprint, spawn_job};
-use super::stage::{AggregateJob, GatherJob, JoinJob, RankJob, RankRunningJob, RunningJob, Stage, Stateful};
+use super::stage::{AggregateJob, FillJob, GatherJob, JoinJob, RankJob, RankRunningJob, RunningJob, Stage, Stateful};
 use super::{Branch, Lease, Registry};
 use crate::error::EngineError;
 use crate::info::ExplainedJob;
+use crate::operator::FillSpec;
 use crate::shared::Shared;
 use crate::stream::Start;
 
@@ -111,12 +112,13 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
         Plan::Aggregate { .. }
         | Plan::AggregateRunning { .. }
         | Plan::Gather { .. }
+        | Plan::Fill { .. }
         | Plan::Rank { .. }
         | Plan::Join { .. } => {
             let (inputs, job) = stateful(plan, fields)?;
             let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(job) });
-            // Joins have no running results.
-            let updates = updates && !matches!(plan, Plan::Join { .. });
+            // Joins and filled windows have no running results.
+            let updates = updates && !matches!(plan, Plan::Join { .. } | Plan::Fill { .. });
             Ok(vec![Limb { input, updates, right: false, ops: Vec::new(), narrow: None }])
         }
     }
@@ -143,6 +145,10 @@ fn stateful(
         Plan::Gather { input, gather, schema } => {
             let job = GatherJob { gather: gather.as_ref().clone(), schema: schema.clone() };
             Ok((cut(input)?, Arc::new(job)))
+        }
+        Plan::Fill { input, window, keys, value, empty_windows, schema } => {
+            let fill = FillSpec { window: *window, keys: *keys, value: *value, empty_windows: *empty_windows };
+            Ok((cut(input)?, Arc::new(FillJob { fill, schema: schema.clone() })))
         }
         Plan::Rank { input, rank, schema } => {
             let mut inputs = limbs(input, false, fields)?;

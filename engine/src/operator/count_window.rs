@@ -23,7 +23,7 @@ use crate::counters::{Counters, add};
 use crate::error::EngineError;
 
 /// Bytes that a key takes beside its values.
-const KEY_BYTES: usize = size_of::<Key>() + 8 * size_of::<u64>();
+const KEY_BYTES: usize = size_of::<Key>() + size_of::<[u64; 8]>();
 /// Bytes that a piece takes beside its groups.
 const PIECE_BYTES: usize = 2 * size_of::<(u64, Span)>();
 
@@ -195,7 +195,7 @@ impl CountWindow {
     /// The piece of a row.
     fn place(&mut self, key: usize, time: i64, mark: i64, filled: &mut Filled) -> u64 {
         let own = &mut self.open[key];
-        if own.seen % self.piece == 0 {
+        if own.seen.is_multiple_of(self.piece) {
             own.pieces.push_back(self.next_piece);
             self.spans.insert(self.next_piece, Span { least: time, greatest: time });
             self.next_piece += 1;
@@ -205,7 +205,7 @@ impl CountWindow {
         if let Some(span) = self.spans.get_mut(&piece) {
             (span.least, span.greatest) = (span.least.min(time), span.greatest.max(time));
         }
-        if own.seen >= self.rows && (own.seen - self.rows) % self.slide == 0 {
+        if own.seen >= self.rows && (own.seen - self.rows).is_multiple_of(self.slide) {
             filled.add(own, &self.spans, mark);
             let over = usize::try_from(self.slide / self.piece).unwrap_or(usize::MAX).min(own.pieces.len());
             filled.done.extend(own.pieces.drain(..over));
@@ -214,7 +214,7 @@ impl CountWindow {
     }
 
     /// Tells windows that were filled.
-    fn tell(&mut self, filled: Filled, after: i64, output: &mut Output) -> Result<(), EngineError> {
+    fn tell(&mut self, filled: Filled, output: &mut Output) -> Result<(), EngineError> {
         if filled.windows.len() == 0 {
             return Ok(());
         }
@@ -243,7 +243,9 @@ impl CountWindow {
             before.push(self.mark);
         }
         let moments = Moments { times: ends, before };
-        self.told.spread(RowKind::Append, visible, moments, after, self.arrival, &mut output.rows)
+        // Short windows may follow: the last batch is given the watermark behind all of them.
+        let mark = self.mark.max(self.watermark);
+        self.told.spread(RowKind::Append, visible, moments, mark, self.arrival, &mut output.rows)
     }
 
     fn advance(&mut self, output: &mut Output) -> Result<(), EngineError> {
@@ -253,9 +255,9 @@ impl CountWindow {
         while let Some(rows) = self.align.release()? {
             self.absorb(&rows, &mut filled)?;
         }
-        self.tell(filled, after, output)?;
+        self.tell(filled, output)?;
         if self.progress.has_ended() {
-            self.tell_short(after, output)?;
+            self.tell_short(output)?;
         }
         let idle = self.progress.is_idle();
         match output.rows[told..].last_mut() {
@@ -270,7 +272,7 @@ impl CountWindow {
     }
 
     /// Tells the windows that will not be filled any more, and forgets all.
-    fn tell_short(&mut self, after: i64, output: &mut Output) -> Result<(), EngineError> {
+    fn tell_short(&mut self, output: &mut Output) -> Result<(), EngineError> {
         let mut filled = Filled::default();
         for mut own in std::mem::take(&mut self.open) {
             // Rows behind the last window that was told.
@@ -280,7 +282,7 @@ impl CountWindow {
             }
             filled.done.extend(own.pieces.drain(..));
         }
-        self.tell(filled, after, output)?;
+        self.tell(filled, output)?;
         self.spans = HashMap::new();
         self.groups.clear();
         Ok(())

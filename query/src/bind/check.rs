@@ -73,8 +73,8 @@ impl Visitor for Walk<'_, '_> {
             ast::Expr::GroupingSets(_) | ast::Expr::Cube(_) | ast::Expr::Rollup(_) => {
                 let at = self.binder.place(expr);
                 self.tell(
-                    unsupported("GROUPING SETS, CUBE and ROLLUP are not available", at)
-                        .help("unite several queries with UNION ALL"),
+                    unsupported("GROUPING SETS, CUBE and ROLLUP stand by themselves in GROUP BY", at)
+                        .help("GROUP BY ROLLUP (country, city), tumble('10s')"),
                 );
             }
             _ => {}

@@ -44,6 +44,7 @@ fn put_grace(plan: &Arc<Plan>, wait_ns: i64) -> Arc<Plan> {
         Plan::Filter { input, .. }
         | Plan::Project { input, .. }
         | Plan::AggregateRunning { input, .. }
+        | Plan::Fill { input, .. }
         | Plan::AssignWindow { input, .. } => *input = put_grace(input, wait_ns),
         Plan::Rank { input, rank, .. } => match &mut rank.time {
             RankTime::Window { grace_ns, .. } if !input.is_windowed() => *grace_ns = wait_ns,
@@ -106,6 +107,10 @@ pub(super) fn emission(
         return Err(mistake.help("leave EMIT out: each window's ranks are told when it closes"));
     }
     let Some(parts) = key_parts(plan) else {
+        if fills(plan) {
+            let mistake = unsupported(format!("{word} is not available with FILL"), emit.span);
+            return Err(mistake.help("leave one of them out: a window without rows is told once, when it closes"));
+        }
         let mistake = unsupported(format!("{word} over a union or a join is not available"), emit.span);
         return Err(mistake.help("leave EMIT out, or subscribe to each of the queries"));
     };
@@ -175,6 +180,10 @@ fn ranks(plan: &Plan) -> bool {
     matches!(plan, Plan::Rank { .. }) || plan.inputs().iter().any(|input| ranks(input))
 }
 
+fn fills(plan: &Plan) -> bool {
+    matches!(plan, Plan::Fill { .. }) || plan.inputs().iter().any(|input| fills(input))
+}
+
 /// What windows by count do not know: that a row is late, and results before they are full.
 fn by_count(plan: &Plan, emit: &EmitSyntax) -> Option<Diagnostic> {
     let counts =
@@ -235,9 +244,12 @@ fn key_parts(plan: &Plan) -> Option<Parts> {
             let columns = exprs.iter().map(|item| (item.name.clone(), passed(&item.expr, &part_of)));
             Some(Parts { columns: columns.collect(), keys: below.keys })
         }
-        Plan::Scan { .. } | Plan::AssignWindow { .. } | Plan::Join { .. } | Plan::Rank { .. } | Plan::Union { .. } => {
-            None
-        }
+        Plan::Fill { .. }
+        | Plan::Scan { .. }
+        | Plan::AssignWindow { .. }
+        | Plan::Join { .. }
+        | Plan::Rank { .. }
+        | Plan::Union { .. } => None,
     }
 }
 

@@ -11,16 +11,20 @@ use datafusion_functions::core::named_struct;
 use datafusion_sql::sqlparser::ast;
 
 use super::expr::{columns, default_name, field, first_span};
+use super::fill;
 use super::from::window_columns;
+use super::names::unique;
+use super::refusals::without_window;
 use super::select::{Item, filter};
+use super::sets::{SetReader, grouping_bits, nothing};
 use super::strip::strip;
-use super::window::window_function;
+use super::window::{ends, window_function};
 use super::{Binder, Bound, WindowColumn, column_of};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::display::short_text;
 use crate::functions::rate;
-use crate::parse::{fold, unsupported};
-use crate::plan::{AggregateCall, NamedExpr, Plan, WindowKind, WindowSpec};
+use crate::parse::fold;
+use crate::plan::{AggregateCall, FillValue, NamedExpr, Plan, WindowKind, WindowSpec};
 use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME, timestamp_type};
 
 /// The struct of window bounds that the short form makes.
@@ -38,6 +42,10 @@ pub(super) struct Grouping {
     syntax: Vec<ast::Expr>,
     /// Keys, bound.
     keys: Vec<NamedExpr>,
+    /// What FILL asks for.
+    fill: Option<FillValue>,
+    /// Of GROUPING SETS, CUBE and ROLLUP: for each set which of the expressions are its keys.
+    sets: Option<Vec<Vec<usize>>>,
     /// Where the clause stands.
     pub(super) at: Option<Span>,
 }
@@ -51,14 +59,24 @@ pub(super) struct Group {
     pub(super) aggregates: Vec<AggregateCall>,
     /// Columns below that tell the window.
     pub(super) window: Vec<(String, WindowColumn)>,
+    /// Keys of other sets of GROUPING SETS, and the nulls that they are here.
+    pub(super) nulls: Vec<(Expr, Expr)>,
 }
 
 impl Binder<'_> {
     /// Reads GROUP BY; its keys are bound later, when the windows are assigned.
     pub(super) fn grouping(&mut self, select: &ast::Select, bound: &Bound) -> Option<Grouping> {
         let at = self.place(&select.group_by).or_else(|| self.place(select));
-        let mut grouping =
-            Grouping { said: false, short_form: None, call: None, syntax: Vec::new(), keys: Vec::new(), at };
+        let mut grouping = Grouping {
+            said: false,
+            short_form: None,
+            call: None,
+            syntax: Vec::new(),
+            keys: Vec::new(),
+            fill: None,
+            sets: None,
+            at,
+        };
         let (exprs, modifiers) = match &select.group_by {
             ast::GroupByExpr::Expressions(exprs, modifiers) => (exprs, modifiers),
             ast::GroupByExpr::All(_) => {
@@ -70,15 +88,17 @@ impl Binder<'_> {
                 return None;
             }
         };
-        if !modifiers.is_empty() {
-            self.refuse("ROLLUP, CUBE and TOTALS are not available", at, "unite several queries with UNION ALL");
-            return None;
-        }
         grouping.said = !exprs.is_empty();
         let mut good = true;
+        let mut sets = SetReader::default();
         for expr in exprs {
+            if let Some(call) = fill::call(expr) {
+                grouping.fill = self.fill_value(call);
+                good &= grouping.fill.is_some();
+                continue;
+            }
             let Some((name, function)) = window_function(expr) else {
-                grouping.syntax.push(expr.clone());
+                sets.read(expr);
                 continue;
             };
             if grouping.call.is_some() {
@@ -94,6 +114,14 @@ impl Binder<'_> {
             grouping.call = Some(expr.to_string());
             grouping.short_form = self.short_form(&name, function, bound);
             good &= grouping.short_form.is_some();
+        }
+        sets.modify(modifiers);
+        match sets.finish(at) {
+            Ok((syntax, sets)) => (grouping.syntax, grouping.sets) = (syntax, sets),
+            Err(mistake) => {
+                self.tell(mistake);
+                good = false;
+            }
         }
         good.then_some(grouping)
     }
@@ -155,12 +183,49 @@ impl Binder<'_> {
         having: Option<Expr>,
         at: Option<Span>,
     ) -> Option<Bound> {
-        let mut keys = grouping.keys;
+        let rates = |item: NamedExpr| NamedExpr { expr: rate::expand(item.expr), name: item.name };
+        let (exprs, having) = (exprs.into_iter().map(rates).collect::<Vec<_>>(), having.map(rate::expand));
+        let at = if grouping.said { grouping.at } else { at };
+        let Some(sets) = &grouping.sets else {
+            return self.grouped_by(bound, &grouping, None, exprs, having, at);
+        };
+        let mut parts = Vec::with_capacity(sets.len());
+        for set in sets {
+            let part = self.grouped_by(bound.clone(), &grouping, Some(set), exprs.clone(), having.clone(), at)?;
+            parts.push((part, at));
+        }
+        self.unite(parts)
+    }
+
+    /// Groups by all keys, or by those of a set: then the others are null.
+    fn grouped_by(
+        &mut self,
+        bound: Bound,
+        grouping: &Grouping,
+        set: Option<&Vec<usize>>,
+        exprs: Vec<NamedExpr>,
+        having: Option<Expr>,
+        at: Option<Span>,
+    ) -> Option<Bound> {
+        let kept = |index: &usize| set.is_none_or(|set| set.contains(index));
+        let (here, others): (Vec<usize>, Vec<usize>) = (0..grouping.keys.len()).partition(kept);
+        let mut keys: Vec<NamedExpr> = here.iter().map(|index| grouping.keys[*index].clone()).collect();
+        let absent: Vec<Expr> = others.iter().map(|index| grouping.keys[*index].expr.clone()).collect();
+        let absent: Vec<Expr> = absent.into_iter().filter(|expr| !keys.iter().any(|key| key.expr == *expr)).collect();
+        let told = |expr: Expr| grouping_bits(expr, &keys, &absent);
+        let exprs = exprs.into_iter().map(|item| Ok(NamedExpr { expr: told(item.expr)?, name: item.name }));
+        let (exprs, having) = match (exprs.collect::<Result<Vec<_>, _>>(), having.map(told).transpose()) {
+            (Ok(exprs), Ok(having)) => (exprs, having),
+            (Err(mistake), _) | (_, Err(mistake)) => {
+                self.tell(mistake.at(at));
+                return None;
+            }
+        };
+        let scope = DFSchema::try_from(bound.schema().as_ref().clone()).ok()?;
+        let nulls = absent.into_iter().map(|expr| nothing(expr, &scope)).collect::<Option<Vec<_>>>()?;
         if grouping.short_form.is_some() {
             keys.push(NamedExpr { expr: column_of(WINDOW_START), name: WINDOW_START.to_owned() });
         }
-        let rates = |item: NamedExpr| NamedExpr { expr: rate::expand(item.expr), name: item.name };
-        let (exprs, having) = (exprs.into_iter().map(rates).collect::<Vec<_>>(), having.map(rate::expand));
         let mut calls: Vec<(Expr, Option<String>)> = Vec::new();
         for item in &exprs {
             let whole = matches!(item.expr, Expr::AggregateFunction(_));
@@ -170,7 +235,8 @@ impl Binder<'_> {
             collect_aggregates(condition, None, &mut calls);
         }
         let label = bound.label.clone();
-        let group = self.group(bound, keys, calls, if grouping.said { grouping.at } else { at })?;
+        let mut group = self.group(bound, keys, calls, grouping.fill, at)?;
+        group.nulls = nulls;
         let mut good = true;
         let mut bound = group.bound.clone();
         if let Some(having) = having {
@@ -195,9 +261,13 @@ impl Binder<'_> {
         bound: Bound,
         keys: Vec<NamedExpr>,
         calls: Vec<(Expr, Option<String>)>,
+        fill: Option<FillValue>,
         at: Option<Span>,
     ) -> Option<Group> {
         let Some(window) = bound.window.clone() else {
+            if !self.may_fill_alone(fill, at) {
+                return None;
+            }
             return self.running(&bound, &keys, calls, at);
         };
         let tells = |expr: &Expr| matches!(expr, Expr::Column(column) if window.columns.contains_key(&column.name));
@@ -208,10 +278,7 @@ impl Binder<'_> {
             self.tell(without_window(&window.columns, &keys, at));
             return None;
         }
-        let uneven = window.spec.is_made_by_rows() || matches!(window.spec.kind, WindowKind::Cumulate { .. });
-        if uneven && window.grouped {
-            let message = "rows of such windows cannot be grouped by the same windows again: each has its own bounds";
-            self.refuse(message, at, "GROUP BY tumble('1m') groups them by their ends");
+        if !self.may_group(&window, fill, at) {
             return None;
         }
         let of_window = |name: &String| window.columns.contains_key(name);
@@ -234,11 +301,8 @@ impl Binder<'_> {
         } else if let WindowKind::Tumble { .. } = window.spec.kind {
             (Arc::clone(&bound.plan), window.spec)
         } else {
-            self.refuse(
-                "an expression over both a row and its hopping window is not available",
-                at,
-                "use the window's columns alone, or tumbling windows",
-            );
+            let message = "an expression over both a row and its hopping window is not available";
+            self.refuse(message, at, "use the window's columns alone, or tumbling windows");
             return None;
         };
         let make = |input, keys, aggregates, schema| Plan::Aggregate {
@@ -249,7 +313,10 @@ impl Binder<'_> {
             grace_ns: 0,
             schema,
         };
-        let aggregate = self.aggregate(&bound, input, keys, calls, at, make)?;
+        let mut aggregate = self.aggregate(&bound, input, keys, calls, at, make)?;
+        if let Some(value) = fill {
+            aggregate.bound = fill::filled(aggregate.bound, spec, aggregate.keys.len(), value);
+        }
         let mut group = Group { window: window.columns.into_iter().collect(), ..aggregate };
         let size_ns = window.grouped.then(|| window.spec.size_ns());
         group.bound = self.with_window_columns(group.bound, window.spec, size_ns, at)?;
@@ -310,7 +377,7 @@ impl Binder<'_> {
             replay: bound.replay,
             nodes: bound.nodes + 1,
         };
-        Some(Group { bound, keys: named, aggregates, window: Vec::new() })
+        Some(Group { bound, keys: named, aggregates, window: Vec::new(), nulls: Vec::new() })
     }
 
     /// The aggregate's fields with the three window columns before them. `size_ns` is given where the aggregate's own
@@ -352,6 +419,9 @@ impl Binder<'_> {
             }
             if let Some(call) = group.aggregates.iter().find(|call| call.expr == expr) {
                 return Ok(Transformed::new(column_of(&call.name), true, TreeNodeRecursion::Jump));
+            }
+            if let Some((_, null)) = group.nulls.iter().find(|(key, _)| *key == expr) {
+                return Ok(Transformed::new(null.clone(), true, TreeNodeRecursion::Jump));
             }
             let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
             let bounds = group.window.iter().find(|(name, _)| *name == column.name).map(|(_, bounds)| match bounds {
@@ -406,25 +476,6 @@ fn window_seconds() -> Expr {
     cast(ns(WINDOW_END) - ns(WINDOW_START), DataType::Float64) / lit(1e9)
 }
 
-/// Windows that rows of the given windows fall into one by one, by their ends.
-fn ends(spec: WindowSpec) -> WindowSpec {
-    let (size_ns, slide_ns) = (spec.size_ns(), spec.slide_ns());
-    let offset_ns = (spec.offset_ns + size_ns).rem_euclid(slide_ns);
-    WindowSpec { kind: WindowKind::Tumble { size_ns: slide_ns }, offset_ns }
-}
-
-/// The name, with a number behind it when it is taken.
-pub(super) fn unique(name: &str, names: &mut Vec<String>) -> String {
-    let mut candidate = name.to_owned();
-    let mut number = 2;
-    while names.contains(&candidate) {
-        candidate = format!("{name}_{number}");
-        number += 1;
-    }
-    names.push(candidate.clone());
-    candidate
-}
-
 /// True when the expression calls an aggregate.
 pub(super) fn has_aggregate(expr: &Expr) -> bool {
     expr.exists(|expr| Ok(matches!(expr, Expr::AggregateFunction(_)))).unwrap_or(false)
@@ -440,21 +491,4 @@ fn collect_aggregates(expr: &Expr, name: Option<&String>, calls: &mut Vec<(Expr,
         }
         Ok(TreeNodeRecursion::Continue)
     });
-}
-
-fn without_window(
-    columns: &std::collections::HashMap<String, WindowColumn>,
-    keys: &[NamedExpr],
-    at: Option<Span>,
-) -> Diagnostic {
-    let mut names: Vec<&str> =
-        columns.iter().filter(|(_, column)| **column != WindowColumn::Time).map(|(name, _)| name.as_str()).collect();
-    names.sort_unstable_by(|left, right| right.cmp(left));
-    names.extend(keys.iter().map(|key| key.name.as_str()));
-    let help = if names.is_empty() {
-        "select window_start and window_end in the sub-query, and group by them".to_owned()
-    } else {
-        format!("write GROUP BY {}", names.join(", "))
-    };
-    unsupported("GROUP BY must name the window that rows are in", at).help(help)
 }

@@ -169,3 +169,15 @@ pub(super) fn with_paths(syntax: &ast::Expr) -> ast::Expr {
     let _ = VisitMut::visit(&mut syntax, &mut Paths);
     syntax
 }
+
+/// The name, with a number behind it when it is taken.
+pub(super) fn unique(name: &str, names: &mut Vec<String>) -> String {
+    let mut candidate = name.to_owned();
+    let mut number = 2;
+    while names.contains(&candidate) {
+        candidate = format!("{name}_{number}");
+        number += 1;
+    }
+    names.push(candidate.clone());
+    candidate
+}

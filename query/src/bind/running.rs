@@ -7,7 +7,8 @@ use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
 
 use super::expr::field;
-use super::group::{Group, unique};
+use super::group::Group;
+use super::names::unique;
 use super::{Binder, Bound};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::display::short_text;
@@ -71,7 +72,7 @@ impl Binder<'_> {
             replay: bound.replay,
             nodes: bound.nodes + 1,
         };
-        Some(Group { bound, keys: named, aggregates, window: Vec::new() })
+        Some(Group { bound, keys: named, aggregates, window: Vec::new(), nulls: Vec::new() })
     }
 }
 
@@ -99,7 +100,7 @@ pub(super) fn misused(plan: &Plan, at: Option<Span>) -> Option<Diagnostic> {
         Plan::Rank { .. } => "a rank",
         Plan::Join { .. } => "a join",
         Plan::Union { .. } => "UNION ALL",
-        Plan::Scan { .. } | Plan::Filter { .. } | Plan::Project { .. } => "",
+        Plan::Scan { .. } | Plan::Filter { .. } | Plan::Project { .. } | Plan::Fill { .. } => "",
     };
     if !what.is_empty() && changing() {
         return Some(refused(what, at));

@@ -305,7 +305,7 @@ impl Binder<'_> {
         let names: Vec<String> = bound.schema().fields().iter().map(|field| field.name().clone()).collect();
         let keys = names.iter().map(|name| NamedExpr { expr: column_of(name), name: name.clone() }).collect();
         let window = bound.window.clone()?;
-        let group = self.group(bound, keys, Vec::new(), at)?;
+        let group = self.group(bound, keys, Vec::new(), None, at)?;
         let exprs = names.iter().map(|name| {
             let column = match window.columns.get(name) {
                 Some(super::WindowColumn::Start) => column_of(WINDOW_START),

@@ -74,6 +74,7 @@ fn walk(plan: &Arc<Plan>) -> Option<Stripped> {
         | Plan::Aggregate { .. }
         | Plan::Gather { .. }
         | Plan::AggregateRunning { .. }
+        | Plan::Fill { .. }
         | Plan::Join { .. }
         | Plan::Rank { .. }
         | Plan::Union { .. } => None,

@@ -48,7 +48,8 @@ impl Binder<'_> {
         }
     }
 
-    fn unite(&mut self, parts: Vec<(Bound, Option<Span>)>) -> Option<Bound> {
+    /// One relation of several whose columns fit.
+    pub(super) fn unite(&mut self, parts: Vec<(Bound, Option<Span>)>) -> Option<Bound> {
         let (first, _) = parts.first()?;
         let mut types: Vec<DataType> = first.schema().fields().iter().map(|field| field.data_type().clone()).collect();
         let mut nullable: Vec<bool> = first.schema().fields().iter().map(|field| field.is_nullable()).collect();

@@ -293,6 +293,13 @@ fn descriptor(expr: &ast::Expr) -> Option<ast::Ident> {
     }
 }
 
+/// Windows that rows of the given windows fall into one by one, by their ends.
+pub(super) fn ends(spec: WindowSpec) -> WindowSpec {
+    let (size_ns, slide_ns) = (spec.size_ns(), spec.slide_ns());
+    let offset_ns = (spec.offset_ns + size_ns).rem_euclid(slide_ns);
+    WindowSpec { kind: WindowKind::Tumble { size_ns: slide_ns }, offset_ns }
+}
+
 /// A whole number.
 fn count(expr: &ast::Expr) -> Option<u64> {
     match expr {

@@ -27,7 +27,7 @@ use crate::FunctionInfo;
 use crate::types::column_type;
 
 /// Functions that read the engine's configuration, or that mean nothing on a stream.
-const HIDDEN: [&str; 4] = ["version", "arrow_metadata", "arrow_try_cast", "grouping"];
+const HIDDEN: [&str; 3] = ["version", "arrow_metadata", "arrow_try_cast"];
 
 /// Functions whose result can be large however short their arguments are: never evaluated while planning.
 const GROWING: [&str; 13] = [

@@ -20,7 +20,7 @@ use crate::statement::{CreateSource, Describe, DropKind, DropRelation, OptionVal
 use crate::text::{DIALECT, Text, is_word, word};
 
 pub(crate) use emit::{EmitKind, EmitSyntax};
-pub(crate) use partition::PARTITION_BY;
+pub(crate) use partition::{FILL, PARTITION_BY};
 
 /// Recursion that the parser allows itself; the shape of the text was checked before.
 const PARSER_DEPTH: usize = 400;

@@ -1,4 +1,5 @@
-//! `PARTITION BY` among the arguments of a window table function, which `sqlparser` does not read.
+//! `PARTITION BY` among the arguments of a window table function and `FILL` behind GROUP BY, which `sqlparser` does not
+//! read, written as calls.
 
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
@@ -6,6 +7,9 @@ use crate::text::is_word;
 
 /// Name of the call that `PARTITION BY a, b` is written as.
 pub(crate) const PARTITION_BY: &str = "__partition_by";
+
+/// Name of the call, the last in a GROUP BY, that `FILL (…)` is written as.
+pub(crate) const FILL: &str = "__fill";
 
 const WINDOW_FUNCTIONS: [&str; 5] = ["tumble", "hop", "session", "cumulate", "count_window"];
 
@@ -16,13 +20,14 @@ pub(super) fn opens_windows(tokens: &[TokenWithSpan], at: usize) -> bool {
         && WINDOW_FUNCTIONS.iter().any(|name| is_word(&tokens[at - 2].token, name))
 }
 
-/// `SESSION(TABLE t PARTITION BY a, b, DESCRIPTOR(ts), gap)` as `SESSION(TABLE t, __partition_by(a, b), DESCRIPTOR(ts),
+/// `GROUP BY a FILL (0)` as `GROUP BY a, __fill(0)`, and `SESSION(TABLE t PARTITION BY a, b, DESCRIPTOR(ts), gap)` as `SESSION(TABLE t, __partition_by(a, b), DESCRIPTOR(ts),
 /// gap)`. Other tokens stay, and all keep their places.
 pub(super) fn as_calls(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     // For each open parenthesis whether it is a window function's, and the innermost call that is being written.
     let mut open: Vec<bool> = Vec::new();
     let mut writing: Option<usize> = None;
+    let mut grouped = false;
     let mut at = 0;
     while at < tokens.len() {
         let token = &tokens[at];
@@ -45,6 +50,16 @@ pub(super) fn as_calls(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             out.extend([Token::Comma, Token::Word(name), Token::LParen].map(like));
             writing = Some(open.len());
             at += 2;
+            continue;
+        }
+        grouped |= is_word(&token.token, "group");
+        let before = at.checked_sub(1).map(|before| &tokens[before].token);
+        let item_ends = before.is_some_and(|before| !matches!(before, Token::Comma | Token::LParen | Token::Period));
+        let call_follows = tokens.get(at + 1).is_some_and(|next| matches!(next.token, Token::LParen));
+        if grouped && item_ends && call_follows && is_word(&token.token, "fill") {
+            let name = Word { value: FILL.to_owned(), quote_style: None, keyword: no_keyword() };
+            out.extend([Token::Comma, Token::Word(name)].map(like));
+            at += 1;
             continue;
         }
         match token.token {

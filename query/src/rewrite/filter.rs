@@ -59,6 +59,7 @@ fn push(plan: &Arc<Plan>, mut conditions: Vec<Expr>) -> Arc<Plan> {
         Plan::Aggregate { .. }
         | Plan::AggregateRunning { .. }
         | Plan::Gather { .. }
+        | Plan::Fill { .. }
         | Plan::Rank { .. }
         | Plan::Scan { .. } => keep(with_inputs(plan, &mut |input| push(input, Vec::new())), conditions),
     }

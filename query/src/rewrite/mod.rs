@@ -37,6 +37,7 @@ fn with_inputs(plan: &Plan, replace: &mut dyn FnMut(&Arc<Plan>) -> Arc<Plan>) ->
         | Plan::Aggregate { input, .. }
         | Plan::Gather { input, .. }
         | Plan::AggregateRunning { input, .. }
+        | Plan::Fill { input, .. }
         | Plan::Rank { input, .. } => *input = replace(input),
         Plan::Join { left, right, .. } => {
             *left = replace(left);

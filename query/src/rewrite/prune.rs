@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Expr;
 
 use crate::bind::{column_of, columns};
-use crate::plan::{JoinSpec, JoinTime, NamedExpr, Plan, RankSpec, RankTime};
+use crate::plan::{GatherSpec, JoinSpec, JoinTime, NamedExpr, Plan, RankSpec, RankTime};
 
 /// The plan with at least the columns of that name; the order is kept.
 pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
@@ -44,15 +44,15 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
                 schema: groups(schema, keys.len(), wanted),
             })
         }
-        Plan::Gather { input, gather, schema } => {
-            let mut gather = gather.clone();
-            gather.aggregates.retain(|call| wanted.contains(&call.name));
-            let keys = gather.keys.iter().map(|key| &key.expr);
-            let exprs = keys.chain(gather.aggregates.iter().map(|call| &call.expr));
-            let read = exprs.chain(&gather.partition_by).chain(&gather.filter).flat_map(columns).collect();
-            let schema = groups(schema, gather.keys.len(), wanted);
-            Arc::new(Plan::Gather { input: without_choice(prune(input, &read)), gather, schema })
-        }
+        Plan::Gather { input, gather, schema } => prune_gather(input, gather, schema, wanted),
+        Plan::Fill { input, window, keys, value, empty_windows, schema } => Arc::new(Plan::Fill {
+            input: prune(input, wanted),
+            window: *window,
+            keys: *keys,
+            value: *value,
+            empty_windows: *empty_windows,
+            schema: groups(schema, *keys, wanted),
+        }),
         Plan::AggregateRunning { .. } => prune_running(plan, wanted),
         Plan::Join { left, right, join, schema } => prune_join(left, right, join, schema, wanted),
         Plan::Rank { input, rank, .. } => prune_rank(input, rank, wanted),
@@ -62,6 +62,16 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
             Arc::new(Plan::Union { inputs, schema })
         }
     }
+}
+
+fn prune_gather(input: &Arc<Plan>, gather: &GatherSpec, schema: &SchemaRef, wanted: &BTreeSet<String>) -> Arc<Plan> {
+    let mut gather = Box::new(gather.clone());
+    gather.aggregates.retain(|call| wanted.contains(&call.name));
+    let keys = gather.keys.iter().map(|key| &key.expr);
+    let exprs = keys.chain(gather.aggregates.iter().map(|call| &call.expr));
+    let read = exprs.chain(&gather.partition_by).chain(&gather.filter).flat_map(columns).collect();
+    let schema = groups(schema, gather.keys.len(), wanted);
+    Arc::new(Plan::Gather { input: without_choice(prune(input, &read)), gather, schema })
 }
 
 /// The fields of groups: the window, the keys, and of the aggregates those that are wanted.

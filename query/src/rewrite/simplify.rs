@@ -36,7 +36,12 @@ pub(super) fn fold(plan: &Arc<Plan>) -> Arc<Plan> {
             simplify_all(&mut gather.keys, &schema);
             gather.aggregates.iter_mut().for_each(|call| simplify_call(call, &schema));
         }
-        Plan::Scan { .. } | Plan::AssignWindow { .. } | Plan::Join { .. } | Plan::Rank { .. } | Plan::Union { .. } => {}
+        Plan::Fill { .. }
+        | Plan::Scan { .. }
+        | Plan::AssignWindow { .. }
+        | Plan::Join { .. }
+        | Plan::Rank { .. }
+        | Plan::Union { .. } => {}
     }
     Arc::new(plan)
 }

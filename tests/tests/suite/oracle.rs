@@ -60,7 +60,8 @@ fn generated_queries_give_the_rows_of_duckdb() {
 fn windows_that_rows_make_give_the_rows_of_duckdb() {
     let folder = tempfile::tempdir().expect("a folder for data");
     let table = data::events(folder.path(), &mut Random::new(11));
-    let pairs: Vec<Pair> = made::sessions().into_iter().chain(made::cumulating()).collect();
+    let pairs: Vec<Pair> =
+        made::sessions().into_iter().chain(made::cumulating()).chain(made::grouping_sets()).collect();
     check(data::EVENTS, &[table], &pairs, folder.path());
 }
 

@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod aggregate_running;
+mod fill;
 mod gather;
 mod join;
 mod rank;
@@ -15,6 +16,7 @@ use datafusion_expr::Expr;
 
 pub(crate) use aggregate::AggregateJob;
 pub(crate) use aggregate_running::RunningJob;
+pub(crate) use fill::FillJob;
 pub(crate) use gather::GatherJob;
 pub(crate) use join::JoinJob;
 pub(crate) use rank::RankJob;

@@ -71,3 +71,35 @@ pub(super) fn cumulating() -> Vec<Pair> {
     };
     shapes.into_iter().map(pair).collect()
 }
+
+/// Several groupings at once.
+pub(super) fn grouping_sets() -> Vec<Pair> {
+    let sets =
+        ["GROUPING SETS ((g, flag), (g), ())", "ROLLUP (k, flag)", "CUBE (flag, k)", "flag, GROUPING SETS ((k), ())"];
+    let pair = |sets: &str| {
+        let keys: Vec<&str> =
+            ["g", "flag", "k"].into_iter().filter(|key| words(sets).any(|word| word == *key)).collect();
+        let bits: Vec<String> = keys.iter().map(|key| format!("grouping({key}) AS of_{key}")).collect();
+        let columns =
+            format!("{}, {}, count(*) AS n, sum(n) AS total, max(x) AS most", keys.join(", "), bits.join(", "));
+        let query = |from: &str| {
+            format!(
+                "SELECT window_start, {columns} FROM {from} GROUP BY window_start, window_end, {sets} HAVING count(*) > 1"
+            )
+        };
+        let batch = "(SELECT *, ts // 4000 * 4000 AS window_start, ts // 4000 * 4000 + 4000 AS window_end FROM events)";
+        let of_keys = keys.iter().map(|key| format!("of_{key}"));
+        Pair {
+            setup: String::new(),
+            squilla: query("TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '4' SECOND)"),
+            duckdb: query(batch),
+            keys: ["window_start"].iter().chain(&keys).map(|key| (*key).to_owned()).chain(of_keys).collect(),
+            times: vec!["window_start"],
+        }
+    };
+    sets.into_iter().map(pair).collect()
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric())
+}
