@@ -25,6 +25,7 @@ mod statement;
 mod suggest;
 mod text;
 mod types;
+mod window_spec;
 
 pub use catalog::{Catalog, Relation, RelationKind, TimeAttribute};
 pub use diagnostic::{Diagnostic, DiagnosticParts, Span};
