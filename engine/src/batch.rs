@@ -44,7 +44,7 @@ pub struct StreamBatch {
     pub first: Offset,
     /// One past the last offset that it covers. At least as far from `first` as there are rows; farther when rows
     /// were filtered away: the batch stands for all of them. Nearer only where hopping windows are assigned without an
-    /// aggregate: each row then comes out once a window, at the offsets of the input.
+    /// aggregate, and lists are taken apart: each row then comes out several times, at the offsets of the input.
     pub next: Offset,
     /// The rows: the visible columns, then [`EVENT_TIME`] and [`WATERMARK`]. May have no rows: then the batch
     /// carries its watermark only.

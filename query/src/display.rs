@@ -46,6 +46,19 @@ fn write_node(plan: &Plan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Res
         Plan::Filter { predicate, .. } => write!(f, "filter {}", text(predicate))?,
         Plan::Project { exprs, .. } => write!(f, "project {}", named(exprs))?,
         Plan::AssignWindow { window, .. } => write!(f, "assign {window}")?,
+        Plan::Sample { sample, .. } => {
+            write!(f, "sample {}", sample.fraction)?;
+            if !sample.keys.is_empty() {
+                write!(f, " by {}", sample.keys.iter().map(text).collect::<Vec<_>>().join(", "))?;
+            }
+            if sample.seed != 0 {
+                write!(f, " seed {}", sample.seed)?;
+            }
+        }
+        Plan::Unnest { outer, ordinality, schema, .. } => {
+            let element = schema.field(schema.fields().len() - 1 - usize::from(*ordinality));
+            write!(f, "unnest to {}{}", element.name(), if *outer { ", or null" } else { "" })?;
+        }
         Plan::Aggregate { window, keys, aggregates, grace_ns, .. } => {
             write!(f, "aggregate {window}")?;
             if *grace_ns != 0 {

@@ -26,7 +26,10 @@ impl Plan {
                 TimeAttribute::Column(column) => schema.index_of(&column).ok(),
                 TimeAttribute::WindowTime | TimeAttribute::Arrival => None,
             },
-            Self::Filter { input, .. } | Self::AssignWindow { input, .. } => input.time_column(of_relation),
+            Self::Filter { input, .. }
+            | Self::AssignWindow { input, .. }
+            | Self::Sample { input, .. }
+            | Self::Unnest { input, .. } => input.time_column(of_relation),
             // A ranked row happens at the end of its window.
             Self::Rank { rank, .. } if matches!(rank.time, RankTime::Window { .. }) => None,
             Self::Rank { input, .. } => input.time_column(of_relation),

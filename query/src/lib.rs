@@ -21,6 +21,7 @@ mod params;
 mod parse;
 mod plan;
 mod rewrite;
+mod sample;
 mod statement;
 mod suggest;
 mod text;
@@ -37,6 +38,7 @@ pub use plan::{
     AggregateCall, FillValue, GatherKind, GatherSpec, JoinKey, JoinKind, JoinSpec, JoinTime, NamedExpr, Plan,
     RUNNING_TTL_NS, RankFunction, RankSpec, RankTime, WindowKind, WindowSpec,
 };
+pub use sample::SampleSpec;
 pub use statement::{
     CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit, InsertInto,
     OptionValue, Query, Show, Statement, WatermarkClause,

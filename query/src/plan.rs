@@ -11,6 +11,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Expr;
 
+use crate::sample::SampleSpec;
+
 pub use crate::window_spec::{WindowKind, WindowSpec};
 
 /// A logical plan over unbounded streams.
@@ -47,6 +49,24 @@ pub enum Plan {
         /// The windows.
         window: WindowSpec,
         /// The input's fields and the three window columns.
+        schema: SchemaRef,
+    },
+    /// Keeps a share of the rows.
+    Sample {
+        /// Input.
+        input: Arc<Plan>,
+        /// The share.
+        sample: Box<SampleSpec>,
+    },
+    /// Gives each row once for each element of the list that its last field holds; rows without elements go.
+    Unnest {
+        /// Input.
+        input: Arc<Plan>,
+        /// Rows without elements stay, with a null.
+        outer: bool,
+        /// The element's number, from 1, is a field behind it.
+        ordinality: bool,
+        /// The input's fields but the last, the element, and its number.
         schema: SchemaRef,
     },
     /// Groups by window and keys. Output fields, in order: `window_start`, `window_end`, the keys, the aggregates.
@@ -140,10 +160,11 @@ impl Plan {
     /// The fields of the rows that come out.
     pub fn schema(&self) -> &SchemaRef {
         match self {
-            Self::Filter { input, .. } => input.schema(),
+            Self::Filter { input, .. } | Self::Sample { input, .. } => input.schema(),
             Self::Scan { schema, .. }
             | Self::Project { schema, .. }
             | Self::AssignWindow { schema, .. }
+            | Self::Unnest { schema, .. }
             | Self::Aggregate { schema, .. }
             | Self::Gather { schema, .. }
             | Self::AggregateRunning { schema, .. }
@@ -161,6 +182,8 @@ impl Plan {
             Self::Filter { input, .. }
             | Self::Project { input, .. }
             | Self::AssignWindow { input, .. }
+            | Self::Sample { input, .. }
+            | Self::Unnest { input, .. }
             | Self::Aggregate { input, .. }
             | Self::Gather { input, .. }
             | Self::AggregateRunning { input, .. }

@@ -8,7 +8,7 @@ use datafusion_common::Column;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr, expr};
-use squilla_query::{NamedExpr, WindowKind, WindowSpec, short_text};
+use squilla_query::{NamedExpr, SampleSpec, WindowKind, WindowSpec, short_text};
 
 use super::{Job, Lease};
 
@@ -41,6 +41,12 @@ pub(crate) enum OpSpec {
     },
     AssignWindow {
         window: WindowSpec,
+        schema: SchemaRef,
+    },
+    Sample(SampleSpec),
+    Unnest {
+        outer: bool,
+        ordinality: bool,
         schema: SchemaRef,
     },
     /// Only these columns, found by name.
@@ -78,7 +84,8 @@ impl OpSpec {
         match self {
             Self::Filter(predicate) => squilla_query::is_random(predicate),
             Self::Project { exprs, .. } => exprs.iter().any(|named| squilla_query::is_random(&named.expr)),
-            Self::AssignWindow { .. } | Self::Select(_) | Self::Rename(_) => false,
+            Self::Sample(sample) => sample.keys.iter().any(squilla_query::is_random),
+            Self::AssignWindow { .. } | Self::Unnest { .. } | Self::Select(_) | Self::Rename(_) => false,
         }
     }
 
@@ -92,6 +99,11 @@ impl OpSpec {
             }
             Self::Project { exprs, schema } => format!("|project({}){}", canonical_named(exprs), types(schema)),
             Self::AssignWindow { window, schema } => format!("|window({window:?}){}", types(schema)),
+            Self::Sample(sample) => {
+                let keys: Vec<String> = sample.keys.iter().map(canonical_expr).collect();
+                format!("|sample({:?};{};{})", sample.fraction, sample.seed, keys.join(","))
+            }
+            Self::Unnest { outer, ordinality, schema } => format!("|unnest({outer};{ordinality}){}", types(schema)),
             Self::Select(schema) => format!("|select{}", types(schema)),
             Self::Rename(schema) => format!("|rename{}", types(schema)),
         }
@@ -102,6 +114,8 @@ impl OpSpec {
             Self::Filter(predicate) => Some(format!("keep rows where {}", short_text(predicate))),
             Self::Project { exprs, .. } => Some(format!("compute {}", list(exprs))),
             Self::AssignWindow { window, .. } => Some(format!("assign {}", describe_window(window))),
+            Self::Sample(sample) => Some(describe_sample(sample)),
+            Self::Unnest { .. } => Some("a row for each element of a list".into()),
             Self::Select(schema) => {
                 let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
                 Some(format!("take {}", names.join(", ")))
@@ -109,6 +123,12 @@ impl OpSpec {
             Self::Rename(_) => None,
         }
     }
+}
+
+fn describe_sample(sample: &SampleSpec) -> String {
+    let percent = sample.fraction * 100.0;
+    let keys: Vec<String> = sample.keys.iter().map(short_text).collect();
+    if keys.is_empty() { format!("sample {percent}%") } else { format!("sample {percent}% by {}", keys.join(", ")) }
 }
 
 pub(super) fn list(exprs: &[NamedExpr]) -> String {

@@ -97,6 +97,11 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
         Plan::AssignWindow { input, window, schema } => {
             push(input, updates, fields, OpSpec::AssignWindow { window: *window, schema: schema.clone() })
         }
+        Plan::Sample { input, sample } => push(input, updates, fields, OpSpec::Sample(sample.as_ref().clone())),
+        Plan::Unnest { input, outer, ordinality, schema } => {
+            let (outer, ordinality, schema) = (*outer, *ordinality, schema.clone());
+            push(input, updates, fields, OpSpec::Unnest { outer, ordinality, schema })
+        }
         Plan::Union { inputs, schema } => {
             let mut all = Vec::new();
             for input in inputs {
@@ -186,9 +191,9 @@ fn push(
 impl Limb {
     fn push(&mut self, op: OpSpec) {
         match &op {
-            OpSpec::Filter(_) => {}
+            OpSpec::Filter(_) | OpSpec::Sample(_) => {}
             OpSpec::Project { .. } | OpSpec::Select(_) => self.narrow = None,
-            OpSpec::AssignWindow { .. } | OpSpec::Rename(_) => self.settle(),
+            OpSpec::AssignWindow { .. } | OpSpec::Unnest { .. } | OpSpec::Rename(_) => self.settle(),
         }
         self.ops.push(op);
     }

@@ -10,7 +10,7 @@ use super::OpSpec;
 use crate::batch::{StreamBatch, physical_schema};
 use crate::counters::Counters;
 use crate::error::EngineError;
-use crate::operator::{AssignWindow, Filter, FilterUpdates, Operator, Output, Project};
+use crate::operator::{AssignWindow, Filter, FilterUpdates, Operator, Output, Project, Sample, Unnest};
 
 /// Stateless operators behind each other. (Filters of running results remember which keys passed.)
 pub(crate) struct Pipeline {
@@ -42,6 +42,10 @@ impl Pipeline {
                 }
                 OpSpec::AssignWindow { window, schema: output } => {
                     Box::new(AssignWindow::new(&schema, *window, output, counters.clone())?)
+                }
+                OpSpec::Sample(sample) => Box::new(Sample::new(&schema, sample, counters.clone())?),
+                OpSpec::Unnest { outer, ordinality, schema: output } => {
+                    Box::new(Unnest::new(&schema, (*outer, *ordinality), output, counters.clone())?)
                 }
                 OpSpec::Select(output) => Box::new(Select::new(&schema, output)?),
                 OpSpec::Rename(output) => Box::new(Rename { schema: physical_schema(output) }),

@@ -34,10 +34,12 @@ mod project;
 mod rank;
 mod rank_running;
 mod ranking;
+mod sample;
 mod session;
 mod session_groups;
 mod session_table;
 mod session_told;
+mod unnest;
 mod window_rows;
 mod windows;
 
@@ -76,7 +78,9 @@ pub use join::{IntervalJoin, IntervalJoinSpec, JoinInputs, WindowJoin, WindowJoi
 pub use project::Project;
 pub use rank::{Rank, RankInput};
 pub use rank_running::RankRunning;
+pub use sample::Sample;
 pub use session::{Session, SessionSpec};
+pub use unnest::Unnest;
 
 use arrow::datatypes::SchemaRef;
 

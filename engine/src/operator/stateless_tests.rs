@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, TimestampNanosecondArray};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_expr::{col, lit};
 use squilla_query::timestamp_type;
 
 use super::check::Checked;
 use super::testing::{Feed, MS, Row, hop, lines, named, run, tumble, visible};
-use super::{AssignWindow, Filter, Output, Project};
+use super::{AssignWindow, Filter, Operator, Output, Project, Sample, Unnest};
 use crate::batch::physical_schema;
 use crate::counters::Counters;
 use crate::error::EngineError;
@@ -115,4 +117,50 @@ fn windows_are_assigned_row_by_row() {
         AssignWindow::new(&input, hop(1000, 1, 0), &output_schema, Arc::default()),
         Err(EngineError::Plan(_))
     ));
+}
+
+#[test]
+fn a_list_that_is_too_long_sets_its_row_aside() {
+    let item = Arc::new(Field::new_list_field(DataType::Int64, true));
+    let fields = vec![Field::new("id", DataType::Int64, true), Field::new("list", DataType::List(item.clone()), true)];
+    let input = physical_schema(&Schema::new(fields));
+    let output =
+        Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("element", DataType::Int64, true)]);
+    let counters = Arc::new(Counters::default());
+    let mut operator = Unnest::new(&input, (false, false), &Arc::new(output), Arc::clone(&counters)).unwrap();
+    let lists = ListArray::new(
+        item,
+        OffsetBuffer::from_lengths([2, 10_001, 0]),
+        Arc::new(Int64Array::from_iter_values(0..10_003)),
+        None,
+    );
+    let times: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1, 2, 3]));
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let rows = RecordBatch::try_new(input, vec![ids, Arc::new(lists), times.clone(), times]).unwrap();
+    let mut out = Output::default();
+    operator.process(Feed::new(0, 1).batch(0, &[]).with_rows(rows), &mut out).unwrap();
+    assert_eq!(column(&out, 1), ["0", "1"]);
+    let counted = counters.snapshot();
+    // One row became two; the others were set aside.
+    assert_eq!((counted.rows_in, counted.failed, counted.filtered), (1, 1, 1));
+}
+
+#[test]
+fn a_sample_keeps_its_share_of_keys_wherever_they_come() {
+    let input = physical_schema(&visible());
+    let sample = squilla_query::SampleSpec { fraction: 0.25, seed: 7, keys: vec![col("k")] };
+    let rows: Vec<Row> = (0..4_000).map(|at| (at, Some(at % 1_000), Some(at))).collect();
+    let kept_of = |size: usize| {
+        let counters = Arc::new(Counters::default());
+        let mut operator = Checked::new(Sample::new(&input, &sample, Arc::clone(&counters)).unwrap(), 1);
+        let mut feed = Feed::new(0, 1);
+        let output = run(&mut operator, &counters, rows.chunks(size).map(|rows| feed.batch(0, rows)).collect(), 1);
+        column(&output, 1)
+    };
+    let kept = kept_of(1_000);
+    assert_eq!(kept, kept_of(333));
+    let keys: std::collections::BTreeSet<_> = kept.iter().collect();
+    assert_eq!(kept.len(), 4 * keys.len());
+    // Six standard errors around 250.
+    assert!((168..=332).contains(&keys.len()), "{} of 1,000", keys.len());
 }

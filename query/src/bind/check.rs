@@ -258,6 +258,13 @@ impl Walk<'_, '_> {
             self.tell(super::rank::refused_over(name, at));
             return;
         }
+        if name == "unnest" {
+            self.tell(
+                unsupported("unnest stands once in a SELECT list, over a list of the input's", at)
+                    .help("several lists are taken apart in FROM: FROM s CROSS JOIN UNNEST(a) AS x(a) CROSS JOIN …"),
+            );
+            return;
+        }
         let mistake = Diagnostic::new("unknown_function", format!("no function \"{name}\"")).at(at);
         self.tell(match nearest {
             Some(nearest) => mistake.help(format!("did you mean \"{nearest}\"?")),

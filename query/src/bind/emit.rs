@@ -45,7 +45,9 @@ fn put_grace(plan: &Arc<Plan>, wait_ns: i64) -> Arc<Plan> {
         | Plan::Project { input, .. }
         | Plan::AggregateRunning { input, .. }
         | Plan::Fill { input, .. }
-        | Plan::AssignWindow { input, .. } => *input = put_grace(input, wait_ns),
+        | Plan::AssignWindow { input, .. }
+        | Plan::Sample { input, .. }
+        | Plan::Unnest { input, .. } => *input = put_grace(input, wait_ns),
         Plan::Rank { input, rank, .. } => match &mut rank.time {
             RankTime::Window { grace_ns, .. } if !input.is_windowed() => *grace_ns = wait_ns,
             _ => *input = put_grace(input, wait_ns),
@@ -244,9 +246,11 @@ fn key_parts(plan: &Plan) -> Option<Parts> {
             let columns = exprs.iter().map(|item| (item.name.clone(), passed(&item.expr, &part_of)));
             Some(Parts { columns: columns.collect(), keys: below.keys })
         }
-        Plan::Fill { .. }
-        | Plan::Scan { .. }
+        Plan::Scan { .. }
+        | Plan::Fill { .. }
         | Plan::AssignWindow { .. }
+        | Plan::Sample { .. }
+        | Plan::Unnest { .. }
         | Plan::Join { .. }
         | Plan::Rank { .. }
         | Plan::Union { .. } => None,

@@ -43,9 +43,6 @@ impl Binder<'_> {
             ast::TableFactor::Table {
                 name, alias, args, sample, with_hints, version, partitions, json_path, ..
             } => {
-                if sample.is_some() {
-                    self.refuse("TABLESAMPLE is not available", at, "filter by a hash of a column instead");
-                }
                 if !with_hints.is_empty() || version.is_some() || !partitions.is_empty() || json_path.is_some() {
                     self.refuse("a relation takes no options here", at, "write FROM name");
                 }
@@ -53,7 +50,14 @@ impl Binder<'_> {
                     Some(args) => self.table_function(&object_name(name), &args.args, at, ctes),
                     None => self.named(name, ctes),
                 };
-                self.aliased(bound?, alias.as_ref())
+                let mut bound = self.aliased(bound?, alias.as_ref())?;
+                if let Some(
+                    ast::TableSampleKind::BeforeTableAlias(sample) | ast::TableSampleKind::AfterTableAlias(sample),
+                ) = sample
+                {
+                    bound = self.sample(bound, sample, at)?;
+                }
+                Some(bound)
             }
             ast::TableFactor::Derived { subquery, alias, lateral, .. } => {
                 if *lateral {

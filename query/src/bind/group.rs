@@ -184,7 +184,8 @@ impl Binder<'_> {
         at: Option<Span>,
     ) -> Option<Bound> {
         let rates = |item: NamedExpr| NamedExpr { expr: rate::expand(item.expr), name: item.name };
-        let (exprs, having) = (exprs.into_iter().map(rates).collect::<Vec<_>>(), having.map(rate::expand));
+        let (exprs, having) = (exprs.into_iter().map(rates).collect(), having.map(rate::expand));
+        let (exprs, having) = self.estimates(&bound, exprs, having, at)?;
         let at = if grouping.said { grouping.at } else { at };
         let Some(sets) = &grouping.sets else {
             return self.grouped_by(bound, &grouping, None, exprs, having, at);

@@ -21,10 +21,12 @@ mod rank;
 mod rank_limit;
 mod refusals;
 mod running;
+mod sample;
 mod select;
 mod sets;
 mod strip;
 mod union;
+mod unnest;
 mod window;
 
 use std::collections::HashMap;
@@ -46,6 +48,7 @@ use crate::text::Text;
 use expr::Scope;
 
 pub(crate) use expr::{columns, columns_with_repeats, substitute};
+pub(crate) use sample::SAMPLE_BY;
 
 /// Who will read the query's results.
 #[derive(Clone, Copy, PartialEq, Eq)]

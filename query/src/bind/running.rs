@@ -100,6 +100,8 @@ pub(super) fn misused(plan: &Plan, at: Option<Span>) -> Option<Diagnostic> {
         Plan::Rank { .. } => "a rank",
         Plan::Join { .. } => "a join",
         Plan::Union { .. } => "UNION ALL",
+        Plan::Unnest { .. } => "UNNEST",
+        Plan::Sample { .. } => "TABLESAMPLE",
         Plan::Scan { .. } | Plan::Filter { .. } | Plan::Project { .. } | Plan::Fill { .. } => "",
     };
     if !what.is_empty() && changing() {

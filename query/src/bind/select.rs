@@ -14,7 +14,7 @@ use super::names::{MAX_EXPANDED_NODES, expand_aliases, nodes};
 use super::order::Tail;
 use super::rank::{Hidden, Ranking, over};
 use super::rank_limit::limited;
-use super::{Binder, Bound, Ctes, column_of};
+use super::{Binder, Bound, Ctes, column_of, unnest};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::parse::fold;
 use crate::plan::{NamedExpr, Plan};
@@ -34,7 +34,10 @@ impl Binder<'_> {
     /// Binds a `SELECT` without what may follow it.
     pub(super) fn select(&mut self, select: &ast::Select, ctes: &Ctes, tail: Option<&Tail>) -> Option<Bound> {
         self.refuse_parts(select);
+        let cut = unnest::cut(select);
+        let (select, lists) = cut.as_ref().map_or((select, None), |(select, lists)| (select, Some(lists)));
         let (bound, selection) = self.from(select, ctes)?;
+        let bound = self.unnest_all(bound, lists.map(|lists| lists.from.as_slice()))?;
         let grouping = self.grouping(select, &bound);
         let mut bound = bound;
         if let Some(condition) = &selection {
@@ -43,6 +46,7 @@ impl Binder<'_> {
                 bound = filter(bound, predicate);
             }
         }
+        bound = self.unnest_all(bound, lists.map(|lists| lists.listed.as_slice()))?;
         let mut grouping = grouping?;
         if let Some(spec) = grouping.short_form {
             let at = grouping.at;

@@ -70,6 +70,27 @@ fn walk(plan: &Arc<Plan>) -> Option<Stripped> {
             let plan = Arc::new(Plan::Project { input: below.plan, exprs: kept, schema });
             Some(Stripped { plan, moved: below.moved, windows, blocked })
         }
+        Plan::Sample { input, sample } => {
+            let below = walk(input)?;
+            let blocked = sample.keys.iter().any(|key| below.reads_windows(key));
+            let plan = Plan::Sample { input: Arc::clone(&below.plan), sample: sample.clone() };
+            (!blocked).then(|| Stripped { plan: Arc::new(plan), ..below })
+        }
+        Plan::Unnest { input, outer, ordinality, schema } => {
+            let list = input.schema().fields().len() - 1;
+            let below = walk(input)?;
+            // The list is computed from what goes with the windows, or not.
+            if below.plan.schema().fields().last() != input.schema().fields().last() {
+                return None;
+            }
+            let mut fields = below.plan.schema().fields().to_vec();
+            fields.pop();
+            fields.extend(schema.fields().iter().skip(list).cloned());
+            let schema = Arc::new(Schema::new(fields));
+            let input = Arc::clone(&below.plan);
+            let plan = Plan::Unnest { input, outer: *outer, ordinality: *ordinality, schema };
+            Some(Stripped { plan: Arc::new(plan), ..below })
+        }
         Plan::Scan { .. }
         | Plan::Aggregate { .. }
         | Plan::Gather { .. }

@@ -1,6 +1,7 @@
 //! The functions that expressions may call, and DataFusion's view of them.
 
 mod clock;
+pub(crate) mod error;
 pub(crate) mod json;
 pub(crate) mod rate;
 mod top_k;
@@ -73,7 +74,8 @@ impl Registry {
         let mut scalars = BTreeMap::new();
         let all = datafusion_functions::all_default_functions();
         let nested = datafusion_functions_nested::all_default_nested_functions();
-        for function in all.into_iter().chain(nested).chain(clock::all()).chain(json::all()) {
+        for function in all.into_iter().chain(nested).chain(clock::all()).chain(json::all()).chain([error::function()])
+        {
             for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)) {
                 if !HIDDEN.contains(&name) {
                     scalars.insert(name.to_lowercase(), Arc::clone(&function));
@@ -181,6 +183,15 @@ pub(crate) fn describe() -> Vec<FunctionInfo> {
         description: description.to_owned(),
     };
     let mut all = vec![
+        FunctionInfo {
+            name: "unnest".to_owned(),
+            kind: "scalar",
+            syntax: "unnest(list) in the SELECT list, or FROM s CROSS JOIN UNNEST(list) AS t(element)".to_owned(),
+            description:
+                "A row for each element of a list or JSON array. WITH ORDINALITY adds its number; LEFT JOIN … \
+                          ON TRUE keeps rows without elements."
+                    .to_owned(),
+        },
         window(
             "tumble",
             "tumble(size) in GROUP BY, or FROM TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])",

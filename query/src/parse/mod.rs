@@ -7,6 +7,7 @@
 mod create;
 mod emit;
 mod partition;
+mod sample;
 
 use std::time::Duration;
 
@@ -157,7 +158,7 @@ impl<'t> Reader<'t> {
     fn new(text: &'t Text<'t>) -> Reads<Self> {
         let (tokens, emit) = emit::cut(text)?;
         refuse_clauses(&tokens, text)?;
-        let tokens = without_table_arguments(tokens);
+        let tokens = sample::with_keys(without_table_arguments(tokens));
         let parser = Parser::new(&DIALECT).with_recursion_limit(PARSER_DEPTH).with_tokens_with_locations(tokens);
         Ok(Self { text, parser, emit })
     }
@@ -398,9 +399,6 @@ fn refuse_clauses(tokens: &[TokenWithSpan], text: &Text<'_>) -> Reads<()> {
         if is_word(&pair[0].token, "since") && is_word(&pair[1].token, "interval") {
             return Err(unsupported("SINCE is not available", at)
                 .help("a query starts with the latest rows; the client chooses an earlier start, such as -5m"));
-        }
-        if is_word(&pair[0].token, "tablesample") {
-            return Err(unsupported("TABLESAMPLE is not available", at).help("filter by a hash of a column instead"));
         }
     }
     Ok(())

@@ -37,6 +37,18 @@ fn push(plan: &Arc<Plan>, mut conditions: Vec<Expr>) -> Arc<Plan> {
                 conditions.into_iter().partition(|condition| columns(condition).iter().any(of_window));
             keep(with_inputs(plan, &mut |_| push(input, below.clone())), above)
         }
+        // What is kept of keys does not depend on conditions; places are those in the stream itself.
+        Plan::Sample { sample, .. } if !sample.keys.is_empty() => {
+            Arc::new(with_inputs(plan, &mut |input| push(input, conditions.clone())))
+        }
+        Plan::Sample { .. } => keep(with_inputs(plan, &mut |input| push(input, Vec::new())), conditions),
+        Plan::Unnest { input, .. } => {
+            let kept = input.schema().fields().len() - 1;
+            let known = |name: &String| input.schema().fields().iter().take(kept).any(|field| field.name() == name);
+            let (below, above): (Vec<_>, Vec<_>) =
+                conditions.into_iter().partition(|condition| columns(condition).iter().all(known));
+            keep(with_inputs(plan, &mut |_| push(input, below.clone())), above)
+        }
         Plan::Union { .. } => Arc::new(with_inputs(plan, &mut |input| push(input, conditions.clone()))),
         Plan::Join { left, right, join, .. } => {
             let (mut of_left, mut of_right, mut above) = (Vec::new(), Vec::new(), Vec::new());

@@ -34,6 +34,8 @@ fn with_inputs(plan: &Plan, replace: &mut dyn FnMut(&Arc<Plan>) -> Arc<Plan>) ->
         Plan::Filter { input, .. }
         | Plan::Project { input, .. }
         | Plan::AssignWindow { input, .. }
+        | Plan::Sample { input, .. }
+        | Plan::Unnest { input, .. }
         | Plan::Aggregate { input, .. }
         | Plan::Gather { input, .. }
         | Plan::AggregateRunning { input, .. }

@@ -31,6 +31,22 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
             fields.extend(schema.fields().iter().skip(schema.fields().len() - 3).cloned());
             Arc::new(Plan::AssignWindow { input, window: *window, schema: Arc::new(Schema::new(fields)) })
         }
+        Plan::Sample { input, sample } => {
+            let mut read = wanted.clone();
+            read.extend(sample.keys.iter().flat_map(columns));
+            Arc::new(Plan::Sample { input: prune(input, &read), sample: sample.clone() })
+        }
+        Plan::Unnest { input, outer, ordinality, schema } => {
+            let mut read = wanted.clone();
+            let list = input.schema().fields().len() - 1;
+            read.insert(input.schema().field(list).name().clone());
+            let input = prune(input, &read);
+            let mut fields = input.schema().fields().to_vec();
+            fields.pop();
+            fields.extend(schema.fields().iter().skip(list).cloned());
+            let schema = Arc::new(Schema::new(fields));
+            Arc::new(Plan::Unnest { input, outer: *outer, ordinality: *ordinality, schema })
+        }
         Plan::Aggregate { input, window, keys, aggregates, grace_ns, schema } => {
             let kept: Vec<_> = aggregates.iter().filter(|call| wanted.contains(&call.name)).cloned().collect();
             let exprs = keys.iter().map(|key| &key.expr).chain(kept.iter().map(|call| &call.expr));

@@ -36,8 +36,12 @@ pub(super) fn fold(plan: &Arc<Plan>) -> Arc<Plan> {
             simplify_all(&mut gather.keys, &schema);
             gather.aggregates.iter_mut().for_each(|call| simplify_call(call, &schema));
         }
+        Plan::Sample { sample, .. } => {
+            sample.keys.iter_mut().for_each(|key| *key = simplify(key.clone(), &schema));
+        }
         Plan::Fill { .. }
         | Plan::Scan { .. }
+        | Plan::Unnest { .. }
         | Plan::AssignWindow { .. }
         | Plan::Join { .. }
         | Plan::Rank { .. }

@@ -320,9 +320,10 @@ async fn settled(engine: &Engine, fed: &BTreeMap<&str, u64>) -> Result<Vec<JobIn
 fn has_received(job: &JobInfo, jobs: &[JobInfo]) -> bool {
     let inputs = || job.inputs.iter().filter_map(|id| jobs.iter().find(|other| other.id == *id));
     let given: u64 = inputs().map(|input| input.counters.rows_out).sum();
-    // Running results come on top of the final rows, and a row counts once for each window that it is assigned.
-    let takes_more = inputs().any(|input| ["aggregate", "rank"].contains(&input.kind.as_str()))
-        || job.description.contains("assign windows");
+    // Running results come on top of the final rows, and a row counts once for each window that it is assigned, and for
+    // each element of its list.
+    let multiplies = ["assign windows", "element of a list"].iter().any(|step| job.description.contains(step));
+    let takes_more = inputs().any(|input| ["aggregate", "rank"].contains(&input.kind.as_str())) || multiplies;
     job.inputs.is_empty() || given == job.counters.rows_in || (takes_more && given < job.counters.rows_in)
 }
 

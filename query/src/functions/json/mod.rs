@@ -21,7 +21,7 @@ use datafusion_expr::{
     scalar_doc_sections::DOC_SECTION_STRING,
 };
 
-pub(crate) use resolve::{JsonPlanner, as_text, resolve};
+pub(crate) use resolve::{JsonPlanner, as_text, elements, resolve};
 use walk::Step;
 
 /// The type of a JSON column.

@@ -294,3 +294,8 @@ fn beside(json: Expr, other: &DataType) -> Expr {
         kind => datafusion_expr::try_cast(text(json), kind.clone()),
     }
 }
+
+/// The elements of a JSON array, as a list.
+pub(crate) fn elements(json: Expr) -> Expr {
+    as_kind(Kind::Array, json)
+}
