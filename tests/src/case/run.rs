@@ -243,7 +243,10 @@ async fn collect(subscription: &mut Subscription, query: &Query) -> Result<Vec<S
         if !is_ordered(&query.plan) {
             rows.sort_by(|a, b| (a.1, &a.2).cmp(&(b.1, &b.2)));
         }
-    } else if is_union || query.plan.is_changing() || has_join(&query.plan) {
+    } else if is_union
+        || query.plan.is_changing()
+        || subscription.jobs().iter().any(|job| ["join", "union"].contains(&job.kind.as_str()))
+    {
         // Rows of several inputs come in the order in which those were read.
         rows.sort_by(|a, b| a.2.cmp(&b.2));
     } else {
@@ -269,10 +272,6 @@ fn is_ordered(plan: &Plan) -> bool {
 fn by_count(plan: &Plan) -> bool {
     let counts = matches!(plan, Plan::Gather { gather, .. } if matches!(gather.kind, GatherKind::Count { .. }));
     counts || plan.inputs().into_iter().any(|input| by_count(input))
-}
-
-fn has_join(plan: &Plan) -> bool {
-    matches!(plan, Plan::Join { .. }) || plan.inputs().into_iter().any(|input| has_join(input))
 }
 
 fn take_rows(batch: &StreamBatch, skip: usize, changes: bool, rows: &mut Vec<(u32, i64, String)>) {
