@@ -4,6 +4,7 @@ mod cases;
 mod endurance;
 mod oracle;
 mod planning;
+mod readme;
 mod replay;
 mod sharing;
 mod sketches;

@@ -5,6 +5,7 @@ mod data;
 mod joins;
 mod made;
 mod queries;
+mod shapes;
 
 use std::path::Path;
 
@@ -17,6 +18,8 @@ use queries::Pair;
 
 /// Generated queries a seed.
 const QUERIES: usize = 24;
+/// Generated queries a shape and seed.
+const QUERIES_A_SHAPE: usize = 3;
 /// Seeds with `tests/run --long`; otherwise one.
 const LONG_SEEDS: u64 = 12;
 
@@ -63,6 +66,22 @@ fn windows_that_rows_make_give_the_rows_of_duckdb() {
     let pairs: Vec<Pair> =
         made::sessions().into_iter().chain(made::cumulating()).chain(made::grouping_sets()).collect();
     check(data::EVENTS, &[table], &pairs, folder.path());
+}
+
+#[test]
+fn queries_of_all_shapes_give_the_rows_of_duckdb() {
+    let rounds = if std::env::var("SQUILLA_LONG").is_ok_and(|long| long == "1") { LONG_SEEDS } else { 1 };
+    let wanted = std::env::var("SHAPE").unwrap_or_default();
+    for seed in 1..=rounds {
+        println!("seed {seed}");
+        let folder = tempfile::tempdir().expect("a folder for data");
+        let mut random = Random::new(1_000 + seed);
+        let table = data::events(folder.path(), &mut random);
+        let shapes = shapes::SHAPES.iter().filter(|(name, _)| name.contains(&wanted));
+        let pairs: Vec<Pair> =
+            shapes.flat_map(|(_, shape)| [(); QUERIES_A_SHAPE].map(|()| shape(&mut random))).collect();
+        check(data::EVENTS, &[table], &pairs, folder.path());
+    }
 }
 
 #[test]
