@@ -13,6 +13,9 @@ use crate::suggest;
 /// Values by the parameters' names, without the `$`.
 pub type Params = BTreeMap<String, ParamValue>;
 
+/// Places of parameters, and the text that stands there now.
+pub(crate) type Placed = Vec<(Span, String)>;
+
 /// What a parameter stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParamValue {
@@ -77,7 +80,7 @@ pub(crate) fn put_in_place(
     tokens: Vec<TokenWithSpan>,
     params: &Params,
     place: &dyn Fn(&TokenWithSpan) -> Option<Span>,
-) -> Result<(Vec<TokenWithSpan>, Vec<(Span, String)>), Vec<Diagnostic>> {
+) -> Result<(Vec<TokenWithSpan>, Placed), Vec<Diagnostic>> {
     let mut mistakes = Vec::new();
     let mut used = BTreeSet::new();
     let mut placed = Vec::new();

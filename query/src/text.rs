@@ -22,7 +22,7 @@ pub(crate) struct Text<'a> {
     /// A character is a byte.
     ascii: bool,
     /// What stands in the place of parameters.
-    placed: Vec<(Span, String)>,
+    placed: params::Placed,
 }
 
 impl<'a> Text<'a> {

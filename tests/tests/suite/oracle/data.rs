@@ -76,7 +76,7 @@ pub(super) fn nexmark(folder: &Path, random: &mut Random) {
     for file in 0..BID_FILES {
         let bid = |random: &mut Random, row: i64| {
             let auction = 1_000 + random.skewed(AUCTIONS.unsigned_abs());
-            let query = if auction % 3 == 0 { format!("&channel_id={auction}") } else { String::new() };
+            let query = if auction.is_multiple_of(3) { format!("&channel_id={auction}") } else { String::new() };
             json!({
                 "auction": auction,
                 "bidder": 1_000 + random.skewed(PERSONS.unsigned_abs()),

@@ -19,8 +19,11 @@ const KEYS: [&str; 4] = ["k", "g", "flag", "n % 3"];
 const SIZES_MS: [i64; 4] = [1_000, 2_500, 7_000, 20_000];
 const JOINS: [&str; 4] = ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"];
 
+/// Draws a query of one shape.
+type Shape = fn(&mut Random) -> Pair;
+
 /// All shapes, for a test that wants each.
-pub(super) const SHAPES: [(&str, fn(&mut Random) -> Pair); 11] = [
+pub(super) const SHAPES: [(&str, Shape); 11] = [
     ("session", session),
     ("cumulate", cumulate),
     ("top n of windows", window_top),
