@@ -26,9 +26,9 @@ const LONG_SEEDS: u64 = 12;
 fn check(script: &str, tables: &[squilla_tests::program::Table], pairs: &[Pair], folder: &Path) {
     let batch: Vec<String> = pairs.iter().map(|pair| pair.duckdb.clone()).collect();
     let expected = duckdb(tables, &batch).expect("DuckDB runs its queries");
-    let mut failed = Vec::new();
+    let (mut failed, mut empty) = (Vec::new(), 0);
     for (pair, expected) in pairs.iter().zip(expected) {
-        assert!(!expected.is_empty(), "a query without rows shows nothing: {}", pair.duckdb);
+        empty += usize::from(expected.is_empty());
         let keys: Vec<&str> = pair.keys.iter().map(String::as_str).collect();
         let compared = run_script(&format!("{script}\n{}\n{};\n", pair.setup, pair.squilla), folder)
             .and_then(|actual| same_rows(actual, expected, &keys, &pair.times));
@@ -37,6 +37,7 @@ fn check(script: &str, tables: &[squilla_tests::program::Table], pairs: &[Pair],
         }
     }
     assert!(failed.is_empty(), "{} of {} queries differ:\n\n{}", failed.len(), pairs.len(), failed.join("\n\n"));
+    assert!(empty * 10 <= pairs.len(), "{empty} of {} queries have no rows: they show nothing", pairs.len());
 }
 
 #[test]
