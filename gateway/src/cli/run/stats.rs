@@ -115,9 +115,16 @@ impl Usage {
         let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
         Self {
             cpu_s: seconds(usage.ru_utime) + seconds(usage.ru_stime),
-            peak_memory_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * unit,
+            peak_memory_bytes: own_peak().unwrap_or(u64::try_from(usage.ru_maxrss).unwrap_or(0) * unit),
         }
     }
+}
+
+/// The peak since this program began. `getrusage` counts that of whoever started it too, where it was forked.
+fn own_peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 #[cfg(test)]
