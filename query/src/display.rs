@@ -28,6 +28,7 @@ impl fmt::Display for WindowSpec {
             WindowKind::Cumulate { size_ns, step_ns } => {
                 write!(f, "cumulate {} by {}", human(size_ns), human(step_ns))?;
             }
+            WindowKind::Calendar(calendar) => write!(f, "tumble {calendar}")?,
             WindowKind::Session { gap_ns } => write!(f, "session {}", human(gap_ns))?,
             WindowKind::Count { rows, slide } if rows == slide => write!(f, "count {rows}")?,
             WindowKind::Count { rows, slide } => write!(f, "count {rows} every {slide}")?,

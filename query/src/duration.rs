@@ -61,7 +61,7 @@ fn unit_ns(name: &str, text: &str) -> Result<i128, (String, String)> {
         "month" | "months" | "mon" | "mons" | "year" | "years" | "y" | "quarter" | "quarters" => {
             return Err((
                 format!("\"{text}\" has no fixed length: calendar months and years cannot be used here"),
-                "write it in days: '30 days'".to_owned(),
+                "tumble('1 month') has windows by the calendar; elsewhere write it in days: '30 days'".to_owned(),
             ));
         }
         _ => {

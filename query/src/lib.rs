@@ -9,6 +9,7 @@
 
 mod analyze;
 mod bind;
+mod calendar;
 mod catalog;
 mod diagnostic;
 mod display;
@@ -28,6 +29,7 @@ mod text;
 mod types;
 mod window_spec;
 
+pub use calendar::Calendar;
 pub use catalog::{Catalog, Relation, RelationKind, TimeAttribute};
 pub use diagnostic::{Diagnostic, DiagnosticParts, Span};
 pub use display::short_text;

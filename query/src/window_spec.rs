@@ -1,5 +1,7 @@
 //! The windows of a plan: their form and where they lie.
 
+use crate::calendar::Calendar;
+
 /// The windows that rows are put in. All times are nanoseconds of event time; windows are half-open and aligned to
 /// 1970-01-01T00:00:00Z plus the offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +35,8 @@ pub enum WindowKind {
         /// How much longer than the one before it a window is, above zero.
         step_ns: i64,
     },
+    /// Each row is in one window, of a length by the calendar.
+    Calendar(Calendar),
     /// See [`crate::GatherKind::Session`].
     Session {
         /// The longest pause within a session.
@@ -54,6 +58,7 @@ impl WindowSpec {
             WindowKind::Tumble { size_ns } | WindowKind::Hop { size_ns, .. } | WindowKind::Cumulate { size_ns, .. } => {
                 size_ns
             }
+            WindowKind::Calendar(calendar) => calendar.nominal_ns(),
             WindowKind::Session { gap_ns } => gap_ns,
             WindowKind::Count { .. } => 0,
         }
@@ -65,6 +70,7 @@ impl WindowSpec {
             WindowKind::Tumble { size_ns } => size_ns,
             WindowKind::Hop { slide_ns, .. } => slide_ns,
             WindowKind::Cumulate { step_ns, .. } => step_ns,
+            WindowKind::Calendar(calendar) => calendar.nominal_ns(),
             WindowKind::Session { gap_ns } => gap_ns,
             WindowKind::Count { .. } => 0,
         }

@@ -137,6 +137,9 @@ pub(super) fn list(exprs: &[NamedExpr]) -> String {
 
 pub(super) fn describe_window(window: &WindowSpec) -> String {
     let size = duration(window.size_ns());
+    if let WindowKind::Calendar(calendar) = window.kind {
+        return format!("windows of {calendar}");
+    }
     if let WindowKind::Cumulate { step_ns, .. } = window.kind {
         return format!("windows of up to {size} by {}", duration(step_ns));
     }

@@ -80,6 +80,10 @@ pub(crate) fn first_open_window(window: &WindowSpec, grace_ns: i64, watermark: E
     if watermark == EventTime::MIN || watermark == EventTime::MAX {
         return EventTime::MIN;
     }
+    if let WindowKind::Calendar(calendar) = window.kind {
+        let (first, last) = calendar.range();
+        return EventTime(calendar.floor(watermark.0.saturating_sub(grace_ns).clamp(first, last)));
+    }
     let slide = i128::from(window.slide_ns());
     let (size, cycle) = match window.kind {
         WindowKind::Cumulate { size_ns, .. } => (slide, i128::from(size_ns)),

@@ -8,7 +8,7 @@
 
 use std::ops::RangeInclusive;
 
-use squilla_query::{WindowKind, WindowSpec};
+use squilla_query::{Calendar, WindowKind, WindowSpec};
 
 use crate::error::EngineError;
 
@@ -22,6 +22,8 @@ pub(super) struct Grid {
     offset: i64,
     /// Length of the longest of cumulating windows; `None`: they do not cumulate.
     cycle: Option<i64>,
+    /// Windows by the calendar, one pane each; `None`: all are of one size.
+    calendar: Option<Calendar>,
     /// Starts of the earliest and the latest window whose bounds fit.
     starts: (i64, i64),
     /// Event times all of whose windows have bounds that fit.
@@ -44,6 +46,12 @@ impl Grid {
         if let WindowKind::Cumulate { size_ns, step_ns } = window.kind {
             return Self::cumulate(size_ns, step_ns, window.offset_ns);
         }
+        if let WindowKind::Calendar(calendar) = window.kind {
+            let (first, last) = calendar.range();
+            let (starts, range) = ((first, calendar.floor(last)), first..=last);
+            let nominal = Self { size: 1, slide: 1, width: 1, offset: 0, cycle: None, calendar: None, starts, range };
+            return Ok(Self { calendar: Some(calendar), ..nominal });
+        }
         let (size, slide) = (window.size_ns(), window.slide_ns());
         if size <= 0 || slide <= 0 {
             return Err(EngineError::Plan(format!("a window of {size} ns every {slide} ns has no length")));
@@ -64,6 +72,7 @@ impl Grid {
             width: gcd(size, slide),
             offset,
             cycle: None,
+            calendar: None,
             starts: (fits(least), fits(greatest)),
             range: fits(low)..=fits(high),
         })
@@ -88,9 +97,20 @@ impl Grid {
             width: step,
             offset,
             cycle: Some(cycle),
+            calendar: None,
             starts: (fits(least), fits(greatest + last + 1 - i128::from(step))),
             range: fits(least)..=fits(greatest + last),
         })
+    }
+
+    /// True when windows are not all of one length.
+    pub(super) fn is_uneven(&self) -> bool {
+        self.calendar.is_some()
+    }
+
+    /// The end of the window before the one that is named `start`.
+    pub(super) fn end_before(&self, start: i64) -> i64 {
+        if self.calendar.is_some() { start } else { self.end(start - self.slide) }
     }
 
     /// Windows that a row is in at the most.
@@ -133,6 +153,9 @@ impl Grid {
 
     /// Start of the pane that `time`, which is in [`Grid::range`], is in.
     pub(super) fn pane(&self, time: i64) -> i64 {
+        if let Some(calendar) = &self.calendar {
+            return calendar.floor(time);
+        }
         let width = self.width;
         // In [0, 2 * width), without the overflow that `time - offset` may have.
         let past = time.rem_euclid(width) - self.offset.rem_euclid(width);
@@ -143,6 +166,10 @@ impl Grid {
 
     /// The windows that `time`, which is in [`Grid::range`], is in.
     pub(super) fn windows(&self, time: i64) -> Starts {
+        if let Some(calendar) = &self.calendar {
+            let start = calendar.floor(time);
+            return Starts { first: start, last: start };
+        }
         if let Some(cycle) = self.cycle {
             return Starts { first: self.pane(time), last: self.start(time).saturating_add(cycle - self.slide) };
         }
@@ -160,12 +187,27 @@ impl Grid {
     /// Start of the first window that begins at `moment` or later; `i64::MAX`, where no window starts, when there is
     /// none.
     pub(super) fn first_from(&self, moment: i64) -> i64 {
+        if let Some(calendar) = &self.calendar {
+            let open = self.first_open(moment);
+            return if open >= moment {
+                open
+            } else {
+                Some(calendar.next(open)).filter(|next| *next <= self.starts.1).unwrap_or(i64::MAX)
+            };
+        }
         let start = ceil(moment.into(), self.slide, self.offset).max(self.starts.0.into());
         if start > self.starts.1.into() { i64::MAX } else { i64::try_from(start).expect("between two of 64 bits") }
     }
 
     /// Start of the first window that ends after `moment`, or `i64::MAX` when there is none.
     pub(super) fn first_open(&self, moment: i64) -> i64 {
+        if let Some(calendar) = &self.calendar {
+            return match moment {
+                moment if moment < self.starts.0 => self.starts.0,
+                moment if moment > *self.range.end() => i64::MAX,
+                moment => calendar.floor(moment),
+            };
+        }
         match moment.checked_sub(self.size).and_then(|start| start.checked_add(1)) {
             Some(start) => self.first_from(start),
             None => self.starts.0,
@@ -174,6 +216,9 @@ impl Grid {
 
     /// Start of the window behind the one that starts at `start`; `i64::MAX` behind the last.
     pub(super) fn next(&self, start: i64) -> i64 {
+        if let Some(calendar) = &self.calendar {
+            return Some(calendar.next(start)).filter(|next| *next <= self.starts.1).unwrap_or(i64::MAX);
+        }
         match start.checked_add(self.slide) {
             Some(next) if next <= self.starts.1 => next,
             _ => i64::MAX,
@@ -188,6 +233,9 @@ impl Grid {
 
     /// End of the window that starts at `start`.
     pub(super) fn end(&self, start: i64) -> i64 {
+        if let Some(calendar) = &self.calendar {
+            return calendar.next(start);
+        }
         start.saturating_add(self.size)
     }
 }

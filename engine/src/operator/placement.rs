@@ -83,7 +83,7 @@ impl Judge<'_> {
         match self.open_from {
             i64::MAX => i64::MAX,
             open if open == self.grid.earliest() => i64::MIN,
-            open => self.grid.end(open - self.grid.slide()),
+            open => self.grid.end_before(open),
         }
     }
 
@@ -137,6 +137,15 @@ pub(super) fn place(grid: &Grid, times: &[i64], from: Option<&[i64]>) -> Vec<(Pa
         return place_sorted(times.iter().zip(from).map(|(&time, &from)| PaneKey { start: grid.pane(time), from }));
     }
     let key = |start: i64| PaneKey { start, from: i64::MIN };
+    if grid.is_uneven() {
+        let (low, high) =
+            times.iter().fold((i64::MAX, i64::MIN), |(low, high), time| (low.min(*time), high.max(*time)));
+        let start = grid.pane(low);
+        if high < grid.end(start) {
+            return vec![(key(start), Rows::All)];
+        }
+        return place_sorted(times.iter().map(|&time| key(grid.pane(time))));
+    }
     let first = grid.pane(times[0]);
     // Distances below the width are of the same pane; those that are negative wrap to large ones.
     let outside = |time: &i64| time.wrapping_sub(first).cast_unsigned() >= grid.width().unsigned_abs();

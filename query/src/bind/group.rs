@@ -299,7 +299,7 @@ impl Binder<'_> {
         } else if let Some(stripped) = strip(&bound.plan, &read) {
             moved = stripped.moved;
             (stripped.plan, window.spec)
-        } else if let WindowKind::Tumble { .. } = window.spec.kind {
+        } else if let WindowKind::Tumble { .. } | WindowKind::Calendar(_) = window.spec.kind {
             (Arc::clone(&bound.plan), window.spec)
         } else {
             let message = "an expression over both a row and its hopping window is not available";
@@ -319,7 +319,8 @@ impl Binder<'_> {
             aggregate.bound = fill::filled(aggregate.bound, spec, aggregate.keys.len(), value);
         }
         let mut group = Group { window: window.columns.into_iter().collect(), ..aggregate };
-        let size_ns = window.grouped.then(|| window.spec.size_ns());
+        let fixed = !matches!(window.spec.kind, WindowKind::Calendar(_));
+        let size_ns = (window.grouped && fixed).then(|| window.spec.size_ns());
         group.bound = self.with_window_columns(group.bound, window.spec, size_ns, at)?;
         for predicate in moved {
             group.bound = filter(group.bound, predicate);

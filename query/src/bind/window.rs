@@ -8,6 +8,7 @@ use datafusion_sql::sqlparser::ast;
 use super::check::{function_name, unknown_column};
 use super::from::window_columns;
 use super::{Binder, Bound, column_of};
+use crate::calendar::{self, Calendar, Length};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::duration::{self, human};
 use crate::parse::fold;
@@ -125,6 +126,11 @@ impl Binder<'_> {
             let kind = self.count_window(lengths, at)?;
             return Some(WindowCall { spec: WindowSpec { kind, offset_ns: 0 }, column });
         }
+        if name == "tumble"
+            && let Some(kind) = self.calendar(lengths, at)?
+        {
+            return Some(WindowCall { spec: WindowSpec { kind, offset_ns: 0 }, column });
+        }
         let mut read = Vec::with_capacity(lengths.len());
         for (index, length) in lengths.iter().enumerate() {
             read.push(self.length(length, index == wanted)?);
@@ -136,6 +142,32 @@ impl Binder<'_> {
             kind => WindowSpec { kind, offset_ns }.slide_ns(),
         };
         Some(WindowCall { spec: WindowSpec { offset_ns: offset_ns.rem_euclid(grid_ns), kind }, column })
+    }
+
+    /// Windows by the calendar: of months and years, and of days and weeks in a time zone. `Some(None)`: they are not.
+    fn calendar(&mut self, args: &[&ast::Expr], at: Option<Span>) -> Option<Option<WindowKind>> {
+        let length = text_of(args[0]).and_then(|(text, unit)| calendar::length(&text, unit.as_deref()));
+        let named = args.get(1).and_then(|arg| text_of(arg)).filter(|(_, unit)| unit.is_none()).map(|(text, _)| text);
+        let zone = named.as_deref().and_then(calendar::zone);
+        let is_name = |text: &String| text.starts_with(|c: char| c.is_alphabetic());
+        let mistake = match (&length, &zone) {
+            (_, None) if named.as_ref().is_some_and(is_name) => {
+                let message = format!("there is no time zone \"{}\"", named.unwrap_or_default());
+                Diagnostic::new("invalid", message).help("write its name: 'UTC', 'Europe/Paris', 'America/Sao_Paulo'")
+            }
+            (None, Some(_)) => Diagnostic::new("invalid", "a time zone goes with whole days, weeks, months or years")
+                .help("write tumble('1 day', 'Europe/Paris')"),
+            (Some(Length::Months(_)), None) if args.len() > 1 => {
+                let mistake = Diagnostic::new("invalid", "windows of months and years take a time zone, and no offset");
+                mistake.help("write tumble('1 month', 'Europe/Paris')")
+            }
+            (Some(length @ Length::Months(_)), zone) | (Some(length), zone @ Some(_)) => {
+                return Some(Some(WindowKind::Calendar(Calendar::new(*length, zone.unwrap_or_default()))));
+            }
+            _ => return Some(None),
+        };
+        self.tell(mistake.at(at));
+        None
     }
 
     /// The windows of a function called with these lengths.
@@ -295,9 +327,29 @@ fn descriptor(expr: &ast::Expr) -> Option<ast::Ident> {
 
 /// Windows that rows of the given windows fall into one by one, by their ends.
 pub(super) fn ends(spec: WindowSpec) -> WindowSpec {
+    if let WindowKind::Calendar(_) = spec.kind {
+        return spec;
+    }
     let (size_ns, slide_ns) = (spec.size_ns(), spec.slide_ns());
     let offset_ns = (spec.offset_ns + size_ns).rem_euclid(slide_ns);
     WindowSpec { kind: WindowKind::Tumble { size_ns: slide_ns }, offset_ns }
+}
+
+/// The text of a length or a name, and the unit that stands behind it.
+fn text_of(expr: &ast::Expr) -> Option<(String, Option<String>)> {
+    let text = |expr: &ast::Expr| match expr {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::SingleQuotedString(text) | ast::Value::Number(text, _) => Some(text.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    match expr {
+        ast::Expr::Interval(ast::Interval { value, leading_field, last_field: None, .. }) => {
+            Some((text(value)?, leading_field.as_ref().map(|field| field.to_string().to_lowercase())))
+        }
+        other => text(other).map(|text| (text, None)),
+    }
 }
 
 /// A whole number.

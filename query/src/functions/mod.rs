@@ -195,7 +195,8 @@ pub(crate) fn describe() -> Vec<FunctionInfo> {
         window(
             "tumble",
             "tumble(size) in GROUP BY, or FROM TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])",
-            "Windows of one size, each row in exactly one. Adds window_start, window_end and window_time.",
+            "Windows of one size, each row in exactly one; of months and years, or days in a time zone, by the calendar: \
+             tumble('1 day', 'Europe/Paris'). Adds window_start, window_end and window_time.",
         ),
         window(
             "hop",
