@@ -32,7 +32,7 @@ struct Slot {
     key: u32,
     /// The next session of the key, or the next slot that was merged into the same session.
     next: u32,
-    /// The first slot that was merged into this session.
+    /// The first slot that was merged into this one.
     merged: u32,
     /// The session that it was merged into; its own number: it is a session.
     root: u32,
