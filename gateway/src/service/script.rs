@@ -10,6 +10,9 @@ use super::analyze::analyze;
 use super::define::{exists, relation_of_sink};
 use crate::catalog::{Body, Definition, Names, relation_of_query};
 
+/// Mistakes that are such whatever values a statement's parameters will have.
+const WITHOUT_VALUES: [&str; 5] = ["syntax", "limit", "unknown_relation", "unknown_column", "unknown_function"];
+
 /// All mistakes in a script, with spans in the whole text.
 pub(super) fn check(names: &Names, script: &str) -> Vec<Diagnostic> {
     let statements = match split_statements(script) {
@@ -21,11 +24,12 @@ pub(super) fn check(names: &Names, script: &str) -> Vec<Diagnostic> {
     // Names that the script creates and whose columns are known only once it runs: what reads them is not judged.
     let mut unknown = BTreeSet::new();
     for statement in statements {
-        // Values come when the statement is submitted: until then nothing that depends on them can be judged.
+        // Values come when the statement is submitted: until then types cannot be judged, names and syntax can.
         let params: Params =
             squilla_query::parameters(&statement.sql).into_iter().map(|name| (name, ParamValue::Null)).collect();
         let (result, asked) = analyze(&names, &statement.sql, &params);
-        let result = if params.is_empty() { result } else { result.map_err(|_| Vec::new()) };
+        let certain = |mistake: &Diagnostic| params.is_empty() || WITHOUT_VALUES.contains(&mistake.code);
+        let result = result.map_err(|found| found.into_iter().filter(certain).collect::<Vec<_>>());
         let judged = !asked.iter().any(|name| unknown.contains(name));
         let found = match result {
             Ok(bound) => {

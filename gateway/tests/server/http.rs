@@ -92,6 +92,10 @@ async fn events_define_a_source_without_columns() {
     assert_eq!(get(&server, "/api/v1/streams/clicks").await.1["columns"].as_array().map(Vec::len), Some(2));
     let (_, answer) = post(&server, "/api/v1/check", json!({"sql": "SELECT who FROM clicks"})).await;
     assert_eq!(answer["diagnostics"], json!([]));
+    let with_value = "SELECT whom FROM clicks WHERE n + $more = 1 AND who LIKE $like";
+    let (_, answer) = post(&server, "/api/v1/check", json!({"sql": with_value})).await;
+    let codes = answer["diagnostics"].as_array().expect("a list").iter().map(|found| found["code"].clone());
+    assert_eq!(codes.collect::<Vec<_>>(), ["unknown_column"], "{answer}");
 }
 
 async fn answer_of(sent: reqwest::Result<Response>) -> (StatusCode, Value) {
