@@ -73,7 +73,8 @@ counters! {
     rows_out,
     /// Pairs of rows on which a join's condition failed: they are none. Apart from the sum of what came in.
     pairs_failed,
-    /// Groups forgotten, since no row had come to them for the time that they live.
+    /// What was forgotten of what has no windows, since its time to live had passed: groups to which no row had come,
+    /// and rows that waited for a partner. Apart from the sum of what came in.
     forgotten,
     /// Windows that a row was late for while another of its windows took it.
     late_assignments,

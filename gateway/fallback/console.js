@@ -102,7 +102,7 @@ const handlers = {
     query.position = message.position;
     query.rows += message.rows.length;
     // Of appended rows only those that stay in view are worth drawing.
-    const from = query.key.length ? 0 : Math.max(0, message.rows.length - SHOWN_ROWS);
+    const from = message.ops ? 0 : Math.max(0, message.rows.length - SHOWN_ROWS);
     for (let index = from; index < message.rows.length; index += 1) put(message.rows[index], message.ops?.[index]);
     refresh();
   },
@@ -132,7 +132,7 @@ const handlers = {
 
 /** Adds a row, or puts it in the place of the one with its key. */
 function put(row, op) {
-  const key = query.key.length ? JSON.stringify(query.key.map((index) => row[index])) : null;
+  const key = query.key.length || op ? JSON.stringify(query.key.map((index) => row[index])) : null;
   const old = key === null ? undefined : query.byKey.get(key);
   if (op === "d") {
     old?.remove();

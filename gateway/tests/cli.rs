@@ -56,6 +56,12 @@ fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).expect("text")
 }
 
+#[test]
+fn a_changing_result_is_explained_as_it_is_told() {
+    let output = run("EXPLAIN SELECT auction, count(*) FROM bids GROUP BY auction;", &[]);
+    assert!(stdout(&output).contains("final rows, at the end of bounded input"), "{}", stdout(&output));
+}
+
 /// Runs a script over the bids.
 fn run(script: &str, more: &[&str]) -> Output {
     let folder = folder(&format!("{CREATE}{script}"));

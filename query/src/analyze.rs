@@ -58,6 +58,10 @@ fn bind_statement(text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, V
                 let mistake = Diagnostic::new("invalid", "EMIT belongs to the query that reads a view").at(emit.span);
                 return Err(vec![mistake.help("leave it out here")]);
             }
+            if let Some(state_ttl) = &syntax.state_ttl {
+                let mistake = Diagnostic::new("invalid", "STATE TTL belongs to the query that reads a view");
+                return Err(vec![mistake.at(state_ttl.span).help("leave it out here")]);
+            }
             let query = bind::query(&syntax, text, catalog, Reader::Named("CREATE VIEW"))?;
             let (name, if_not_exists) = (named.name, named.if_not_exists);
             Statement::CreateView(CreateView { name, if_not_exists, query, sql: whole() })

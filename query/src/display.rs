@@ -129,7 +129,7 @@ fn write_join(join: &JoinSpec, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         JoinTime::Interval { least_ns, most_ns, kept } => {
             write!(f, " within {} to {}", human(*least_ns), human(*most_ns))?;
-            if *kept {
+            if kept.contains(&true) {
                 write!(f, " (time to live)")?;
             }
         }

@@ -357,8 +357,8 @@ pub enum JoinTime {
         least_ns: i64,
         /// May be negative; not less than the least.
         most_ns: i64,
-        /// Neither the query's conditions nor the user say one of the bounds: it is the time that rows are kept for.
-        kept: bool,
+        /// Whether left rows, and right rows, go when their time to live has passed: no condition says so.
+        kept: [bool; 2],
     },
     /// The right input is a table: the latest row under each key, from now on or as of the left row's event time.
     Table {

@@ -14,6 +14,7 @@ export interface Counters {
   without_event_time: number;
   failed: number;
   dropped: number;
+  forgotten: number;
   rows_out: number;
 }
 

@@ -13,7 +13,8 @@ use crate::error::EngineError;
 
 /// Finds the latest row of each key.
 pub(super) struct Conflater {
-    converter: RowConverter,
+    /// `None`: there is one row, without a key.
+    converter: Option<RowConverter>,
     key: Vec<usize>,
 }
 
@@ -21,7 +22,8 @@ impl Conflater {
     /// `key`: indices of the key columns.
     pub(super) fn new(schema: &SchemaRef, key: Vec<usize>) -> Result<Self, EngineError> {
         let fields = key.iter().map(|at| SortField::new(schema.field(*at).data_type().clone())).collect();
-        Ok(Self { converter: RowConverter::new(fields)?, key })
+        let converter = if key.is_empty() { None } else { Some(RowConverter::new(fields)?) };
+        Ok(Self { converter, key })
     }
 
     /// One batch is passed on as it is. Of more, the latest row of each key is kept, one batch a kind: deletes
@@ -40,12 +42,19 @@ impl Conflater {
     }
 
     fn latest(&mut self, batches: &[Arc<StreamBatch>]) -> Result<Vec<Arc<StreamBatch>>, EngineError> {
-        let mut place: HashMap<OwnedRow, (usize, u32)> = HashMap::new();
+        let mut place: HashMap<Option<OwnedRow>, (usize, u32)> = HashMap::new();
         for (number, batch) in batches.iter().enumerate() {
+            let Some(converter) = &mut self.converter else {
+                if let Some(last) = batch.rows.num_rows().checked_sub(1) {
+                    let last = u32::try_from(last).expect("a batch has fewer rows than 2^32");
+                    place.insert(None, (number, last));
+                }
+                continue;
+            };
             let columns: Vec<ArrayRef> = self.key.iter().map(|at| batch.rows.column(*at).clone()).collect();
-            let keys = self.converter.convert_columns(&columns)?;
+            let keys = converter.convert_columns(&columns)?;
             for (row, key) in (0..).zip(keys.iter()) {
-                place.insert(key.owned(), (number, row));
+                place.insert(Some(key.owned()), (number, row));
             }
         }
         let mut kept: Vec<Vec<u32>> = vec![Vec::new(); batches.len()];

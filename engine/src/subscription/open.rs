@@ -46,7 +46,7 @@ impl Subscription {
         let chain = job.chain();
         let complete_from = chain.iter().map(|job| job.complete_from).max().filter(|from| *from > EventTime::MIN);
         let visible = visible_schema(stream.schema());
-        let conflater = conflater(query, policy, &visible)?;
+        let conflater = conflater(query, policy, changing, &visible)?;
         *admission.live.jobs.lock().expect("no holder of this lock panics") =
             chain.iter().map(|job| job.id.clone()).collect();
         let info = SubscriptionInfo {
@@ -258,9 +258,10 @@ fn policy(shared: &Shared, options: &SubscribeOptions, told: Emit) -> Policy {
 fn conflater(
     query: &Query,
     policy: Policy,
+    changing: bool,
     schema: &arrow::datatypes::SchemaRef,
 ) -> Result<Option<Conflater>, EngineError> {
-    if policy != Policy::Conflate || query.key.is_empty() {
+    if policy != Policy::Conflate || !changing {
         return Ok(None);
     }
     let key = query.key.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>()?;

@@ -25,7 +25,7 @@ impl Service {
             ("reads", strings(jobs.iter().map(|job| steps(&job.inputs)).chain(client(&last.to_string())))),
             ("description", strings(jobs.iter().map(|job| job.description.clone()).chain(client("whoever asks")))),
             ("state", strings(jobs.iter().map(|job| job.state.clone()).chain(client("")))),
-            ("emits", strings(jobs.iter().map(|job| job.emits.clone()).chain(client(&emission(query))))),
+            ("emits", strings(jobs.iter().map(|job| job.emits.clone()).chain(client(&self.emission(query))))),
             ("shares", Arc::new(jobs.iter().map(|job| job.shared.clone()).chain([None]).collect::<StringArray>())),
             ("users", strings(jobs.iter().map(|job| job.users.join(", ")).chain(client("")))),
         ]))
@@ -68,7 +68,10 @@ impl Service {
             ("step", Arc::new(UInt64Array::from_iter_values(1..=jobs.len() as u64 + 1))),
             ("job", strings(jobs.iter().map(|job| job.kind.clone()).chain(client("client")))),
             ("id", strings(jobs.iter().map(|job| job.id.clone()).chain(client(&subscription.info().query)))),
-            ("description", strings(jobs.iter().map(|job| job.description.clone()).chain(client(&emission(query))))),
+            (
+                "description",
+                strings(jobs.iter().map(|job| job.description.clone()).chain(client(&self.emission(query)))),
+            ),
             ("rows_in", number(&|job| job.counters.rows_in, Some(told as u64))),
             ("rows_out", number(&|job| job.counters.rows_out, None)),
             ("bytes_out", number(&|job| job.bytes_out, None)),
@@ -76,6 +79,7 @@ impl Service {
             ("late", number(&|job| job.counters.late + job.counters.late_idle, None)),
             ("failed", number(&|job| job.counters.failed, None)),
             ("dropped", number(&|job| job.counters.dropped, None)),
+            ("forgotten", number(&|job| job.counters.forgotten, None)),
             (
                 "state_bytes",
                 Arc::new(jobs.iter().map(|job| Some(job.state_bytes as u64)).chain([None]).collect::<UInt64Array>()),
@@ -84,13 +88,14 @@ impl Service {
             ("lag_ms", Arc::new(jobs.iter().map(lag).chain([None]).collect::<Float64Array>())),
         ]))
     }
-}
 
-/// When the reader is told, in words.
-fn emission(query: &Query) -> String {
-    match query.told(false) {
-        Emit::OnWindowClose => "rows as the last job tells them".into(),
-        Emit::Changes => "every change, then final rows".into(),
-        Emit::Every(interval) => format!("running results every {interval:?}, then final ones"),
+    /// When the reader is told, in words.
+    fn emission(&self, query: &Query) -> String {
+        match query.told(self.engine.config().lossless) {
+            Emit::OnWindowClose if query.plan.is_changing() => "final rows, at the end of bounded input".into(),
+            Emit::OnWindowClose => "rows as the last job tells them".into(),
+            Emit::Changes => "every change, then final rows".into(),
+            Emit::Every(interval) => format!("running results every {interval:?}, then final ones"),
+        }
     }
 }

@@ -168,11 +168,26 @@ impl Service {
         fact("event time", info.event_time);
         fact("label", info.labels.join(", "));
         fact("status", info.status);
+        fact("keeps", kept(&self.engine.jobs(), name));
         fact("partitions", info.partitions.to_string());
         for (name, value) in info.options {
             fact(&name, value);
         }
     }
+}
+
+/// What the jobs of a named stream keep that are its own, in words.
+fn kept(jobs: &[JobInfo], name: &str) -> String {
+    let mut reached: Vec<&JobInfo> = jobs.iter().filter(|job| job.stream.as_deref() == Some(name)).collect();
+    let mut at = 0;
+    while let Some(job) = reached.get(at) {
+        let below = jobs.iter().filter(|other| other.stream.is_none() && job.inputs.contains(&other.id));
+        let new: Vec<&JobInfo> = below.filter(|other| !reached.iter().any(|known| known.id == other.id)).collect();
+        reached.extend(new);
+        at += 1;
+    }
+    let states = reached.iter().filter(|job| job.stream.is_none() && job.state != "nothing");
+    states.map(|job| job.state.clone()).collect::<Vec<_>>().join("; ")
 }
 
 fn jobs(jobs: &[JobInfo]) -> RecordBatch {
@@ -189,6 +204,7 @@ fn jobs(jobs: &[JobInfo]) -> RecordBatch {
         ("late", number(|job| job.counters.late + job.counters.late_idle)),
         ("failed", number(|job| job.counters.failed)),
         ("dropped", number(|job| job.counters.dropped)),
+        ("forgotten", number(|job| job.counters.forgotten)),
         ("state_bytes", number(|job| job.state_bytes as u64)),
         ("watermark", moments(jobs.iter().map(|job| job.watermark))),
         ("started", moments(jobs.iter().map(|job| Some(job.started)))),

@@ -25,6 +25,23 @@ fn numbers(table: &RecordBatch, column: &str) -> Vec<Option<u64>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_without_windows_is_told_and_for_how_long() {
+    let service = open(None, engine_config(), Vec::new()).await;
+    let create = "CREATE SOURCE plays WITH (connector = 'generator', rows = 50)";
+    service.execute(create).await.expect("a source");
+    let create = "CREATE STREAM titles AS SELECT title, count(*) AS n FROM plays GROUP BY title STATE TTL '2 hours'";
+    service.execute(create).await.expect("a stream");
+    let described = table(&service, "DESCRIBE titles").await;
+    let kept = "one group for each title, forgotten 7200s after its last row on live input";
+    let keeps = texts(&described, "name").iter().position(|name| name == "keeps").expect("it is told");
+    assert_eq!(texts(&described, "value")[keeps], kept);
+    // Who reads the stream reads its groups, which live as long as it says.
+    let chain = table(&service, "EXPLAIN SELECT * FROM titles").await;
+    assert_eq!(texts(&chain, "state")[1], kept);
+    assert!(numbers(&table(&service, "SHOW JOBS").await, "forgotten").iter().all(|count| *count == Some(0)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn explain_draws_the_chain_and_analyze_counts_in_it() {
     let service = open(None, engine_config(), Vec::new()).await;
     let create = "CREATE SOURCE plays WITH (connector = 'generator', rows = 5000)";

@@ -129,11 +129,11 @@ impl Binder<'_> {
         match &relation.kind {
             RelationKind::Source | RelationKind::Stream => Some(Bound { qualifier, ..scan(&relation) }),
             RelationKind::Changing { sql } => {
-                let bound = self.view(&name, sql, at)?;
+                let bound = self.view(&name, sql, true, at)?;
                 Some(Bound { qualifier, joined: None, label: format!("stream \"{name}\""), ..bound })
             }
             RelationKind::View { sql } => {
-                let bound = self.view(&name, sql, at)?;
+                let bound = self.view(&name, sql, false, at)?;
                 Some(Bound { qualifier, joined: None, label: format!("view \"{name}\""), ..bound })
             }
             RelationKind::Sink => {

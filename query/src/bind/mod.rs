@@ -24,6 +24,7 @@ mod running;
 mod sample;
 mod select;
 mod sets;
+mod state_ttl;
 mod strip;
 mod union;
 mod unnest;
@@ -46,6 +47,7 @@ use crate::statement::{Query, WatermarkClause};
 use crate::text::Text;
 
 use expr::Scope;
+use state_ttl::TimeToLive;
 
 pub(crate) use expr::{columns, columns_with_repeats, substitute};
 pub(crate) use sample::SAMPLE_BY;
@@ -111,11 +113,15 @@ pub(crate) fn query(
     catalog: &dyn Catalog,
     reader: Reader,
 ) -> Result<Query, Vec<Diagnostic>> {
-    let mut binder = Binder { catalog, text, mistakes: Vec::new(), views: Vec::new(), made_by_rows_at: None };
+    let mut binder = Binder::new(catalog, text);
+    binder.time_to_live = TimeToLive::of(syntax.state_ttl);
     let bound = binder.query(&syntax.query, &Ctes::new());
     let bound = bound.filter(|bound| binder.check_gathered(&bound.plan));
     let (Some(bound), true) = (bound, binder.mistakes.is_empty()) else { return Err(binder.finish()) };
     if let Some(mistake) = running::misused(&bound.plan, text.end_span()) {
+        return Err(vec![mistake]);
+    }
+    if let Some(mistake) = binder.time_to_live.unused(syntax.state_ttl) {
         return Err(vec![mistake]);
     }
     let plan = emit::with_grace(&bound.plan, syntax.emit.as_ref());
@@ -148,8 +154,7 @@ pub(crate) fn watermark(clause: &WatermarkClause, schema: &Schema) -> Result<Exp
     let text = Text::read(&clause.expression).map_err(one)?;
     crate::limits::check_shape(&text).map_err(one)?;
     let syntax = crate::parse::parse_expression(&text).map_err(one)?;
-    let mut binder =
-        Binder { catalog: &NoCatalog, text: &text, mistakes: Vec::new(), views: Vec::new(), made_by_rows_at: None };
+    let mut binder = Binder::new(&NoCatalog, &text);
     let Ok(fields) = DFSchema::try_from(schema.clone()) else {
         return Err(one(Diagnostic::new("invalid", "the columns' names are not unique")));
     };
@@ -192,6 +197,15 @@ struct Binder<'a> {
     views: Vec<String>,
     /// Where windows that rows make are assigned.
     made_by_rows_at: Option<Span>,
+    /// For how long what has no windows is remembered.
+    time_to_live: TimeToLive,
+}
+
+impl<'a> Binder<'a> {
+    fn new(catalog: &'a dyn Catalog, text: &'a Text<'a>) -> Self {
+        let (mistakes, views) = (Vec::new(), Vec::new());
+        Self { catalog, text, mistakes, views, made_by_rows_at: None, time_to_live: TimeToLive::default() }
+    }
 }
 
 impl Binder<'_> {
@@ -366,8 +380,8 @@ impl Binder<'_> {
         None
     }
 
-    /// A view's query in place of its name.
-    fn view(&mut self, name: &str, sql: &str, at: Option<Span>) -> Option<Bound> {
+    /// A view's query in place of its name; with its time to live, of a named stream that changes.
+    fn view(&mut self, name: &str, sql: &str, own_time: bool, at: Option<Span>) -> Option<Bound> {
         if self.views.iter().any(|view| view == name) || self.views.len() >= MAX_VIEW_DEPTH {
             let message = format!("view \"{name}\" stands on itself, or on more than {MAX_VIEW_DEPTH} views");
             self.tell(Diagnostic::new("limit", message).at(at).help("DROP VIEW and CREATE VIEW it anew"));
@@ -385,9 +399,13 @@ impl Binder<'_> {
             };
             let mut views = self.views.clone();
             views.push(name.to_owned());
-            let mut binder =
-                Binder { catalog: self.catalog, text: &text, mistakes: Vec::new(), views, made_by_rows_at: at };
-            match (binder.query(&syntax.query, &Ctes::new()), binder.mistakes.is_empty()) {
+            let time_to_live = if own_time { TimeToLive::of(syntax.state_ttl) } else { self.time_to_live };
+            let mut binder = Binder { views, made_by_rows_at: at, time_to_live, ..Binder::new(self.catalog, &text) };
+            let bound = binder.query(&syntax.query, &Ctes::new());
+            if !own_time {
+                self.time_to_live = binder.time_to_live;
+            }
+            match (bound, binder.mistakes.is_empty()) {
                 (Some(bound), true) => Ok(bound),
                 _ => Err(binder.finish().remove(0)),
             }

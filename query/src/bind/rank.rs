@@ -17,7 +17,7 @@ use super::select::{Item, filter};
 use super::{Binder, Bound, WindowColumn, Windowed, column_of};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::parse::unsupported;
-use crate::plan::{NamedExpr, Plan, RUNNING_TTL_NS, RankFunction, RankSpec, RankTime};
+use crate::plan::{NamedExpr, Plan, RankFunction, RankSpec, RankTime};
 use crate::{WINDOW_END, WINDOW_START};
 
 /// Name of the number when nobody has named it.
@@ -195,7 +195,7 @@ impl Binder<'_> {
                 );
                 return None;
             }
-            return Some(RankTime::Running { ttl_ns: RUNNING_TTL_NS, by_time: false });
+            return Some(RankTime::Running { ttl_ns: self.ttl_ns(), by_time: false });
         };
         if !of_window {
             let mistake = unsupported("a rank over all windows at once would never be final", at);
@@ -257,7 +257,7 @@ impl Binder<'_> {
             limit: Some(1),
             column: None,
             ordered: false,
-            time: RankTime::Running { ttl_ns: RUNNING_TTL_NS, by_time: true },
+            time: RankTime::Running { ttl_ns: self.ttl_ns(), by_time: true },
         };
         self.rank(bound, Ranking { spec, at })
     }

@@ -13,7 +13,7 @@ use super::{Binder, Bound};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::display::short_text;
 use crate::parse::unsupported;
-use crate::plan::{AggregateCall, NamedExpr, Plan, RUNNING_TTL_NS, RankTime};
+use crate::plan::{AggregateCall, NamedExpr, Plan, RankTime};
 
 /// Ranks that are kept without windows: each change moves those behind it.
 const MAX_RUNNING_RANKS: u64 = 10_000;
@@ -59,7 +59,7 @@ impl Binder<'_> {
             input: Arc::clone(&bound.plan),
             keys: named.clone(),
             aggregates: aggregates.clone(),
-            ttl_ns: RUNNING_TTL_NS,
+            ttl_ns: self.ttl_ns(),
             schema: Arc::new(Schema::new(fields)),
         };
         let bound = Bound {

@@ -34,10 +34,11 @@ pub(crate) enum EmitKind {
 
 /// Shortest interval of `EMIT EVERY`.
 const MIN_EVERY_NS: i64 = 10_000_000;
+/// Words behind an interval that are not its unit.
+const NO_UNITS: [&str; 7] = ["grace", "emit", "where", "group", "having", "order", "limit"];
 
 /// The tokens before the `EMIT` clause, and the clause.
-pub(super) fn cut(text: &Text<'_>) -> Reads<(Vec<TokenWithSpan>, Option<EmitSyntax>)> {
-    let tokens = text.tokens();
+pub(super) fn cut(tokens: Vec<TokenWithSpan>, text: &Text<'_>) -> Reads<(Vec<TokenWithSpan>, Option<EmitSyntax>)> {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate() {
         match token.token {
@@ -58,21 +59,23 @@ pub(super) fn cut(text: &Text<'_>) -> Reads<(Vec<TokenWithSpan>, Option<EmitSynt
                 .at(start)
                 .help("it says when results are told to the reader; inner windows tell each result once"));
         }
-        let span = match (start, text.end_span()) {
+        let end = tokens.last().and_then(|last| text.span(last.span));
+        let span = match (start, end) {
             (Some(start), Some(end)) => Some(Span { start: start.start, end: end.end }),
             _ => start,
         };
-        let mut clause = Clause { text, tokens, at: at + 1 };
+        let mut clause = Clause { text, tokens: &tokens, at: at + 1 };
         let kind = clause.read()?;
         return Ok((tokens[..at].to_vec(), Some(EmitSyntax { kind, span })));
     }
-    Ok((tokens.to_vec(), None))
+    Ok((tokens, None))
 }
 
-struct Clause<'t> {
-    text: &'t Text<'t>,
-    tokens: &'t [TokenWithSpan],
-    at: usize,
+/// A clause of our own, read from left to right.
+pub(super) struct Clause<'t> {
+    pub(super) text: &'t Text<'t>,
+    pub(super) tokens: &'t [TokenWithSpan],
+    pub(super) at: usize,
 }
 
 impl Clause<'_> {
@@ -112,7 +115,7 @@ impl Clause<'_> {
     }
 
     /// `INTERVAL '10' SECOND`, `INTERVAL '10 seconds'` or `'10s'`.
-    fn interval(&mut self) -> Reads<i64> {
+    pub(super) fn interval(&mut self) -> Reads<i64> {
         self.take("interval");
         let at = self.here();
         let Some(Token::SingleQuotedString(value)) = self.tokens.get(self.at).map(|token| token.token.clone()) else {
@@ -120,7 +123,9 @@ impl Clause<'_> {
         };
         self.at += 1;
         let unit = self.tokens.get(self.at).and_then(|token| match &token.token {
-            Token::Word(word) if !is_word(&token.token, "grace") => Some(word.value.to_lowercase()),
+            Token::Word(word) if !NO_UNITS.iter().any(|next| is_word(&token.token, next)) => {
+                Some(word.value.to_lowercase())
+            }
             _ => None,
         });
         if unit.is_some() {
@@ -136,11 +141,11 @@ impl Clause<'_> {
         found
     }
 
-    fn here(&self) -> Option<Span> {
+    pub(super) fn here(&self) -> Option<Span> {
         self.tokens.get(self.at).and_then(|token| self.text.span(token.span)).or_else(|| self.text.end_span())
     }
 
-    fn expected(&self, what: &str) -> Diagnostic {
+    pub(super) fn expected(&self, what: &str) -> Diagnostic {
         match self.tokens.get(self.at) {
             Some(token) => expected(what, token, self.text),
             None => Diagnostic::new("syntax", format!("expected {what}, found the end")).at(self.text.end_span()),

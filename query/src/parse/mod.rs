@@ -8,6 +8,7 @@ mod create;
 mod emit;
 mod partition;
 mod sample;
+mod state_ttl;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::text::{DIALECT, Text, is_word, word};
 
 pub(crate) use emit::{EmitKind, EmitSyntax};
 pub(crate) use partition::{FILL, PARTITION_BY};
+pub(crate) use state_ttl::StateTtl;
 
 /// Recursion that the parser allows itself; the shape of the text was checked before.
 const PARSER_DEPTH: usize = 400;
@@ -71,6 +73,8 @@ pub(crate) struct QuerySyntax {
     pub(crate) query: Box<ast::Query>,
     /// The `EMIT` clause; `None`: there is none.
     pub(crate) emit: Option<EmitSyntax>,
+    /// The `STATE TTL` clause; `None`: there is none.
+    pub(crate) state_ttl: Option<StateTtl>,
 }
 
 type Reads<T> = Result<T, Diagnostic>;
@@ -98,6 +102,9 @@ pub(crate) fn parse(text: &Text<'_>) -> Reads<Parsed> {
         Some("kill") => reader.kill(),
         Some(verb @ ("pause" | "resume")) => Err(unsupported(format!("{} is not available", verb.to_uppercase()), at)
             .help("KILL QUERY id ends a live query; DROP ends what was created")),
+        Some("set" | "reset") => Err(unsupported("there are no settings of a session", at).help(
+            "a query says itself for how long it remembers what has no windows: SELECT … STATE TTL INTERVAL '2 hours'",
+        )),
         Some("update" | "delete" | "merge" | "alter" | "truncate") => {
             Err(unsupported("rows of a stream do not change and definitions are not altered", at)
                 .help("DROP what was created and CREATE it anew; a query makes a changed stream of an old one"))
@@ -152,15 +159,17 @@ struct Reader<'t> {
     text: &'t Text<'t>,
     parser: Parser<'static>,
     emit: Option<EmitSyntax>,
+    state_ttl: Option<StateTtl>,
 }
 
 impl<'t> Reader<'t> {
     fn new(text: &'t Text<'t>) -> Reads<Self> {
-        let (tokens, emit) = emit::cut(text)?;
+        let (tokens, state_ttl) = state_ttl::cut(text)?;
+        let (tokens, emit) = emit::cut(tokens, text)?;
         refuse_clauses(&tokens, text)?;
         let tokens = sample::with_keys(without_table_arguments(tokens));
         let parser = Parser::new(&DIALECT).with_recursion_limit(PARSER_DEPTH).with_tokens_with_locations(tokens);
-        Ok(Self { text, parser, emit })
+        Ok(Self { text, parser, emit, state_ttl })
     }
 
     /// A diagnostic of what the parser says.
@@ -247,6 +256,9 @@ impl<'t> Reader<'t> {
         if let Some(emit) = &self.emit {
             return Err(Diagnostic::new("syntax", "EMIT belongs to a query").at(emit.span));
         }
+        if let Some(state_ttl) = &self.state_ttl {
+            return Err(Diagnostic::new("syntax", "STATE TTL belongs to a query").at(state_ttl.span));
+        }
         self.end()
     }
 
@@ -257,7 +269,7 @@ impl<'t> Reader<'t> {
         self.end()?;
         let end = self.text.end_span().map_or(self.text.sql().len(), |span| span.end);
         let sql = self.text.slice(Span { start, end });
-        Ok(QuerySyntax { sql, query, emit: self.emit.take() })
+        Ok(QuerySyntax { sql, query, emit: self.emit.take(), state_ttl: self.state_ttl.take() })
     }
 
     fn insert(&mut self) -> Reads<Parsed> {

@@ -78,6 +78,7 @@ fn ledger_lines(sources: &CountersSnapshot, others: &CountersSnapshot) -> String
         ("failed", others.failed),
         ("before_start", others.before_start),
         ("dropped", others.dropped),
+        ("forgotten", others.forgotten),
         ("undecodable", others.undecodable),
         ("without_event_time", others.without_event_time),
     ];

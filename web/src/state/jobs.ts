@@ -60,6 +60,7 @@ export function losses(counters: JobInfo["counters"]): [string, number][] {
     ["without event time", counters.without_event_time],
     ["failed", counters.failed],
     ["dropped", counters.dropped],
+    ["forgotten", counters.forgotten],
   ];
   return named.filter(([, rows]) => rows > 0);
 }

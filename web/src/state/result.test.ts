@@ -51,6 +51,16 @@ test("updates replace the row of their key, deletes take it out", () => {
   expect(kept.map((row) => [row.values[1], row.values[2], row.op])).toEqual([["br", 2, "f"]]);
 });
 
+test("a changing result without a key is one row", () => {
+  const result = newResult(0);
+  subscribed(result, { ...SUBSCRIBED, schema: SUBSCRIBED.schema.slice(2), complete_from: null });
+  rowsCame(result, rows([[1]], ["u"]), 0);
+  rowsCame(result, rows([[2]], ["u"]), 0);
+  rowsCame(result, rows([[5]], ["f"]), 0);
+  const kept = result.items.newestFirst() as Row[];
+  expect(kept.map((row) => [row.values[0], row.op])).toEqual([[5, "f"]]);
+});
+
 test("gaps stand between the rows and are summed", () => {
   const result = newResult(0);
   subscribed(result, SUBSCRIBED);

@@ -105,7 +105,9 @@ export function rowsCame(result: Result, message: Rows, now: number): void {
   const windowStart = schema.findIndex((field) => field.name === "window_start");
   message.rows.forEach((values, at) => {
     const op = message.ops?.[at] ?? null;
-    const key = keyColumns.length === 0 ? null : JSON.stringify(keyColumns.map((column) => values[column]));
+    // A result that changes and has no key is one row.
+    const replaces = keyColumns.length > 0 || op !== null;
+    const key = replaces ? JSON.stringify(keyColumns.map((column) => values[column])) : null;
     if (op === "d") {
       if (key !== null) items.remove(key);
       return;

@@ -79,7 +79,7 @@ impl Stateful for JoinJob {
             JoinTime::Window { grace_ns, .. } => format!("rows of open windows, {} of grace", duration(*grace_ns)),
             JoinTime::Interval { least_ns, most_ns, kept } => {
                 let (left, right) = (duration((-least_ns).max(0)), duration((*most_ns).max(0)));
-                let why = if *kept { " (no condition bounds it: the default time to live)" } else { "" };
+                let why = if kept.contains(&true) { ": the time to live, where no condition bounds it" } else { "" };
                 format!("left rows for {left}, right rows for {right} of event time{why}")
             }
             JoinTime::Table { .. } => "the table's latest row of each key".into(),
@@ -131,9 +131,9 @@ impl Stateful for JoinJob {
             state_limit_bytes: setting.state_limit_bytes,
         };
         match &self.join.time {
-            JoinTime::Interval { least_ns, most_ns, .. } => {
-                let (least_ns, most_ns) = (*least_ns, *most_ns);
-                let spec = IntervalJoinSpec { join, least_ns, most_ns, start: setting.start };
+            JoinTime::Interval { least_ns, most_ns, kept } => {
+                let (least_ns, most_ns, kept) = (*least_ns, *most_ns, *kept);
+                let spec = IntervalJoinSpec { join, least_ns, most_ns, kept, start: setting.start };
                 Ok(Box::new(IntervalJoin::new(spec, setting.counters)?))
             }
             JoinTime::Window { left_end, right_end, span_ns, grace_ns } => {

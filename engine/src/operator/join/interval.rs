@@ -33,6 +33,8 @@ pub struct IntervalJoinSpec {
     pub least_ns: i64,
     /// And no more.
     pub most_ns: i64,
+    /// Whether left rows, and right rows, go by a time to live: they are counted as forgotten.
+    pub kept: [bool; 2],
     /// Rows before it are not wanted, and what happened less than [`IntervalJoinSpec::back_ns`] behind it is not told;
     /// [`EventTime::MIN`]: all is.
     pub start: EventTime,
@@ -72,6 +74,7 @@ pub struct IntervalJoin {
     start: i64,
     /// What happened before it is not told.
     told_from: i64,
+    kept: [bool; 2],
     limit_bytes: usize,
     arrival: EventTime,
     counters: Arc<Counters>,
@@ -96,7 +99,7 @@ impl IntervalJoin {
     /// # Errors
     /// [`EngineError::Plan`] when it cannot be computed.
     pub fn new(spec: IntervalJoinSpec, counters: Arc<Counters>) -> Result<Self, EngineError> {
-        let IntervalJoinSpec { join, least_ns: least, most_ns: most, start } = spec;
+        let IntervalJoinSpec { join, least_ns: least, most_ns: most, kept, start } = spec;
         let matcher = Matcher::new(&MatchSpec {
             inputs: [&join.inputs[LEFT], &join.inputs[RIGHT]],
             fields: [&join.fields[LEFT], &join.fields[RIGHT]],
@@ -115,6 +118,7 @@ impl IntervalJoin {
             stores: [store(), store()],
             told: Told::new(physical_schema(&join.schema), Arc::clone(&counters)),
             start: start.0,
+            kept,
             told_from: if start == EventTime::MIN { i64::MIN } else { start.plus(back).0 },
             limit_bytes: join.state_limit_bytes,
             arrival: EventTime::MIN,
@@ -201,6 +205,13 @@ impl IntervalJoin {
         let done = |time: &i64, matched: &bool| {
             *time < gone || gone == i64::MAX || is_left_only(self.kind) && side == LEFT && *matched
         };
+        if self.kept[side] {
+            let before = self.reach.cut(side, self.sides.last_watermark(1 - side));
+            let paired = |matched: &bool| is_left_only(self.kind) && side == LEFT && *matched;
+            let passed =
+                keyed.times().iter().zip(&matched).filter(|(time, matched)| **time < before && !paired(matched));
+            add(&self.counters.forgotten, passed.count());
+        }
         let stay: Vec<bool> = keyed.times().iter().zip(&matched).map(|(time, matched)| !done(time, matched)).collect();
         let waits = waits(self.kind, side);
         if stay.contains(&false) {
@@ -243,16 +254,21 @@ impl IntervalJoin {
     fn give_up(&mut self, side: usize, output: &mut Output) -> Result<(), EngineError> {
         let cut = self.reach.cut(side, self.sides.watermark(1 - side));
         let tells = waits(self.kind, side) && self.kind != JoinKind::Semi;
+        let passed = self.reach.cut(side, self.sides.last_watermark(1 - side));
         let parts: Vec<i64> = self.stores[side].parts.keys().copied().collect();
         for part in parts {
             if part.saturating_mul(self.stores[side].width) >= cut && cut != i64::MAX {
                 break;
             }
             let Some(rows) = self.stores[side].parts.get_mut(&part) else { continue };
+            let goes = rows.latest() < cut || cut == i64::MAX;
+            if goes && self.kept[side] {
+                add(&self.counters.forgotten, rows.count_before(passed, is_left_only(self.kind) && side == LEFT));
+            }
             let alone = rows.give_up(cut);
             let own = if tells { rows.take(0..self.matcher.width(side), &alone)? } else { Vec::new() };
             let times: Vec<i64> = alone.iter().map(|row| rows.time(*row)).collect();
-            if rows.latest() < cut || cut == i64::MAX {
+            if goes {
                 self.stores[side].parts.remove(&part);
             }
             if tells && !times.is_empty() {

@@ -12,6 +12,8 @@ pub(super) struct Sides {
     places: Vec<(usize, u32)>,
     progress: [Progress; 2],
     partitions: [u32; 2],
+    /// The last watermark of each side before its end.
+    last: [i64; 2],
 }
 
 impl Sides {
@@ -24,7 +26,7 @@ impl Sides {
             (side, partitions[side] - 1)
         });
         let places = places.collect();
-        Self { places, progress: partitions.map(Progress::new), partitions }
+        Self { places, progress: partitions.map(Progress::new), partitions, last: [i64::MIN; 2] }
     }
 
     /// Which side a partition is of.
@@ -47,7 +49,16 @@ impl Sides {
     /// As [`Sides::side`].
     pub(super) fn advance(&mut self, batch: &StreamBatch) -> Result<(), EngineError> {
         let (side, partition) = self.place(batch.partition)?;
-        self.progress[side].advance(partition, batch.watermark.0, batch.idle)
+        self.progress[side].advance(partition, batch.watermark.0, batch.idle)?;
+        self.follow(side);
+        Ok(())
+    }
+
+    fn follow(&mut self, side: usize) {
+        let watermark = self.progress[side].watermark();
+        if watermark != i64::MAX {
+            self.last[side] = watermark;
+        }
     }
 
     /// A partition has ended.
@@ -56,7 +67,14 @@ impl Sides {
     /// As [`Sides::side`].
     pub(super) fn end(&mut self, partition: u32) -> Result<(), EngineError> {
         let (side, partition) = self.place(partition)?;
-        self.progress[side].end(partition)
+        self.progress[side].end(partition)?;
+        self.follow(side);
+        Ok(())
+    }
+
+    /// The watermark of a side, the last one once it has ended.
+    pub(super) fn last_watermark(&self, side: usize) -> i64 {
+        self.last[side]
     }
 
     /// The watermark of a side; `i64::MAX` when it has ended.

@@ -162,6 +162,12 @@ impl Rows {
         given_up
     }
 
+    /// Rows before a time; of those that are settled none with `unsettled`.
+    pub(super) fn count_before(&self, before: i64, unsettled: bool) -> usize {
+        let counts = |(time, settled): &(&i64, &bool)| **time < before && !(unsettled && **settled);
+        self.times.iter().zip(&self.settled).filter(counts).count()
+    }
+
     /// Some columns of some rows.
     ///
     /// # Errors

@@ -89,7 +89,7 @@ fn streams(app: &App, out: &mut Metrics) {
 }
 
 /// The ledger, name by name.
-fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 12] {
+fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 13] {
     [
         ("in", counters.rows_in),
         ("out", counters.rows_out),
@@ -103,6 +103,7 @@ fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 12] {
         ("failed", counters.failed),
         ("dropped", counters.dropped),
         ("before_start", counters.before_start),
+        ("forgotten", counters.forgotten),
     ]
 }
 

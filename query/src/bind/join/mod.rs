@@ -24,14 +24,12 @@ use super::{Binder, Bound, Ctes, Windowed, column_of};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::duration::human;
 use crate::parse::fold;
-use crate::plan::{JoinKind, JoinSpec, JoinTime, NamedExpr, Plan};
+use crate::plan::{JoinKind, JoinSpec, JoinTime, NamedExpr, Plan, RUNNING_TTL_NS};
 
 use condition::Condition;
 pub(super) use names::{Joined, JoinedColumn};
 pub(super) use sub_query::{all_of, conjuncts, is_sub_query};
 
-/// How long rows wait for partners where the query bounds it on neither side: an hour of event time.
-pub(crate) const TIME_TO_LIVE_NS: i64 = 3_600_000_000_000;
 /// Longest time that rows may wait for partners: 400 days.
 const MAX_WAIT_NS: i64 = 400 * 86_400_000_000_000;
 /// Relations that one FROM joins.
@@ -335,8 +333,10 @@ impl Binder<'_> {
             return None;
         }
         let (said_least, said_most) = (condition.least_ns, condition.most_ns);
-        let least_ns = said_least.unwrap_or_else(|| (-TIME_TO_LIVE_NS).min(said_most.unwrap_or(0) - TIME_TO_LIVE_NS));
-        let most_ns = said_most.unwrap_or_else(|| TIME_TO_LIVE_NS.max(said_least.unwrap_or(0) + TIME_TO_LIVE_NS));
+        let kept = [said_least.is_none(), said_most.is_none()];
+        let ttl_ns = if kept.contains(&true) { self.ttl_ns() } else { 0 };
+        let least_ns = said_least.unwrap_or_else(|| said_most.unwrap_or(0).min(0).saturating_sub(ttl_ns));
+        let most_ns = said_most.unwrap_or_else(|| said_least.unwrap_or(0).max(0).saturating_add(ttl_ns));
         if least_ns > most_ns {
             let mistake = Diagnostic::new("invalid", "no two rows can meet the join's conditions on event time");
             self.tell(mistake.at(at).note(format!(
@@ -351,7 +351,7 @@ impl Binder<'_> {
             self.tell(Diagnostic::new("limit", message).at(at).help("bound the event times more closely"));
             return None;
         }
-        Some(JoinTime::Interval { least_ns, most_ns, kept: said_least.is_none() || said_most.is_none() })
+        Some(JoinTime::Interval { least_ns, most_ns, kept })
     }
 }
 
@@ -360,7 +360,7 @@ fn span(bound: &Bound) -> i64 {
     match &bound.window {
         Some(window) if window.grouped => condition::RESULT_LAG_NS,
         Some(window) => window.spec.size_ns(),
-        None => TIME_TO_LIVE_NS,
+        None => RUNNING_TTL_NS,
     }
 }
 
