@@ -38,6 +38,24 @@ pub enum EngineError {
         /// Bytes allowed.
         limit_bytes: usize,
     },
+    /// A table that a query looks up in has outgrown the query's budget. The query's fault.
+    #[error("table \"{table}\" takes {used_bytes} bytes, over the query budget of {limit_bytes} bytes")]
+    TableBudget {
+        /// Name of the table.
+        table: String,
+        /// Bytes held.
+        used_bytes: usize,
+        /// Bytes allowed.
+        limit_bytes: usize,
+    },
+    /// A live table's log no longer holds all its rows: who comes now would find too little.
+    #[error("table \"{table}\" no longer has {rows} of its rows: give it a longer retention and retention_size")]
+    TableLost {
+        /// Name of the table.
+        table: String,
+        /// Rows that have gone.
+        rows: u64,
+    },
     /// An aggregate cannot go on: a decimal has outgrown its type, say. The query's fault.
     #[error("an aggregate failed: {0}")]
     Aggregate(String),
@@ -98,7 +116,8 @@ impl EngineError {
             Self::InUse { .. } => "in_use",
             Self::UnknownQuery(_) => "unknown_query",
             Self::Plan(_) => "unsupported",
-            Self::StateBudget { .. } => "state_budget",
+            Self::StateBudget { .. } | Self::TableBudget { .. } => "state_budget",
+            Self::TableLost { .. } => "table_lost",
             Self::Aggregate(_) => "aggregate",
             Self::Source { .. } => "source",
             Self::Sink(_) => "sink",

@@ -63,7 +63,7 @@ impl Definition {
     pub(crate) fn kind(&self) -> StoredKind {
         match &self.body {
             Body::Readable(relation) => match relation.kind {
-                RelationKind::Source => StoredKind::Source,
+                RelationKind::Source | RelationKind::Table { .. } => StoredKind::Source,
                 RelationKind::Stream | RelationKind::Changing { .. } => StoredKind::Stream,
                 RelationKind::View { .. } => StoredKind::View,
                 RelationKind::Sink => StoredKind::Sink,
@@ -71,6 +71,17 @@ impl Definition {
             Body::Pending(_) => StoredKind::Source,
             Body::Sink(..) => StoredKind::Sink,
             Body::Broken { kind, .. } => *kind,
+        }
+    }
+}
+
+impl Definition {
+    /// Names of the key's columns, of a table.
+    pub(crate) fn key(&self) -> Option<&[String]> {
+        match &self.body {
+            Body::Readable(Relation { kind: RelationKind::Table { key }, .. }) => Some(key),
+            Body::Pending(create) => create.key.as_ref().map(|key| key.columns.as_slice()),
+            _ => None,
         }
     }
 }
@@ -208,7 +219,7 @@ pub(crate) fn relation_of_query(name: &str, kind: RelationKind, plan: &Plan, nam
         _ => None,
     };
     let time = plan.time_attribute(&|relation| source(relation).map(|relation| relation.time.clone()));
-    let replay = plan.relations().iter().any(|relation| source(relation).is_some_and(|relation| relation.replay));
+    let replay = plan.streams().iter().any(|relation| source(relation).is_some_and(|relation| relation.replay));
     let windows = plan.named_windows(&|relation| source(relation).and_then(|relation| relation.windows.clone()));
     Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, windows, replay }
 }

@@ -37,6 +37,11 @@ pub struct Relation {
 pub enum RelationKind {
     /// Rows from outside.
     Source,
+    /// Rows from outside, each of which takes the place of the one before with its key: other queries look up in it.
+    Table {
+        /// Names of the key's columns.
+        key: Vec<String>,
+    },
     /// A named query that runs; its output is a stream.
     Stream,
     /// A named query that runs and whose result changes: readers run its query, and share its job.

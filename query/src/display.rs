@@ -133,7 +133,7 @@ fn write_join(join: &JoinSpec, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, " (time to live)")?;
             }
         }
-        JoinTime::Table { key } => write!(f, " with table by {}", key.join(", "))?,
+        JoinTime::Table { table, key } => write!(f, " with table {table} by {}", key.join(", "))?,
     }
     let mut word = " on ";
     for key in &join.on {

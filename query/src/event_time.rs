@@ -1,7 +1,7 @@
 //! Where a query's output has its event time.
 
 use crate::catalog::TimeAttribute;
-use crate::plan::{Plan, RankTime};
+use crate::plan::{JoinTime, Plan, RankTime};
 use datafusion_expr::Expr;
 
 impl Plan {
@@ -11,7 +11,7 @@ impl Plan {
         if let Some(column) = self.time_column(of_relation) {
             return TimeAttribute::Column(self.schema().field(column).name().clone());
         }
-        let relations = self.relations();
+        let relations = self.streams();
         let windowed = |name: &String| of_relation(name) == Some(TimeAttribute::WindowTime);
         if self.is_windowed() || relations.iter().all(windowed) {
             TimeAttribute::WindowTime
@@ -42,6 +42,10 @@ impl Plan {
                 let mut columns = inputs.iter().map(|input| input.time_column(of_relation));
                 let first = columns.next()??;
                 columns.all(|column| column == Some(first)).then_some(first)
+            }
+            Self::Join { left, join, schema, .. } if matches!(join.time, JoinTime::Table { .. }) => {
+                let time = left.time_column(of_relation)?;
+                schema.index_of(left.schema().field(time).name()).ok()
             }
             Self::Aggregate { .. }
             | Self::AggregateRunning { .. }

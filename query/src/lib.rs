@@ -43,7 +43,7 @@ pub use plan::{
 pub use sample::SampleSpec;
 pub use statement::{
     CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit, InsertInto,
-    OptionValue, Query, Show, Statement, WatermarkClause,
+    OptionValue, PrimaryKey, Query, Show, Statement, WatermarkClause,
 };
 
 /// The type of every TIMESTAMP column: nanoseconds since 1970 in UTC, without a zone of its own.

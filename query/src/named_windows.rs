@@ -4,7 +4,7 @@ use arrow::datatypes::IntervalMonthDayNano;
 use datafusion_common::ScalarValue;
 use datafusion_expr::{Expr, Operator};
 
-use crate::plan::{Plan, RankTime, WindowKind, WindowSpec};
+use crate::plan::{JoinTime, Plan, RankTime, WindowKind, WindowSpec};
 use crate::{WINDOW_END, WINDOW_START};
 
 const MILLISECOND_NS: i64 = 1_000_000;
@@ -34,6 +34,9 @@ impl Plan {
                 Some(windows)
             }
             Self::Filter { input, .. } => input.named_windows(of_relation),
+            Self::Join { left, join, .. } if matches!(join.time, JoinTime::Table { .. }) => {
+                left.named_windows(of_relation)
+            }
             Self::Rank { input, rank, .. } if matches!(rank.time, RankTime::Window { .. }) => {
                 input.named_windows(of_relation)
             }

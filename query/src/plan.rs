@@ -201,6 +201,21 @@ impl Plan {
         names
     }
 
+    /// The same without the tables that are looked up in: those whose rows and times the plan's come from.
+    pub fn streams(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.collect_streams(&mut names);
+        names
+    }
+
+    fn collect_streams(&self, names: &mut Vec<String>) {
+        match self {
+            Self::Scan { relation, .. } if !names.contains(relation) => names.push(relation.clone()),
+            Self::Join { left, join, .. } if matches!(join.time, JoinTime::Table { .. }) => left.collect_streams(names),
+            other => other.inputs().into_iter().for_each(|input| input.collect_streams(names)),
+        }
+    }
+
     fn collect_relations(&self, names: &mut Vec<String>) {
         if let Self::Scan { relation, .. } = self
             && !names.contains(relation)
@@ -360,9 +375,11 @@ pub enum JoinTime {
         /// Whether left rows, and right rows, go when their time to live has passed: no condition says so.
         kept: [bool; 2],
     },
-    /// The right input is a table: the latest row under each key, from now on or as of the left row's event time.
+    /// The right input is a table: a left row is told with the row that the table has under its key when it comes.
     Table {
-        /// Names of the table's key fields, all of which stand in [`JoinSpec::on`].
+        /// The table's name.
+        table: String,
+        /// Names of the fields of its key, in the order of [`JoinSpec::on`].
         key: Vec<String>,
     },
 }

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::catalog::RelationKind;
-use crate::diagnostic::Span;
+use crate::diagnostic::{Diagnostic, Span};
 use crate::plan::Plan;
 
 /// One statement, bound.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
-    /// `CREATE SOURCE` and `CREATE TABLE` without a primary key.
+    /// `CREATE SOURCE` and `CREATE TABLE`.
     CreateSource(CreateSource),
     /// `CREATE STREAM … AS SELECT …`.
     CreateStream(CreateStream),
@@ -23,7 +23,7 @@ pub enum Statement {
     InsertInto(InsertInto),
     /// `DROP SOURCE | TABLE | STREAM | VIEW | SINK`.
     Drop(DropRelation),
-    /// `SHOW STREAMS | JOBS | QUERIES | SOURCES | SINKS | VIEWS`.
+    /// `SHOW STREAMS | TABLES | JOBS | QUERIES | SOURCES | SINKS | VIEWS`.
     Show(Show),
     /// `DESCRIBE name`.
     Describe(Describe),
@@ -91,6 +91,8 @@ pub struct CreateSource {
     pub schema: Option<SchemaRef>,
     /// The `WATERMARK FOR` clause; `None`: see [`crate::TimeAttribute`] for the default.
     pub watermark: Option<WatermarkClause>,
+    /// The `PRIMARY KEY` of a table to look up in; `None`: it is a stream of rows.
+    pub key: Option<PrimaryKey>,
     /// The `WITH (…)` options by lower-case name, in the order written.
     pub options: Vec<OptionValue>,
     /// The whole statement, to be kept and shown.
@@ -118,6 +120,41 @@ pub struct WatermarkClause {
     pub expression: String,
     /// Where the clause stands.
     pub span: Option<Span>,
+}
+
+/// `PRIMARY KEY (column, …)`. The columns may have to be inferred first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrimaryKey {
+    /// Names of the columns, in the order written.
+    pub columns: Vec<String>,
+    /// Where the clause stands.
+    pub span: Option<Span>,
+}
+
+impl PrimaryKey {
+    /// Checks that the columns are there and can be compared.
+    ///
+    /// # Errors
+    /// What is wrong, with the clause's span.
+    pub fn check(&self, schema: &Schema) -> Result<(), Diagnostic> {
+        for name in &self.columns {
+            let Ok(field) = schema.field_with_name(name) else {
+                let mistake = Diagnostic::new("unknown_column", format!("no column \"{name}\"")).at(self.span);
+                let names = schema.fields().iter().map(|field| field.name().as_str());
+                return Err(match crate::suggest::nearest(name, names) {
+                    Some(nearest) => mistake.help(format!("did you mean \"{nearest}\"?")),
+                    None => mistake.help("PRIMARY KEY (id) names columns of the table"),
+                });
+            };
+            if field.data_type().is_nested() || field.data_type().is_floating() {
+                let kind = crate::types::sql_name(field.data_type());
+                let mistake =
+                    Diagnostic::new("type_mismatch", format!("column \"{name}\" cannot be a key: it is {kind}"));
+                return Err(mistake.at(self.span).help("a key is of whole numbers, texts, dates or times"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Definition of a named stream.
@@ -210,8 +247,10 @@ pub enum DropKind {
 /// What `SHOW` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Show {
-    /// Sources and named streams.
+    /// Sources, tables and named streams.
     Streams,
+    /// Tables with a key.
+    Tables,
     /// Running jobs and their users.
     Jobs,
     /// Live queries.

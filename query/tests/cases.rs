@@ -25,7 +25,7 @@ impl Catalog for TestCatalog {
     }
 }
 
-/// `source bids (price BIGINT, ts TIMESTAMP) time ts [replay]`, `stream …`, `view name AS SELECT …`, `sink name`.
+/// `source bids (price BIGINT, ts TIMESTAMP) time ts [replay]`, `stream …`, `table t (id BIGINT PRIMARY KEY)`, `view name AS SELECT …`, `sink name`.
 fn relation(line: &str) -> Relation {
     let (kind, rest) = line.split_once(' ').expect("a kind");
     if kind == "view" {
@@ -38,10 +38,15 @@ fn relation(line: &str) -> Relation {
     }
     let (name, rest) = rest.split_once(' ').expect("a name");
     let close = rest.rfind(')').expect("columns");
-    let statement = format!("CREATE SOURCE {name} {} WITH (connector = 'x')", &rest[..=close]);
+    let made = if kind == "table" { "TABLE" } else { "SOURCE" };
+    let statement = format!("CREATE {made} {name} {} WITH (connector = 'x')", &rest[..=close]);
     let created = analyze(&statement, &TestCatalog(Vec::new())).expect("the columns are read");
-    let Statement::CreateSource(CreateSource { schema: Some(schema), .. }) = created else { panic!("{line}") };
-    let kind = if kind == "stream" { RelationKind::Stream } else { RelationKind::Source };
+    let Statement::CreateSource(CreateSource { schema: Some(schema), key, .. }) = created else { panic!("{line}") };
+    let kind = match key {
+        Some(key) => RelationKind::Table { key: key.columns },
+        None if kind == "stream" => RelationKind::Stream,
+        None => RelationKind::Source,
+    };
     build(name, kind, schema, &rest[close + 1..])
 }
 
@@ -103,6 +108,9 @@ fn show(statement: &Statement) -> String {
             }
             if let Some(watermark) = &source.watermark {
                 out.push_str(&format!("\n  watermark for {} as [{}]", watermark.column, watermark.expression));
+            }
+            if let Some(key) = &source.key {
+                out.push_str(&format!("\n  key {}", key.columns.join(", ")));
             }
             for option in &source.options {
                 out.push_str(&format!("\n  with {} = [{}]", option.name, option.value));

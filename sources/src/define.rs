@@ -16,6 +16,8 @@ use crate::options::{Options, suggest};
 
 /// How far back a stream's log reaches unless the definition says otherwise.
 const RETENTION: Duration = Duration::from_secs(15 * 60);
+/// How far back a table's log reaches unless the definition says otherwise: a century, all that there is.
+const TABLE_RETENTION: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How large a stream's log gets unless the definition says otherwise, in bytes.
 const RETENTION_BYTES: usize = 64 << 20;
 /// How long a partition may be silent unless the definition says otherwise.
@@ -39,7 +41,8 @@ pub(crate) fn source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDef
     let Some(kind) = options.required("connector", &help) else {
         return Err(options.finish("a source"));
     };
-    let (retention, retention_bytes, idle_timeout) = common(&mut options);
+    let keeps = if create.key.is_some() { TABLE_RETENTION } else { RETENTION };
+    let (retention, retention_bytes, idle_timeout) = common(&mut options, keeps);
     let made = match kind.to_ascii_lowercase().as_str() {
         "file" => connector::file::define(create, env, &mut options),
         "flights" => connector::flights::define(create, env, &mut options),
@@ -61,6 +64,9 @@ pub(crate) fn source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDef
             return Err(others);
         }
     };
+    if let Some(key) = &create.key {
+        key.check(&made.schema).map_err(|mistake| vec![mistake])?;
+    }
     let event_time = event_time(create, &made)?;
     Ok(SourceDefinition {
         name: create.name.clone(),
@@ -73,7 +79,7 @@ pub(crate) fn source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDef
     })
 }
 
-fn common(options: &mut Options<'_>) -> (Duration, usize, Duration) {
+fn common(options: &mut Options<'_>, retention: Duration) -> (Duration, usize, Duration) {
     options.choice_with_help(
         "durability",
         &["memory"],
@@ -81,7 +87,7 @@ fn common(options: &mut Options<'_>) -> (Duration, usize, Duration) {
     );
     options.refuse("partition_by", "leave it out: a source's partitions are those of the outside world");
     (
-        options.duration("retention", RETENTION),
+        options.duration("retention", retention),
         options.size("retention_size", RETENTION_BYTES),
         options.duration("idle_timeout", IDLE_TIMEOUT),
     )
@@ -145,6 +151,10 @@ fn is_event_time(data_type: &DataType) -> bool {
 fn event_time(create: &CreateSource, made: &Made) -> Result<EventTimeSpec, Vec<Diagnostic>> {
     let schema = &made.schema;
     let Some(clause) = &create.watermark else {
+        // What a row of a table says is so from its arrival on; and no time that it tells need be there.
+        if create.key.is_some() {
+            return Ok(EventTimeSpec::Arrival);
+        }
         let first = schema.fields().iter().position(|field| is_event_time(field.data_type()));
         let watermark = WatermarkSpec::Delay(nanoseconds(made.delay));
         return Ok(first.map_or(EventTimeSpec::Arrival, |index| EventTimeSpec::Column { index, watermark }));

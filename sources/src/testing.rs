@@ -24,6 +24,7 @@ pub(crate) fn create(name: &str, columns: Option<Vec<Field>>, options: &[(&str, 
         if_not_exists: false,
         schema: columns.map(|columns| Arc::new(Schema::new(columns))),
         watermark: None,
+        key: None,
         options: options
             .iter()
             .map(|(name, value)| OptionValue { name: (*name).to_owned(), value: (*value).to_owned(), span: None })

@@ -63,7 +63,7 @@ impl Names {
     fn add_query(&self, name: &str, kind: RelationKind, plan: &Plan) {
         let time = plan.time_attribute(&|name| self.relation(name).map(|relation| relation.time));
         let windows = plan.named_windows(&|name| self.relation(name).and_then(|relation| relation.windows));
-        let replay = plan.relations().iter().any(|name| self.relation(name).is_some_and(|read| read.replay));
+        let replay = plan.streams().iter().any(|name| self.relation(name).is_some_and(|read| read.replay));
         self.add(Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, windows, replay });
     }
 }
@@ -161,7 +161,10 @@ impl Lab {
             connector,
         };
         self.engine.create_source(definition).await?;
-        let kind = RelationKind::Source;
+        let kind = match &create.key {
+            Some(key) => RelationKind::Table { key: key.columns.clone() },
+            None => RelationKind::Source,
+        };
         self.names.add(Relation { name: create.name.clone(), kind, schema, time, windows: None, replay: false });
         Ok(())
     }
@@ -179,6 +182,7 @@ fn event_time(create: &CreateSource, schema: &SchemaRef) -> Result<(EventTimeSpe
             let index = schema.index_of(&clause.column).map_err(no_column)?;
             (index, WatermarkSpec::Expr(bind_watermark(clause, schema)?))
         }
+        None if create.key.is_some() => return Ok((EventTimeSpec::Arrival, TimeAttribute::Arrival)),
         None => match schema.fields().iter().position(|field| field.data_type() == &timestamp_type()) {
             Some(index) => (index, WatermarkSpec::Delay(DEFAULT_DELAY_NS)),
             None => return Ok((EventTimeSpec::Arrival, TimeAttribute::Arrival)),

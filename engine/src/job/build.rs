@@ -8,13 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use squilla_query::{Plan, RankTime};
+use squilla_query::{JoinTime, Plan, RankTime};
 
 use super::branch::OpSpec;
 use super::feed::{Begin, leading_filters};
 use super::history::from_logs;
 use super::run::{JobSpec, describe, fingerprint, spawn_job};
-use super::stage::{AggregateJob, FillJob, GatherJob, JoinJob, RankJob, RankRunningJob, RunningJob, Stage, Stateful};
+use super::stage::{
+    AggregateJob, FillJob, GatherJob, JoinJob, LookupJob, RankJob, RankRunningJob, RunningJob, Stage, Stateful,
+};
 use super::{Branch, Lease, Registry};
 use crate::error::EngineError;
 use crate::info::ExplainedJob;
@@ -170,6 +172,10 @@ fn stateful(
             let lefts = inputs.len();
             inputs.extend(cut(right)?.into_iter().map(|limb| Limb { right: true, ..limb }));
             let fields = [left.schema().clone(), right.schema().clone()];
+            if let JoinTime::Table { table, .. } = &join.time {
+                let (join, table, schema) = (join.as_ref().clone(), table.clone(), schema.clone());
+                return Ok((inputs, Arc::new(LookupJob { join, table, fields, schema })));
+            }
             let job = JoinJob { join: join.as_ref().clone(), lefts, fields, schema: schema.clone() };
             Ok((inputs, Arc::new(job)))
         }

@@ -45,6 +45,8 @@ pub(crate) struct Feed {
     branches: Vec<Inlet>,
     ready: VecDeque<Fed>,
     counters: Arc<Counters>,
+    /// The right input is a table.
+    pub(crate) reads_table: bool,
     /// Windows that start before it are not told; `MIN`: all are.
     pub(crate) start: EventTime,
     /// Windows that start before it may be partial.
@@ -64,6 +66,8 @@ struct Inlet {
     done: bool,
     /// It is read from its first row.
     whole: bool,
+    /// All that it comes from has an end.
+    bounded: bool,
 }
 
 /// The part of a log that lies before the live rows.
@@ -88,6 +92,7 @@ impl Feed {
             branches: Vec::new(),
             ready: VecDeque::new(),
             counters: counters.clone(),
+            reads_table: stage.reads_table(),
             start: EventTime::MIN,
             complete_from: EventTime::MIN,
         };
@@ -110,6 +115,10 @@ impl Feed {
             Begin::At(Start::Position(position)) => split_position(position, branches),
             _ => Vec::new(),
         };
+        if feed.reads_table {
+            check_apart(branches)?;
+        }
+        let first = |feed: &Self| feed.branches.last().map_or(0, |inlet| inlet.first_partition + inlet.partitions);
         for (at, branch) in branches.iter().enumerate() {
             let start = match begin {
                 Begin::Fresh if branch.fresh => Start::Earliest,
@@ -118,10 +127,13 @@ impl Feed {
                 Begin::At(Start::Position(_)) => Start::Position(parts[at].clone()),
                 Begin::At(start) => start.clone(),
             };
-            let first = feed.branches.last().map_or(0, |inlet| inlet.first_partition + inlet.partitions);
-            let mut inlet = Inlet::open(branch, &start, holding, key, first, counters)?;
+            if feed.reads_table && branch.right {
+                feed.branches.push(Inlet::table(branch, *begin == Begin::Earliest, first(&feed), counters)?);
+                continue;
+            }
+            let mut inlet = Inlet::open(branch, &start, holding, key, first(&feed), counters)?;
             if since.is_some() && *begin == Begin::Fresh {
-                inlet.catch_up(&below[at], feed.start)?;
+                inlet.catch_up(&below[at], feed.start, false)?;
             }
             feed.branches.push(inlet);
         }
@@ -131,6 +143,16 @@ impl Feed {
     /// Partitions of all branches.
     pub(crate) fn partitions(&self) -> u32 {
         self.branches.iter().map(|inlet| inlet.partitions).sum()
+    }
+
+    /// Partitions of the left input.
+    pub(crate) fn left_partitions(&self) -> u32 {
+        self.branches.iter().filter(|inlet| !inlet.right).map(|inlet| inlet.partitions).sum()
+    }
+
+    /// True while a table that has an end is read: nothing else is, until all of it is there.
+    fn loads(&self) -> bool {
+        self.reads_table && self.branches.iter().any(|inlet| inlet.right && inlet.bounded && !inlet.done)
     }
 
     /// Physical fields and partitions of each branch.
@@ -191,7 +213,9 @@ impl Feed {
             if self.branches.iter().all(|inlet| inlet.done) {
                 return Ok(Fed::End);
             }
-            let waiting = self.branches.iter_mut().enumerate().filter(|(_, inlet)| !inlet.done);
+            let loads = self.loads();
+            let waits = move |inlet: &Inlet| !inlet.done && (inlet.right || !loads);
+            let waiting = self.branches.iter_mut().enumerate().filter(|(_, inlet)| waits(inlet));
             let reads = waiting.map(|(at, inlet)| inlet.live.next().map(move |read| (at, read)).boxed());
             let ((at, read), _, _) = select_all(reads).await;
             self.take(at, read)?;
@@ -220,8 +244,10 @@ impl Feed {
 
     /// Takes what is there, from the branch that is least far; false when nothing is.
     fn read_ready(&mut self) -> Result<bool, EngineError> {
-        let mut order: Vec<usize> = (0..self.branches.len()).filter(|at| !self.branches[*at].done).collect();
-        order.sort_by_key(|at| self.branches[*at].watermark);
+        let loads = self.loads();
+        let waits = |inlet: &Inlet| !inlet.done && (inlet.right || !loads);
+        let mut order: Vec<usize> = (0..self.branches.len()).filter(|at| waits(&self.branches[*at])).collect();
+        order.sort_by_key(|at| (self.reads_table && !self.branches[*at].right, self.branches[*at].watermark));
         for at in order {
             if let Some(read) = self.branches[at].live.try_next() {
                 self.take(at, read)?;
@@ -281,11 +307,33 @@ impl Inlet {
             right: branch.right,
             done: false,
             whole: *start == Start::Earliest,
+            bounded: job.chain().iter().all(|job| job.source.as_ref().is_none_or(|source| source.info.bounded)),
         })
     }
 
-    /// Puts the rows since `start` that lie before the live reader in front of it.
-    fn catch_up(&mut self, bases: &[Base], start: EventTime) -> Result<(), EngineError> {
+    /// Opens the branch of a table: all of it is read, whatever else is. Whoever can wait waits until it is.
+    fn table(
+        branch: &Branch,
+        from_earliest: bool,
+        first_partition: u32,
+        counters: &Arc<Counters>,
+    ) -> Result<Self, EngineError> {
+        let (log, holding) = (&branch.job().output, branch.job().can_wait);
+        let facts = log.facts();
+        if !holding && facts.log_rows < facts.rows_total {
+            let name = branch.job().display_name();
+            return Err(EngineError::TableLost { table: name, rows: facts.rows_total - facts.log_rows });
+        }
+        let start = if from_earliest { Start::Earliest } else { Start::Latest };
+        let mut inlet = Self::open(branch, &start, holding, None, first_partition, counters)?;
+        if !from_earliest {
+            inlet.catch_up(&bases(branch), EventTime::MIN, holding)?;
+        }
+        Ok(inlet)
+    }
+
+    /// Puts the rows since `start` that lie before the live reader in front of it; `holding`: who writes waits for it.
+    fn catch_up(&mut self, bases: &[Base], start: EventTime, holding: bool) -> Result<(), EngineError> {
         let live = self.live.position();
         for base in bases {
             let log = &base.job.output;
@@ -296,7 +344,7 @@ impl Inlet {
                 .map(|p| live.offsets.get(&(base.first_partition + p)).map_or(Offset(0), |(offset, _)| *offset));
             self.history.push_back(History {
                 until: until.collect(),
-                reader: log.clone().reader(&from, false),
+                reader: log.clone().reader(&from, holding),
                 pipeline: Pipeline::new(log.schema(), &base.branch.ops, None, &scratch)?,
                 first_partition: base.first_partition,
             });
@@ -348,6 +396,24 @@ impl History {
             Some(Read::Gap(_) | Read::EndOfPartition(_)) => Ok(Some(Vec::new())),
             Some(Read::End | Read::Failed(_)) | None => Ok(None),
         }
+    }
+}
+
+/// A stream that is held back until a table is read whole must not come from what the table comes from.
+fn check_apart(branches: &[Branch]) -> Result<(), EngineError> {
+    let sources = |right: bool| {
+        let chains =
+            branches.iter().filter(move |branch| branch.right == right).flat_map(|branch| branch.job().chain());
+        chains.filter(|job| job.source.as_ref().is_some_and(|source| source.info.bounded))
+    };
+    match sources(true).find(|table| sources(false).any(|source| Arc::ptr_eq(&source, table))) {
+        Some(job) => {
+            let name = job.display_name();
+            Err(EngineError::Plan(format!(
+                "what looks up in table \"{name}\" is made of the rows of \"{name}\" itself"
+            )))
+        }
+        None => Ok(()),
     }
 }
 

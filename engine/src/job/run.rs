@@ -100,7 +100,10 @@ fn make_job(
             (feed.schema().clone(), stateless_start(&spec.branches, feed), feed.partitions(), LogLimits::HAND_OFF)
         }
         Stage::Named => (feed.schema().clone(), fresh_epoch(shared), feed.partitions(), LogLimits::NAMED),
-        Stage::Stateful(step) => (physical_schema(step.schema()), fresh_epoch(shared), 1, LogLimits::RESULTS),
+        Stage::Stateful(step) => {
+            let partitions = if step.reads_table() { feed.left_partitions() } else { 1 };
+            (physical_schema(step.schema()), fresh_epoch(shared), partitions, LogLimits::RESULTS)
+        }
     };
     let key_columns = spec.stage.stateful().and_then(|step| step.key_columns());
     let updates = key_columns.map(|_| {
@@ -197,6 +200,8 @@ struct Task {
     state_bytes: usize,
     /// Partitions of the input that have not ended.
     running_partitions: u32,
+    /// The output has partitions of the input, and they end with them.
+    keeps_partitions: bool,
 }
 
 impl Task {
@@ -213,6 +218,7 @@ impl Task {
         let updates = job.updates.clone().map(|stream| Writer::new(stream, true)).transpose()?;
         Ok(Self {
             running_partitions: feed.partitions(),
+            keeps_partitions: feed.reads_table,
             shared,
             job,
             feed,
@@ -350,7 +356,11 @@ impl Task {
             self.write(output).await?;
             self.book()?;
             self.running_partitions -= 1;
-            if self.running_partitions == 0 {
+            if self.keeps_partitions {
+                if partition < self.job.output.partitions() {
+                    self.job.output.end(partition);
+                }
+            } else if self.running_partitions == 0 {
                 self.job.output.end(0);
                 if let Some(updates) = &self.job.updates {
                     updates.end(0);

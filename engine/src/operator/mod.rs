@@ -74,7 +74,7 @@ pub use deduplicate::{Deduplicate, RankingInput};
 pub use fill::{Fill, FillInput, FillSpec};
 pub use filter::Filter;
 pub use filter_updates::FilterUpdates;
-pub use join::{IntervalJoin, IntervalJoinSpec, JoinInputs, WindowJoin, WindowJoinSpec};
+pub use join::{IntervalJoin, IntervalJoinSpec, JoinInputs, LookupJoin, LookupSpec, WindowJoin, WindowJoinSpec};
 pub use project::Project;
 pub use rank::{Rank, RankInput};
 pub use rank_running::RankRunning;

@@ -109,7 +109,7 @@ impl Service {
             }
             Err(mistakes) => return Err(Refusal::Mistakes(mistakes)),
         };
-        let relation = relation_of_source(&definition);
+        let relation = relation_of_source(&create, &definition);
         self.engine.create_source(definition).await.map_err(Refusal::Engine)?;
         self.record_running(&task, StoredKind::Source, &name, relation).await?;
         Ok(Answer::Done(format!("created source \"{name}\"")))
@@ -332,7 +332,7 @@ impl Service {
         let create = CreateSource { schema: Some(columns.clone()), ..(**create).clone() };
         let defined = define_source(&create, &self.sources).await.map_err(Refusal::Mistakes);
         let source = defined.map_err(PublishRefusal::Define)?;
-        let relation = relation_of_source(&source);
+        let relation = relation_of_source(&create, &source);
         let stored = self.store.set_columns(definition.id, &columns).await;
         stored.map_err(|error| PublishRefusal::Define(error.into()))?;
         let started = self.engine.create_source(source).await;
@@ -364,14 +364,22 @@ pub(super) fn relation_of_sink(name: &str) -> Relation {
     }
 }
 
-fn relation_of_source(definition: &SourceDefinition) -> Relation {
+/// What a source or a table is to those who read it.
+pub(super) fn kind_of_source(create: &CreateSource) -> RelationKind {
+    match &create.key {
+        Some(key) => RelationKind::Table { key: key.columns.clone() },
+        None => RelationKind::Source,
+    }
+}
+
+fn relation_of_source(create: &CreateSource, definition: &SourceDefinition) -> Relation {
     let time = match &definition.event_time {
         EventTimeSpec::Column { index, .. } => TimeAttribute::Column(definition.schema.field(*index).name().clone()),
         EventTimeSpec::Arrival => TimeAttribute::Arrival,
     };
     Relation {
         name: definition.name.clone(),
-        kind: RelationKind::Source,
+        kind: kind_of_source(create),
         schema: definition.schema.clone(),
         time,
         windows: None,
@@ -391,7 +399,7 @@ fn in_use(names: &Names, name: &str, kind: StoredKind, users: &[String], sql: &s
 }
 
 fn is_in_engine(relation: &Relation) -> bool {
-    matches!(relation.kind, RelationKind::Source | RelationKind::Stream | RelationKind::Changing { .. })
+    !matches!(relation.kind, RelationKind::View { .. } | RelationKind::Sink)
 }
 
 fn kind_of_drop(kind: DropKind) -> StoredKind {

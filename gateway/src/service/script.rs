@@ -7,7 +7,7 @@ use squilla_query::{
 };
 
 use super::analyze::analyze;
-use super::define::{exists, relation_of_sink};
+use super::define::{exists, kind_of_source, relation_of_sink};
 use crate::catalog::{Body, Definition, Names, relation_of_query};
 
 /// Mistakes that are such whatever values a statement's parameters will have.
@@ -60,9 +60,10 @@ fn pretend(
             };
             let first_time =
                 || schema.fields().iter().find(|field| *field.data_type() == squilla_query::timestamp_type());
-            let column = create.watermark.map(|clause| clause.column).or_else(|| Some(first_time()?.name().clone()));
+            let kind = kind_of_source(&create);
+            let implied = || Some(first_time()?.name().clone()).filter(|_| kind == RelationKind::Source);
+            let column = create.watermark.map(|clause| clause.column).or_else(implied);
             let time = column.map_or(TimeAttribute::Arrival, TimeAttribute::Column);
-            let kind = RelationKind::Source;
             let relation = Relation { name: create.name.clone(), kind, schema, time, windows: None, replay: false };
             (create.name, create.if_not_exists, Body::Readable(relation))
         }

@@ -14,8 +14,9 @@ impl Service {
     /// `SHOW`.
     pub(super) fn show(&self, show: Show) -> RecordBatch {
         match show {
-            Show::Streams => self.streams_table(&[StoredKind::Source, StoredKind::Stream]),
-            Show::Sources => self.streams_table(&[StoredKind::Source]),
+            Show::Streams => self.streams_table(&[StoredKind::Source, StoredKind::Stream], false),
+            Show::Sources => self.streams_table(&[StoredKind::Source], false),
+            Show::Tables => self.streams_table(&[StoredKind::Source], true),
             Show::Jobs => jobs(&self.engine.jobs()),
             Show::Queries => queries(&self.engine.queries()),
             Show::Sinks => self.sinks_table(),
@@ -39,11 +40,17 @@ impl Service {
         names.get(name).filter(|definition| is_absent(definition)).map(|definition| status_of_absent(definition))
     }
 
-    fn streams_table(&self, kinds: &[StoredKind]) -> RecordBatch {
+    fn streams_table(&self, kinds: &[StoredKind], tables: bool) -> RecordBatch {
         let mut infos = self.engine.streams();
-        infos.retain(|info| kinds.iter().any(|kind| kind.word() == info.kind));
         let names = self.names();
-        let absent = |definition: &&Arc<Definition>| kinds.contains(&definition.kind()) && is_absent(definition);
+        let word = |name: &str, kind: &'static str| {
+            if names.get(name).is_some_and(|definition| definition.key().is_some()) { "table" } else { kind }
+        };
+        infos.retain(|info| kinds.iter().any(|kind| kind.word() == info.kind));
+        infos.retain(|info| !tables || word(&info.name, info.kind) == "table");
+        let absent = |definition: &&Arc<Definition>| {
+            kinds.contains(&definition.kind()) && is_absent(definition) && (!tables || definition.key().is_some())
+        };
         let absent: Vec<&Arc<Definition>> = names.definitions().filter(absent).collect();
         let text = |of_info: &dyn Fn(&StreamInfo) -> String, of_absent: &dyn Fn(&Definition) -> String| {
             let values = infos.iter().map(of_info).chain(absent.iter().map(|definition| of_absent(definition)));
@@ -56,7 +63,12 @@ impl Service {
         let watermarks = infos.iter().map(|info| info.watermark).chain(absent.iter().map(|_| None));
         table(vec![
             ("name", text(&|info| info.name.clone(), &|definition| definition.name.clone())),
-            ("kind", text(&|info| info.kind.to_owned(), &|definition| definition.kind().word().to_owned())),
+            (
+                "kind",
+                text(&|info| word(&info.name, info.kind).to_owned(), &|definition| {
+                    word(&definition.name, definition.kind().word()).to_owned()
+                }),
+            ),
             ("status", text(&|info| info.status.clone(), &status_of_absent)),
             ("connector", text(&|info| info.connector.unwrap_or_default().to_owned(), &connector_of_absent)),
             ("rows", number(&|info| info.rows)),
@@ -143,7 +155,14 @@ impl Service {
                 rows.push(["fact".into(), name.into(), value, String::new()]);
             }
         };
-        fact("kind", definition.kind().word().to_owned());
+        match definition.key() {
+            Some(key) => {
+                fact("kind", "table".to_owned());
+                fact("primary key", key.join(", "));
+                fact("look-ups", "find the latest row of a key, in the order of arrival".to_owned());
+            }
+            None => fact("kind", definition.kind().word().to_owned()),
+        }
         match &definition.body {
             Body::Readable(relation) => {
                 if let RelationKind::View { sql } = &relation.kind {

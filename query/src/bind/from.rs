@@ -26,6 +26,7 @@ impl Binder<'_> {
         if !more.is_empty() || !first.joins.is_empty() {
             return self.joined(select, ctes).map(|bound| (bound, None));
         }
+        self.check_first(&first.relation)?;
         let bound = self.factor(&first.relation, ctes)?;
         let Some(selection) = &select.selection else { return Some((bound, None)) };
         let (sub_queries, plain): (Vec<_>, Vec<_>) =
@@ -47,6 +48,7 @@ impl Binder<'_> {
                     self.refuse("a relation takes no options here", at, "write FROM name");
                 }
                 let bound = match args {
+                    Some(_) if join::as_of(factor).is_some() => self.named(name, ctes),
                     Some(args) => self.table_function(&object_name(name), &args.args, at, ctes),
                     None => self.named(name, ctes),
                 };
@@ -127,7 +129,9 @@ impl Binder<'_> {
         };
         let qualifier = Some(name.rsplit('.').next().unwrap_or(&name).to_owned());
         match &relation.kind {
-            RelationKind::Source | RelationKind::Stream => Some(Bound { qualifier, ..scan(&relation) }),
+            RelationKind::Source | RelationKind::Stream | RelationKind::Table { .. } => {
+                Some(Bound { qualifier, ..scan(&relation) })
+            }
             RelationKind::Changing { sql } => {
                 let bound = self.view(&name, sql, true, at)?;
                 Some(Bound { qualifier, joined: None, label: format!("stream \"{name}\""), ..bound })
@@ -204,6 +208,7 @@ fn object_name(name: &ast::ObjectName) -> String {
 fn scan(relation: &Relation) -> Bound {
     let kind = match relation.kind {
         RelationKind::Stream => "stream",
+        RelationKind::Table { .. } => "table",
         _ => "source",
     };
     let has = |name: &str| relation.schema.field_with_name(name).is_ok();

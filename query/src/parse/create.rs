@@ -8,16 +8,17 @@ use datafusion_sql::sqlparser::tokenizer::Token;
 
 use super::{Named, Parsed, Reader, Reads, unsupported};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::statement::{CreateSource, OptionValue, WatermarkClause};
+use crate::statement::{CreateSource, OptionValue, PrimaryKey, WatermarkClause};
 use crate::types::{TYPES, column_type};
 
 /// Columns that a source may declare.
 const MAX_COLUMNS: usize = 1_000;
 
 #[derive(Default)]
-struct Columns {
+pub(super) struct Columns {
     fields: Vec<Field>,
     watermark: Option<WatermarkClause>,
+    pub(super) key: Option<PrimaryKey>,
 }
 
 impl Reader<'_> {
@@ -73,11 +74,11 @@ impl Reader<'_> {
                 }
                 Ok(Parsed::CreateSink(named, options, query))
             }
-            _ => self.create_source(named),
+            kind => self.create_source(named, kind == "table"),
         }
     }
 
-    fn create_source(&mut self, named: Named) -> Reads<Parsed> {
+    fn create_source(&mut self, named: Named, table: bool) -> Reads<Parsed> {
         let mut columns = Columns::default();
         if self.parser.consume_token(&Token::LParen) {
             columns = self.columns()?;
@@ -89,16 +90,24 @@ impl Reader<'_> {
         }
         let options = self.options()?;
         self.end_without_emit()?;
-        let Columns { fields, watermark } = columns;
+        let Columns { fields, watermark, key } = columns;
+        if let Some(key) = key.as_ref().filter(|_| !table) {
+            return Err(unsupported("a source has no key", key.span)
+                .help("CREATE TABLE name (id BIGINT, …, PRIMARY KEY (id)) WITH (…) makes a table to look up in"));
+        }
         let schema: Option<SchemaRef> = (!fields.is_empty()).then(|| Arc::new(Schema::new(fields)));
         if let (Some(schema), Some(clause)) = (&schema, &watermark) {
             crate::bind::watermark(clause, schema).map_err(|mut mistakes| mistakes.remove(0))?;
+        }
+        if let (Some(schema), Some(key)) = (&schema, &key) {
+            key.check(schema)?;
         }
         Ok(Parsed::CreateSource(CreateSource {
             name: named.name,
             if_not_exists: named.if_not_exists,
             schema,
             watermark,
+            key,
             options,
             sql: self.text.whole(),
         }))
@@ -115,9 +124,11 @@ impl Reader<'_> {
                     return Err(Diagnostic::new("invalid", "there are two WATERMARK clauses").at(clause.span));
                 }
                 columns.watermark = Some(clause);
+            } else if let Some(key) = self.key_clause()? {
+                columns.set_key(key)?;
             } else {
                 let at = self.here();
-                let field = self.column()?;
+                let field = self.column(&mut columns)?;
                 if columns.fields.iter().any(|other| other.name() == field.name()) {
                     return Err(
                         Diagnostic::new("invalid", format!("column \"{}\" is declared twice", field.name())).at(at)
@@ -139,12 +150,14 @@ impl Reader<'_> {
         }
     }
 
-    fn column(&mut self) -> Reads<Field> {
+    fn column(&mut self, columns: &mut Columns) -> Reads<Field> {
         let start = self.here();
-        if matches!(self.peek_word().as_deref(), Some("primary" | "constraint" | "unique" | "foreign" | "check")) {
+        if matches!(self.peek_word().as_deref(), Some("unique" | "foreign" | "check")) {
             let next = self.parser.peek_nth_token(1).token;
-            if matches!(next, Token::LParen) || super::is_word(&next, "key") || super::is_word(&next, "primary") {
-                return Err(keyed(start));
+            if matches!(next, Token::LParen) || super::is_word(&next, "key") {
+                return Err(unsupported("rows from outside are not checked", start).help(
+                    "of constraints there is PRIMARY KEY (id), by which later rows take the place of earlier ones",
+                ));
             }
         }
         let (name, _) = self.name("a column's name")?;
@@ -167,7 +180,10 @@ impl Reader<'_> {
                 Some("null") => {
                     self.parser.next_token();
                 }
-                Some("primary") => return Err(keyed(at)),
+                Some("primary") => {
+                    let span = self.primary_key_words()?;
+                    columns.set_key(PrimaryKey { columns: vec![name.clone()], span })?;
+                }
                 Some(other @ ("default" | "unique" | "check" | "references" | "generated" | "as" | "comment")) => {
                     return Err(unsupported(format!("{} cannot be said of a column", other.to_uppercase()), at)
                         .help("a column has a name, a type and NOT NULL; compute others in a query"));
@@ -252,9 +268,4 @@ impl Reader<'_> {
         self.parser.next_token();
         Ok((value, end))
     }
-}
-
-fn keyed(at: Option<Span>) -> Diagnostic {
-    unsupported("a table with a key is not available", at)
-        .help("leave PRIMARY KEY out: the table is then a stream of rows")
 }

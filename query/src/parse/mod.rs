@@ -9,6 +9,7 @@ mod emit;
 mod partition;
 mod sample;
 mod state_ttl;
+mod table;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::text::{DIALECT, Text, is_word, word};
 pub(crate) use emit::{EmitKind, EmitSyntax};
 pub(crate) use partition::{FILL, PARTITION_BY};
 pub(crate) use state_ttl::StateTtl;
+pub(crate) use table::AS_OF;
 
 /// Recursion that the parser allows itself; the shape of the text was checked before.
 const PARSER_DEPTH: usize = 400;
@@ -167,7 +169,7 @@ impl<'t> Reader<'t> {
         let (tokens, state_ttl) = state_ttl::cut(text)?;
         let (tokens, emit) = emit::cut(tokens, text)?;
         refuse_clauses(&tokens, text)?;
-        let tokens = sample::with_keys(without_table_arguments(tokens));
+        let tokens = sample::with_keys(without_table_arguments(table::with_versions(tokens, text)?));
         let parser = Parser::new(&DIALECT).with_recursion_limit(PARSER_DEPTH).with_tokens_with_locations(tokens);
         Ok(Self { text, parser, emit, state_ttl })
     }
@@ -309,13 +311,14 @@ impl<'t> Reader<'t> {
     fn show(&mut self) -> Reads<Parsed> {
         self.parser.next_token();
         let show = match self.peek_word().as_deref() {
-            Some("streams" | "tables") => Show::Streams,
+            Some("streams") => Show::Streams,
+            Some("tables") => Show::Tables,
             Some("jobs") => Show::Jobs,
             Some("queries") => Show::Queries,
             Some("sources") => Show::Sources,
             Some("sinks") => Show::Sinks,
             Some("views") => Show::Views,
-            _ => return Err(self.expected("STREAMS, JOBS, QUERIES, SOURCES, SINKS or VIEWS")),
+            _ => return Err(self.expected("STREAMS, TABLES, JOBS, QUERIES, SOURCES, SINKS or VIEWS")),
         };
         self.parser.next_token();
         self.end_without_emit()?;

@@ -8,7 +8,7 @@ use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 use super::project::{inline, may_inline};
 use super::with_inputs;
 use crate::bind::columns;
-use crate::plan::{JoinKind, Plan};
+use crate::plan::{JoinKind, JoinTime, Plan};
 use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME};
 
 /// Moves filters below projections, assignments of windows, unions, and joins where no row that comes with nulls can
@@ -52,6 +52,7 @@ fn push(plan: &Arc<Plan>, mut conditions: Vec<Expr>) -> Arc<Plan> {
         Plan::Union { .. } => Arc::new(with_inputs(plan, &mut |input| push(input, conditions.clone()))),
         Plan::Join { left, right, join, .. } => {
             let (mut of_left, mut of_right, mut above) = (Vec::new(), Vec::new(), Vec::new());
+            let is_table = matches!(join.time, JoinTime::Table { .. });
             for condition in conditions {
                 let only = |side: &Arc<Plan>| {
                     let names = columns(&condition);
@@ -61,7 +62,8 @@ fn push(plan: &Arc<Plan>, mut conditions: Vec<Expr>) -> Arc<Plan> {
                     JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti if only(left) => {
                         of_left.push(condition);
                     }
-                    JoinKind::Inner | JoinKind::Right if only(right) => of_right.push(condition),
+                    // A row of a table that meets a condition no longer takes the place of one that met it.
+                    JoinKind::Inner | JoinKind::Right if only(right) && !is_table => of_right.push(condition),
                     _ => above.push(condition),
                 }
             }

@@ -158,7 +158,7 @@ fn prune_join(
             of_left.extend(columns(left_end));
             of_right.extend(columns(right_end));
         }
-        JoinTime::Table { key } => of_right.extend(key.iter().cloned()),
+        JoinTime::Table { key, .. } => of_right.extend(key.iter().cloned()),
         JoinTime::Interval { .. } => {}
     }
     let (left, right) = (prune(left, &of_left), prune(right, &of_right));

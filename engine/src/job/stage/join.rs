@@ -38,7 +38,7 @@ impl Stateful for JoinJob {
                 format!("window({};{};{grace_ns})", canonical_expr(left_end), canonical_expr(right_end))
             }
             JoinTime::Interval { least_ns, most_ns, .. } => format!("{least_ns}..{most_ns}"),
-            JoinTime::Table { key } => format!("table({})", key.join(",")),
+            JoinTime::Table { table, .. } => format!("table({table})"),
         };
         let [left, right] = self.fields.each_ref().map(types);
         format!("join({};{kind:?};{};{filter};{time}){left}{right}{}", self.lefts, keys.join(","), types(&self.schema))
@@ -145,7 +145,7 @@ impl Stateful for JoinJob {
                     setting.counters,
                 )?))
             }
-            JoinTime::Table { .. } => Err(EngineError::Plan("this kind of join is not available".into())),
+            JoinTime::Table { .. } => Err(EngineError::Plan("a look-up is a job of its own".into())),
         }
     }
 }

@@ -5,6 +5,7 @@ mod aggregate_running;
 mod fill;
 mod gather;
 mod join;
+mod lookup;
 mod rank;
 mod rank_running;
 
@@ -19,6 +20,7 @@ pub(crate) use aggregate_running::RunningJob;
 pub(crate) use fill::FillJob;
 pub(crate) use gather::GatherJob;
 pub(crate) use join::JoinJob;
+pub(crate) use lookup::LookupJob;
 pub(crate) use rank::RankJob;
 pub(crate) use rank_running::RankRunningJob;
 
@@ -38,7 +40,8 @@ pub(crate) enum Stage {
     Stateful(Arc<dyn Stateful>),
 }
 
-/// A description of a job that keeps state, from which its operator is made. Its output is one partition.
+/// A description of a job that keeps state, from which its operator is made. Its output is one partition, unless it reads
+/// a table.
 pub(crate) trait Stateful: Debug + Send + Sync {
     /// In a word, for `SHOW JOBS`.
     fn kind(&self) -> &'static str;
@@ -65,6 +68,12 @@ pub(crate) trait Stateful: Debug + Send + Sync {
 
     /// How many of the first columns are the key of its running results; `None`: it has none.
     fn key_columns(&self) -> Option<usize>;
+
+    /// Whether its right input is a table: read from its first row on, to its end before anything else where it has one.
+    /// The job's output then has the partitions of its left input.
+    fn reads_table(&self) -> bool {
+        false
+    }
 
     /// The event time of the first row that a fresh query needs of inputs that have come to `watermark`: results of
     /// what happened before are not told. [`EventTime::MIN`]: from the first row there is. `None`: the rows that come
@@ -118,6 +127,11 @@ impl Stage {
             Self::Stateful(step) => Some(step.as_ref()),
             Self::Stateless | Self::Named => None,
         }
+    }
+
+    /// Whether its right input is a table.
+    pub(crate) fn reads_table(&self) -> bool {
+        self.stateful().is_some_and(Stateful::reads_table)
     }
 
     /// Whether it computes with random values.

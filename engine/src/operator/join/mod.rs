@@ -1,13 +1,16 @@
 //! Joins: pairs of rows of two inputs, found by hash on columns. One kind of waiting a file.
 
 mod interval;
+mod lookup;
 mod pairs;
 mod progress;
 mod rows;
+mod table;
 mod told;
 mod window;
 
 pub use interval::{IntervalJoin, IntervalJoinSpec};
+pub use lookup::{LookupJoin, LookupSpec};
 pub use window::{WindowJoin, WindowJoinSpec};
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 mod condition;
 mod names;
 mod sub_query;
+mod table;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::plan::{JoinKind, JoinSpec, JoinTime, NamedExpr, Plan, RUNNING_TTL_NS}
 use condition::Condition;
 pub(super) use names::{Joined, JoinedColumn};
 pub(super) use sub_query::{all_of, conjuncts, is_sub_query};
+pub(super) use table::as_of;
 
 /// Longest time that rows may wait for partners: 400 days.
 const MAX_WAIT_NS: i64 = 400 * 86_400_000_000_000;
@@ -50,6 +52,7 @@ impl Binder<'_> {
     /// The relations of a FROM, joined, and WHERE applied to them.
     pub(super) fn joined(&mut self, select: &ast::Select, ctes: &Ctes) -> Option<Bound> {
         let parts = self.parts(select)?;
+        self.check_first(parts[0].factor)?;
         let mut taken = HashSet::new();
         let mut bounds = Vec::new();
         for part in &parts {
@@ -66,6 +69,7 @@ impl Binder<'_> {
             // What WHERE says of an inner join belongs to it, unless rows come with nulls later on.
             let last = |kind: &JoinKind| matches!(kind, JoinKind::Right | JoinKind::Full);
             let movable = part.kind == JoinKind::Inner && !parts[at + 2..].iter().any(|later| last(&later.kind));
+            self.check_version(part, &left, &right)?;
             let mut said = self.on(part, &left, &right)?;
             let there = |name: &String| {
                 left.schema().field_with_name(name).is_ok() || right.schema().field_with_name(name).is_ok()
@@ -173,6 +177,7 @@ impl Binder<'_> {
     /// Each relation has a name of its own, and all have one clock.
     fn check_relations(&mut self, parts: &[Part<'_>], bounds: &[Bound]) -> Option<()> {
         let mut good = Some(());
+        let clock = bounds.iter().find(|bound| !self.is_table(bound)).is_some_and(|bound| bound.replay);
         for (at, bound) in bounds.iter().enumerate() {
             let same = |other: &&Bound| bound.qualifier.is_some() && other.qualifier == bound.qualifier;
             if let (Some(name), Some(_)) = (&bound.qualifier, bounds[..at].iter().find(same)) {
@@ -182,7 +187,7 @@ impl Binder<'_> {
                 );
                 good = None;
             }
-            if bound.replay != bounds[0].replay {
+            if bound.replay != clock && !self.is_table(bound) {
                 let mistake =
                     Diagnostic::new("mixed_clocks", "a replay and a live stream cannot be joined: their clocks differ");
                 self.tell(mistake.at(parts[at].at).help("query each by itself"));
@@ -296,6 +301,9 @@ impl Binder<'_> {
         conjuncts: Vec<Expr>,
         at: Option<Span>,
     ) -> Option<Bound> {
+        if let Some(looks) = self.looks_up(&left, &right, kind) {
+            return self.look_up(looks, left, right, kind, conjuncts, at);
+        }
         let mut condition = Condition::of(&left, &right, conjuncts);
         let (left, right) = below(left, right, kind, &mut condition);
         let time = self.join_time(&left, &right, &condition, at)?;

@@ -98,7 +98,7 @@ impl Binder<'_> {
         let mut taken: HashSet<String> = outer.schema().fields().iter().map(|field| field.name().clone()).collect();
         let names = outer.names();
         let inner = self.inner(condition.query, &names, &mut taken, ctes)?;
-        if outer.replay != inner.bound.replay {
+        if outer.replay != inner.bound.replay && !self.is_table(&inner.bound) {
             let mistake =
                 Diagnostic::new("mixed_clocks", "a replay and a live stream cannot be joined: their clocks differ");
             self.tell(mistake.at(at).help("query each by itself"));
