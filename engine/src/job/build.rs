@@ -18,6 +18,7 @@ use super::stage::{
     AggregateJob, FillJob, GatherJob, JoinJob, LookupJob, RankJob, RankRunningJob, RunningJob, Stage, Stateful,
 };
 use super::{Branch, Lease, Registry};
+use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::info::ExplainedJob;
 use crate::operator::FillSpec;
@@ -234,6 +235,19 @@ impl Node {
         matches!(self, Self::Relation(_))
     }
 
+    /// The least watermark of the relations that it reads, of those that have one; `MAX`: none has.
+    fn watermark(&self, relations: &Relations) -> EventTime {
+        match self {
+            Self::Relation(name) => {
+                let watermark = relations.get(name).map(|lease| lease.job().output.facts().watermark);
+                watermark.filter(|watermark| *watermark > EventTime::MIN).unwrap_or(EventTime::MAX)
+            }
+            Self::Job { inputs, .. } => {
+                inputs.iter().map(|limb| limb.input.watermark(relations)).min().unwrap_or(EventTime::MAX)
+            }
+        }
+    }
+
     /// Puts a named stream behind this job.
     pub(crate) fn named(self) -> Self {
         let (inputs, stage) = match self {
@@ -270,6 +284,18 @@ pub(crate) fn build(
     stream: Option<&str>,
     from: Option<&Start>,
 ) -> Result<Built, EngineError> {
+    build_at(shared, node, relations, user, stream, (from, EventTime::MAX))
+}
+
+/// The same for who needs results from an event time on: windows that end later are told, if the logs still have them.
+fn build_at(
+    shared: &Arc<Shared>,
+    node: &Node,
+    relations: &Relations,
+    user: &str,
+    stream: Option<&str>,
+    (from, needed): (Option<&Start>, EventTime),
+) -> Result<Built, EngineError> {
     let (inputs, stage) = match node {
         Node::Job { inputs, stage } => (inputs, stage),
         Node::Relation(name) => {
@@ -282,7 +308,7 @@ pub(crate) fn build(
         && only.ops.is_empty()
         && stage.is_stateless()
     {
-        let below = build(shared, &only.input, relations, user, None, from)?;
+        let below = build_at(shared, &only.input, relations, user, None, (from, needed))?;
         return Ok(Built { updates: true, ..below });
     }
     let text = node.fingerprint(stream, &|name| {
@@ -296,11 +322,14 @@ pub(crate) fn build(
     let id = format!("j{number}");
     // A place in the past, other than a position in the results themselves, is one in what the windows are made of.
     let deep = from.filter(|start| !matches!(start, Start::Position(_)));
+    let reached = node.watermark(relations).min(needed);
+    let of_inputs = stage.stateful().and_then(|step| step.begin(reached)).unwrap_or(needed);
     let mut branches = Vec::new();
     let mut begin = from.map_or(Begin::Fresh, |start| Begin::At(start.clone()));
     for limb in inputs {
         let windowed = limb.input.is_stateful();
-        let below = build(shared, &limb.input, relations, &id, None, deep.filter(|_| windowed))?;
+        let below_from = deep.filter(|_| windowed);
+        let below = build_at(shared, &limb.input, relations, &id, None, (below_from, of_inputs))?;
         if windowed && deep.is_some() {
             begin = Begin::At(Start::Earliest);
         }
@@ -311,7 +340,7 @@ pub(crate) fn build(
         branches = from_logs(&branches);
     }
     let (stage, stream) = (stage.clone(), stream.map(str::to_owned));
-    let spec = JobSpec { number, branches, stage, begin, stream, private };
+    let spec = JobSpec { number, branches, stage, begin, needed, stream, private };
     Ok(Built { lease: Arc::new(spawn_job(shared, spec, user)?), updates: false, fresh: true })
 }
 

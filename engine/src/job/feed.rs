@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::select_all;
 
 use super::history::{Base, bases, complete_from, split_position};
-use super::stage::Stage;
+use super::stage::{Stage, Stateful};
 use super::{Branch, OpSpec, Pipeline};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
@@ -51,6 +51,8 @@ pub(crate) struct Feed {
     pub(crate) start: EventTime,
     /// Windows that start before it may be partial.
     pub(crate) complete_from: EventTime,
+    /// Results of inputs that have earlier event times were not told; `MIN`: all were.
+    pub(crate) missing_before: EventTime,
 }
 
 /// One branch.
@@ -79,11 +81,12 @@ struct History {
 }
 
 impl Feed {
-    /// Opens the branches. `key`: the key columns when running results are read.
+    /// Opens the branches. `key`: the key columns when running results are read. `needed`: the event time
+    /// of the first result that whoever reads it needs.
     pub(crate) fn open(
         branches: &[Branch],
         stage: &Stage,
-        begin: &Begin,
+        (begin, needed): (&Begin, EventTime),
         holding: bool,
         key: Option<&[usize]>,
         counters: &Arc<Counters>,
@@ -95,17 +98,21 @@ impl Feed {
             reads_table: stage.reads_table(),
             start: EventTime::MIN,
             complete_from: EventTime::MIN,
+            missing_before: branches.iter().map(|branch| branch.job().missing_before).max().unwrap_or(EventTime::MIN),
         };
         let below: Vec<Vec<Base>> = branches.iter().map(bases).collect();
-        let watermark = below.iter().flatten().map(|base| base.job.output.facts().watermark).min();
-        let since = stage.stateful().and_then(|step| step.begin(watermark.unwrap_or(EventTime::MIN)));
+        // What has begun only now has told nothing, and will tell nothing older than its first result.
+        let come_to = |base: &Base| base.job.output.facts().watermark.max(base.job.missing_before);
+        let watermark = below.iter().flatten().map(come_to).min().unwrap_or(EventTime::MIN).min(needed);
+        let since = stage.stateful().and_then(|step| step.begin(watermark));
         let since = since.filter(|_| *begin != Begin::Earliest);
         if let Some(since) = since {
             let all = || below.iter().flatten();
             if *begin == Begin::Fresh {
                 feed.start = since;
             }
-            let whole = stage.stateful().map_or(EventTime::MIN, |step| step.whole_from(feed.start));
+            let whole = |step: &dyn Stateful| step.whole_from(feed.start, feed.missing_before);
+            let whole = stage.stateful().filter(|_| feed.start > EventTime::MIN).map_or(EventTime::MIN, whole);
             feed.complete_from = complete_from(all(), feed.start).max(whole);
             if let Begin::At(Start::Timestamp(moment)) = begin {
                 feed.complete_from = feed.complete_from.max(*moment);

@@ -67,6 +67,8 @@ pub(crate) struct Job {
     pub(crate) state: String,
     /// Windows that start before it may be partial; `MIN`: none is.
     pub(crate) complete_from: EventTime,
+    /// Results with earlier event times are not told, since the job began amid them; `MIN`: all are.
+    pub(crate) missing_before: EventTime,
     /// Name of the source or named stream that it writes.
     pub(crate) stream: Option<String>,
     pub(crate) source: Option<SourceJob>,

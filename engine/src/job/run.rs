@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::branch::{canonical_branch, describe_ops};
 use super::feed::{Begin, Fed, Feed, key_columns};
 use super::history::joint_epoch;
-use super::stage::{Setting, Stage};
+use super::stage::{Setting, Stage, Stateful};
 use super::writer::Writer;
 use super::{Branch, COMMANDS, Command, Demand, Job, Lease, Status};
 use crate::batch::{StreamBatch, physical_schema};
@@ -28,6 +28,8 @@ pub(crate) struct JobSpec {
     pub(crate) branches: Vec<Branch>,
     pub(crate) stage: Stage,
     pub(crate) begin: Begin,
+    /// The event time of the first result that whoever reads it needs; `MAX`: those to come.
+    pub(crate) needed: EventTime,
     /// The named stream that it writes.
     pub(crate) stream: Option<String>,
     /// Nobody else may use it.
@@ -64,7 +66,8 @@ pub(crate) fn spawn_job(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Resu
     let holding = lossless || (can_wait && (spec.stream.is_some() || rereadable));
     let begin = if lossless || rereadable && spec.begin == Begin::Fresh { Begin::Earliest } else { spec.begin.clone() };
     let key = key_columns(&spec.branches);
-    let feed = Feed::open(&spec.branches, &spec.stage, &begin, holding, key.as_deref(), &counters)?;
+    let begin = (&begin, spec.needed);
+    let feed = Feed::open(&spec.branches, &spec.stage, begin, holding, key.as_deref(), &counters)?;
     let work = Work::new(shared, &spec.stage, &feed, &counters)?;
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let job = Arc::new(make_job(shared, spec, &feed, counters, commands));
@@ -105,6 +108,10 @@ fn make_job(
             (physical_schema(step.schema()), fresh_epoch(shared), partitions, LogLimits::RESULTS)
         }
     };
+    let told_from = |step: &dyn Stateful| {
+        if feed.start == EventTime::MIN { EventTime::MIN } else { step.missing_before(feed.start) }
+    };
+    let missing_before = spec.stage.stateful().map_or(EventTime::MIN, told_from).max(feed.missing_before);
     let key_columns = spec.stage.stateful().and_then(|step| step.key_columns());
     let updates = key_columns.map(|_| {
         let start = fresh_epoch(shared);
@@ -130,6 +137,7 @@ fn make_job(
         state_bytes: AtomicUsize::new(0),
         state: spec.stage.describe_state(),
         complete_from: feed.complete_from,
+        missing_before,
         stream: spec.stream,
         source: None,
         branches: spec.branches,
@@ -178,6 +186,7 @@ impl Work {
             inputs: feed.inputs(),
             sides: feed.sides(),
             start: feed.start,
+            missing_before: feed.missing_before,
             forgets: !shared.config.lossless,
             state_limit_bytes: shared.config.query_state_bytes,
             counters: counters.clone(),

@@ -105,6 +105,7 @@ pub(crate) fn make_source(
         state_bytes: AtomicUsize::new(0),
         state: "its rows, for readers that come later".into(),
         complete_from: EventTime::MIN,
+        missing_before: EventTime::MIN,
         stream: Some(definition.name.clone()),
         source: Some(source),
         status: Mutex::new(Status::Running),

@@ -2,6 +2,7 @@
 
 mod cases;
 mod endurance;
+mod live_joins;
 mod oracle;
 mod planning;
 mod readme;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
-use squilla_query::{AggregateCall, NamedExpr, WindowSpec, short_text};
+use squilla_query::{AggregateCall, NamedExpr, WindowKind, WindowSpec, short_text};
 
 use super::{Setting, Stateful};
 use crate::clock::EventTime;
@@ -84,6 +84,10 @@ impl Stateful for AggregateJob {
         Some(first_open_window(&self.window, self.grace_ns, watermark))
     }
 
+    fn missing_before(&self, start: EventTime) -> EventTime {
+        untold_results(&self.window, start)
+    }
+
     fn operator(&self, setting: Setting) -> Result<Box<dyn Operator>, EngineError> {
         let spec = AggregateSpec {
             input: setting.inputs[0].0.clone(),
@@ -97,6 +101,14 @@ impl Stateful for AggregateJob {
             state_limit_bytes: setting.state_limit_bytes,
         };
         Ok(Box::new(Aggregate::new(spec, setting.counters)?))
+    }
+}
+
+/// The event time before which results of windows that start before `start` lie.
+pub(super) fn untold_results(window: &WindowSpec, start: EventTime) -> EventTime {
+    match window.kind {
+        WindowKind::Hop { size_ns, slide_ns } => start.plus((size_ns - slide_ns).max(0)),
+        _ => start,
     }
 }
 

@@ -113,11 +113,11 @@ impl Stateful for GatherJob {
         Some(EventTime(watermark.0.saturating_sub(reach)))
     }
 
-    fn whole_from(&self, start: EventTime) -> EventTime {
+    fn whole_from(&self, start: EventTime, missing_before: EventTime) -> EventTime {
         match self.gather.kind {
             // A row right before the start may have belonged to what begins within a gap behind it.
-            GatherKind::Session { gap_ns, .. } if start > EventTime::MIN => start.plus(gap_ns),
-            _ => EventTime::MIN,
+            GatherKind::Session { gap_ns, .. } => start.max(missing_before).plus(gap_ns),
+            GatherKind::Count { .. } => EventTime::MIN,
         }
     }
 

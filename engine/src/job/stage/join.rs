@@ -8,6 +8,7 @@ use super::{Setting, Stateful};
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::job::branch::{canonical_expr, duration, types};
+use crate::operator::RESULT_LAG_NS;
 use crate::operator::{IntervalJoin, IntervalJoinSpec, JoinInputs, Operator, WindowJoin, WindowJoinSpec};
 
 /// Joins the branches of the left input with those of the right.
@@ -113,6 +114,24 @@ impl Stateful for JoinJob {
         Some(if known { watermark.plus(-back_ns) } else { EventTime::MIN })
     }
 
+    fn whole_from(&self, start: EventTime, missing_before: EventTime) -> EventTime {
+        match &self.join.time {
+            // Of a row right behind what is missing partners may be missing.
+            JoinTime::Interval { least_ns, most_ns, .. } if start < missing_before => {
+                missing_before.plus(IntervalJoinSpec::back_ns(*least_ns, *most_ns))
+            }
+            _ => EventTime::MIN,
+        }
+    }
+
+    fn missing_before(&self, start: EventTime) -> EventTime {
+        match &self.join.time {
+            JoinTime::Interval { least_ns, most_ns, .. } => start.plus(IntervalJoinSpec::back_ns(*least_ns, *most_ns)),
+            JoinTime::Window { span_ns, .. } => start.plus(span_ns - RESULT_LAG_NS + 1),
+            JoinTime::Table { .. } => start,
+        }
+    }
+
     fn operator(&self, setting: Setting) -> Result<Box<dyn Operator>, EngineError> {
         let input = |right: bool| {
             let found = setting.inputs.iter().zip(&setting.sides).find(|(_, side)| **side == right);
@@ -137,8 +156,13 @@ impl Stateful for JoinJob {
                 Ok(Box::new(IntervalJoin::new(spec, setting.counters)?))
             }
             JoinTime::Window { left_end, right_end, span_ns, grace_ns } => {
-                let told_from =
-                    if setting.start == EventTime::MIN { EventTime::MIN } else { setting.start.plus(*span_ns) };
+                let known = |moment: EventTime, more_ns: i64| match moment {
+                    EventTime::MIN => EventTime::MIN,
+                    moment => moment.plus(more_ns),
+                };
+                // Windows that one of the inputs lacks are not told: there would be nulls where it had rows.
+                let lacked = known(setting.missing_before, RESULT_LAG_NS - 1);
+                let told_from = known(setting.start, *span_ns).max(lacked);
                 let ends = [left_end.clone(), right_end.clone()];
                 Ok(Box::new(WindowJoin::new(
                     WindowJoinSpec { join, ends, grace_ns: *grace_ns, told_from },

@@ -80,11 +80,15 @@ pub(crate) trait Stateful: Debug + Send + Sync {
     /// from now on.
     fn begin(&self, watermark: EventTime) -> Option<EventTime>;
 
-    /// The moment from which on windows are whole for a fresh query that needs rows from `start` on;
-    /// [`EventTime::MIN`]: all that it tells are.
-    fn whole_from(&self, start: EventTime) -> EventTime {
-        let _ = start;
-        EventTime::MIN
+    /// The moment from which on windows are whole for a fresh query that needs rows from `start` on, of inputs that lack
+    /// those before `missing_before`; [`EventTime::MIN`]: all that it tells are.
+    fn whole_from(&self, start: EventTime, missing_before: EventTime) -> EventTime {
+        if start < missing_before { missing_before } else { EventTime::MIN }
+    }
+
+    /// Results with earlier event times are not told by a fresh query that needs rows from `start` on.
+    fn missing_before(&self, start: EventTime) -> EventTime {
+        start
     }
 
     /// What runs.
@@ -102,6 +106,8 @@ pub(crate) struct Setting {
     pub(crate) sides: Vec<bool>,
     /// Results of what happened before it are not told; [`EventTime::MIN`]: all are.
     pub(crate) start: EventTime,
+    /// Results of inputs that have earlier event times were not told; [`EventTime::MIN`]: all were.
+    pub(crate) missing_before: EventTime,
     /// What has no window is forgotten after its time to live: the input may never end.
     pub(crate) forgets: bool,
     /// Bytes of state that are too many.

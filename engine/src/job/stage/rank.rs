@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 use squilla_query::{RankFunction, RankSpec, RankTime, short_text};
 
+use super::aggregate::untold_results;
 use super::{Setting, Stateful};
 use crate::clock::EventTime;
 use crate::error::EngineError;
@@ -92,6 +93,13 @@ impl Stateful for RankJob {
             // Rows of closed windows come at their ends: those that are still to come have later ones.
             _ if watermark == EventTime::MAX => Some(EventTime::MIN),
             _ => Some(watermark),
+        }
+    }
+
+    fn missing_before(&self, start: EventTime) -> EventTime {
+        match &self.rank.time {
+            RankTime::Window { assigned: Some(window), .. } => untold_results(window, start),
+            _ => start,
         }
     }
 
