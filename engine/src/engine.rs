@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use squilla_query::{Emit, Query};
+use squilla_query::{Emit, Query, TimeAttribute, late_of};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +13,8 @@ use crate::clock::Clock;
 use crate::counters::FailedSample;
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
-use crate::job::{Linger, Node, Registry, Relations, build, explain, plan_jobs, wanted_columns};
-use crate::relation::Relation;
+use crate::job::{Lease, Linger, Node, Registry, Relations, build, explain, plan_jobs, wanted_columns};
+use crate::relation::{Relation, base_name};
 use crate::shared::Shared;
 use crate::sink::{Sink, SinkHandle, spawn_sink};
 use crate::source::SourceDefinition;
@@ -145,14 +145,35 @@ impl Engine {
     /// [`EngineError::Exists`], [`EngineError::UnknownRelation`], [`EngineError::Plan`].
     pub async fn create_stream(&self, name: &str, query: &Query) -> Result<(), EngineError> {
         self.check_free(name)?;
-        let relations = self.lease_relations(query, name).await?;
+        let late = self.late_schema(query);
+        let whole = late.is_some() && !self.config().lossless;
+        let relations = self.lease_columns(query, name, whole).await?;
         // A name keeps its jobs running. Of a result that changes its own log gets what is final.
         let node = self.plan_final(query)?.named();
         let built = build(&self.inner.shared, &node, &relations, name, Some(name), None)?;
-        let reads = query.plan.relations();
-        let added = self.add(Relation::stream(name, reads, query, built.lease.clone()));
+        let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
+        let relation = Relation::stream(name, reads, query, built.lease.clone(), late);
+        if whole {
+            // Who asks for late rows does so afterwards. In a script it is known before the first row comes.
+            relation.late_job(&self.inner.shared)?;
+        }
+        let added = self.add(relation);
         self.begin(&relations);
         added
+    }
+
+    /// The visible fields of what can be late for a query; `None`: nothing can.
+    fn late_schema(&self, query: &Query) -> Option<SchemaRef> {
+        let known = self.relations().clone();
+        let find = |name: &str| {
+            let relation = known.get(base_name(name))?;
+            let time = if relation.is_windowed() { TimeAttribute::WindowTime } else { TimeAttribute::Arrival };
+            match late_of(name) {
+                Some(_) => Some((relation.late_schema()?, TimeAttribute::Arrival)),
+                None => Some((relation.schema(), time)),
+            }
+        };
+        query.plan.late_stream(&find).filter(|_| !query.plan.is_changing()).map(|late| late.schema)
     }
 
     fn check_free(&self, name: &str) -> Result<(), EngineError> {
@@ -281,7 +302,11 @@ impl Engine {
         let known = |name: &str| {
             let read = wanted_columns(&query.plan, name);
             let read: Vec<&str> = read.iter().map(String::as_str).collect();
-            relations.get(name).map_or_else(Relation::explain_unknown, |known| known.explain(&read))
+            match (relations.get(base_name(name)), late_of(name)) {
+                (None, _) => Relation::explain_unknown(),
+                (Some(known), None) => known.explain(&read),
+                (Some(known), Some(_)) => known.explain_late(),
+            }
         };
         Ok(explain(&self.inner.shared.registry, &node, &known))
     }
@@ -352,18 +377,35 @@ impl Engine {
 
     fn plan_told(&self, query: &Query, updates: bool) -> Result<Node, EngineError> {
         let relations = self.relations().clone();
-        let fields = |name: &str| -> Option<SchemaRef> { relations.get(name).map(|relation| relation.schema()) };
+        let fields = |name: &str| -> Option<SchemaRef> {
+            let relation = relations.get(base_name(name))?;
+            if late_of(name).is_some() { relation.late_schema() } else { Some(relation.schema()) }
+        };
         plan_jobs(&query.plan, updates, &fields)
     }
 
     /// Uses the relations that a query reads.
     async fn lease_relations(&self, query: &Query, user: &str) -> Result<Relations, EngineError> {
+        self.lease_columns(query, user, false).await
+    }
+
+    /// The same; `whole`: with all columns, whether the query reads them or not.
+    async fn lease_columns(&self, query: &Query, user: &str, whole: bool) -> Result<Relations, EngineError> {
         let mut leases = Relations::new();
+        let shared = &self.inner.shared;
         for name in query.plan.relations() {
-            let relation = self.relations().get(&name).cloned();
+            let relation = self.relations().get(base_name(&name)).cloned();
             let relation = relation.ok_or_else(|| EngineError::UnknownRelation(name.clone()))?;
-            let columns: BTreeSet<String> = wanted_columns(&query.plan, &name);
-            leases.insert(name, Arc::new(relation.lease(&self.inner.shared, &columns, user).await?));
+            if late_of(&name).is_some() {
+                let job = relation.late_job(shared)?.job().clone();
+                leases.insert(name, Arc::new(Lease::new(job, user, &shared.registry)));
+                continue;
+            }
+            let columns: BTreeSet<String> = match whole {
+                true => relation.schema().fields().iter().map(|field| field.name().clone()).collect(),
+                false => wanted_columns(&query.plan, &name),
+            };
+            leases.insert(name, Arc::new(relation.lease(shared, &columns, user).await?));
         }
         Ok(leases)
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
 
 use arrow::datatypes::SchemaRef;
-use squilla_query::Query;
+use squilla_query::{Query, WINDOW_TIME, late_of};
 
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, StreamInfo};
-use crate::job::{Job, Lease, Status, make_source, start_source};
+use crate::job::{Job, Lease, Stage, Status, make_source, start_late, start_source};
 use crate::shared::Shared;
 use crate::source::{EventTimeSpec, SourceDefinition, WatermarkSpec};
 use crate::stream::Stream;
@@ -25,7 +25,20 @@ enum Definition {
     /// Runs when it is read, anew for who comes too late to see every row.
     Rereadable { definition: SourceDefinition, current: Mutex<Weak<Job>> },
     /// A query.
-    Stream { reads: Vec<String>, event_time: String, schema: SchemaRef, lease: Arc<Lease> },
+    Stream { reads: Vec<String>, event_time: String, schema: SchemaRef, lease: Arc<Lease>, late: LateRelation },
+}
+
+/// The late rows of a named stream.
+pub(crate) struct LateRelation {
+    /// Their visible fields; `None`: there are none.
+    schema: Option<SchemaRef>,
+    /// What gathers them.
+    job: Mutex<Option<Arc<Lease>>>,
+}
+
+/// What a plan reads under this name: that of a relation, also where it reads its late rows.
+pub(crate) fn base_name(name: &str) -> &str {
+    late_of(name).unwrap_or(name)
 }
 
 impl Relation {
@@ -48,8 +61,14 @@ impl Relation {
         Ok(Self { name, definition: Definition::Live { definition, lease } })
     }
 
-    pub(crate) fn stream(name: &str, reads: Vec<String>, query: &Query, lease: Arc<Lease>) -> Self {
-        let event_time = if query.plan.is_windowed() { "window_time" } else { "that of what it reads" };
+    pub(crate) fn stream(
+        name: &str,
+        reads: Vec<String>,
+        query: &Query,
+        lease: Arc<Lease>,
+        late: Option<SchemaRef>,
+    ) -> Self {
+        let event_time = if query.plan.is_windowed() { WINDOW_TIME } else { "that of what it reads" };
         Self {
             name: name.to_owned(),
             definition: Definition::Stream {
@@ -57,6 +76,7 @@ impl Relation {
                 event_time: event_time.to_owned(),
                 schema: query.plan.schema().clone(),
                 lease,
+                late: LateRelation { schema: late, job: Mutex::default() },
             },
         }
     }
@@ -71,9 +91,48 @@ impl Relation {
         }
     }
 
+    /// The visible fields of its late rows; `None`: there are none.
+    pub(crate) fn late_schema(&self) -> Option<SchemaRef> {
+        let Definition::Stream { late, .. } = &self.definition else { return None };
+        late.schema.clone()
+    }
+
+    /// The job that gathers its late rows, from now on if it does not run yet.
+    ///
+    /// # Errors
+    /// [`EngineError::Plan`] when there are none, or not all of their columns are read any more.
+    pub(crate) fn late_job(&self, shared: &Arc<Shared>) -> Result<Arc<Lease>, EngineError> {
+        let Definition::Stream { lease, late, .. } = &self.definition else {
+            return Err(EngineError::Plan(format!("\"{}\" is no stream that has late rows", self.name)));
+        };
+        let none = || EngineError::Plan(format!("no row is ever late for stream \"{}\"", self.name));
+        let schema = late.schema.as_ref().ok_or_else(none)?;
+        let mut job = late.job.lock().expect("no holder of this lock panics");
+        if let Some(job) = &*job {
+            return Ok(job.clone());
+        }
+        for source in lease.job().chain().iter().filter_map(|job| job.source.as_ref()) {
+            let all = (0..source.definition.schema.fields().len()).collect();
+            if !source.want(&all) {
+                let name = &source.definition.name;
+                return Err(EngineError::Plan(format!(
+                    "source \"{name}\" is read already, and not all of its columns"
+                )));
+            }
+        }
+        let started = Arc::new(start_late(shared, &self.name, lease.job(), schema)?);
+        *job = Some(started.clone());
+        Ok(started)
+    }
+
     /// Whether this is a stream that reads `name`.
     pub(crate) fn reads(&self, name: &str) -> bool {
         matches!(&self.definition, Definition::Stream { reads, .. } if reads.iter().any(|read| read == name))
+    }
+
+    /// Whether its rows are results of windows, which come in the order of these.
+    pub(crate) fn is_windowed(&self) -> bool {
+        matches!(&self.definition, Definition::Stream { event_time, .. } if event_time == WINDOW_TIME)
     }
 
     /// The job that runs for it now.
@@ -89,6 +148,11 @@ impl Relation {
     pub(crate) fn stop(&self) {
         if let Some(job) = self.job() {
             job.cancel.cancel();
+        }
+        if let Definition::Stream { late, .. } = &self.definition
+            && let Some(late) = late.job.lock().expect("no holder of this lock panics").take()
+        {
+            late.job().cancel.cancel();
         }
     }
 
@@ -185,6 +249,25 @@ impl Relation {
             users: info.users,
             emits: "rows as they come".into(),
             state: "its rows, for readers that come later".into(),
+        };
+        (job.map_or_else(String::new, |job| job.fingerprint.clone()), explained)
+    }
+
+    /// The same for its late rows.
+    pub(crate) fn explain_late(&self) -> (String, ExplainedJob) {
+        let job = match &self.definition {
+            Definition::Stream { late, .. } => late.job.lock().expect("no holder of this lock panics").clone(),
+            _ => None,
+        };
+        let job = job.as_ref().map(|lease| lease.job());
+        let explained = ExplainedJob {
+            kind: "late".into(),
+            description: format!("rows that were late for stream {}", self.name),
+            inputs: Vec::new(),
+            shared: job.map(|job| job.id.clone()),
+            users: job.map(|job| job.users()).unwrap_or_default(),
+            emits: "rows as they come".into(),
+            state: Stage::Late.describe_state(),
         };
         (job.map_or_else(String::new, |job| job.fingerprint.clone()), explained)
     }

@@ -208,20 +208,21 @@ fn unreadable(name: &str) -> Relation {
         schema: Arc::new(Schema::empty()),
         time: TimeAttribute::Arrival,
         windows: None,
+        late: None,
         replay: false,
     }
 }
 
 /// What a named query looks like to those who read it.
 pub(crate) fn relation_of_query(name: &str, kind: RelationKind, plan: &Plan, names: &Names) -> Relation {
-    let source = |relation: &str| match names.get(relation).map(|definition| &definition.body) {
-        Some(Body::Readable(relation)) => Some(relation),
-        _ => None,
-    };
-    let time = plan.time_attribute(&|relation| source(relation).map(|relation| relation.time.clone()));
+    let lookup = Lookup::new(names);
+    let source = |relation: &str| lookup.readable(relation);
+    let time = plan.time_attribute(&|relation| source(relation).map(|relation| relation.time));
     let replay = plan.streams().iter().any(|relation| source(relation).is_some_and(|relation| relation.replay));
-    let windows = plan.named_windows(&|relation| source(relation).and_then(|relation| relation.windows.clone()));
-    Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, windows, replay }
+    let windows = plan.named_windows(&|relation| source(relation).and_then(|relation| relation.windows));
+    let late = plan.late_stream(&|relation| source(relation).map(|relation| (relation.schema, relation.time)));
+    let late = late.filter(|_| kind == RelationKind::Stream);
+    Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, windows, late, replay }
 }
 
 #[cfg(test)]

@@ -202,6 +202,17 @@ fn a_name_without_a_value_is_told_before_anything_runs() {
 }
 
 #[test]
+fn late_rows_are_a_stream_of_their_own() {
+    let script = "CREATE STREAM counts AS SELECT window_start, count(*) AS n FROM bids GROUP BY tumble('1s');
+        SELECT * EXCEPT (late_at) FROM LATE(counts);";
+    let late = folder(&format!("{CREATE}{script}").replace("'5 seconds'", "'0 seconds'"));
+    let output = squilla(late.path(), &["run", "s.sql", "--set", "INPUT=bids.csv"]);
+    let expected = "{\"ts\":\"2026-01-01T00:00:02Z\",\"auction\":7,\"price\":300,\"late_reason\":\"late\",\
+                    \"late_by_ms\":2000,\"late_watermark\":\"2026-01-01T00:00:04Z\",\"late_input\":\"bids\"}\n";
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), expected));
+}
+
+#[test]
 fn a_second_select_is_refused() {
     let output = run("SELECT auction FROM bids;\nSELECT price FROM bids;", &[]);
     assert_eq!(output.status.code(), Some(1));

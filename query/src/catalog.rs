@@ -2,6 +2,7 @@
 
 use arrow::datatypes::SchemaRef;
 
+use crate::late::{LateStream, late_of};
 use crate::named_windows::NamedWindows;
 
 /// Resolves names. Implemented by whoever keeps the definitions; names are compared after SQL's folding to lower
@@ -12,6 +13,14 @@ pub trait Catalog: Send + Sync {
 
     /// All names, for suggestions and completion.
     fn names(&self) -> Vec<String>;
+
+    /// What a plan reads under a name: a relation, or the late rows of one.
+    fn readable(&self, name: &str) -> Option<Relation> {
+        match late_of(name) {
+            Some(stream) => self.relation(stream)?.late_rows(),
+            None => self.relation(name),
+        }
+    }
 }
 
 /// Something that a query can read, or (a sink) write to.
@@ -27,6 +36,8 @@ pub struct Relation {
     pub time: TimeAttribute,
     /// The windows that its rows are results of; `None`: they are of none, or their columns were left out.
     pub windows: Option<NamedWindows>,
+    /// The rows that come too late for it; `None`: none can.
+    pub late: Option<LateStream>,
     /// True when the relation's clock runs apart from the wall clock (a replay). Streams of different clocks are
     /// not joined or united.
     pub replay: bool,

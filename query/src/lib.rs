@@ -16,6 +16,7 @@ mod display;
 mod duration;
 mod event_time;
 mod functions;
+mod late;
 mod limits;
 mod named_windows;
 mod params;
@@ -34,6 +35,7 @@ pub use catalog::{Catalog, Relation, RelationKind, TimeAttribute};
 pub use diagnostic::{Diagnostic, DiagnosticParts, Span};
 pub use display::short_text;
 pub use functions::{ArrivalFunction, is_random};
+pub use late::{LATE_BY_IDLE, LATE_BY_WATERMARK, LATE_REASON, LateStream, late_fields, late_name, late_of};
 pub use named_windows::NamedWindows;
 pub use params::{ParamValue, Params};
 pub use plan::{

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::Schema;
 use squilla_query::{
-    Catalog, CreateSource, Diagnostic, Emit, ParamValue, Params, Query, Relation, RelationKind, Statement,
+    Catalog, CreateSource, Diagnostic, Emit, LateStream, ParamValue, Params, Query, Relation, RelationKind, Statement,
     TimeAttribute, analyze,
 };
 
@@ -53,7 +53,7 @@ fn relation(line: &str) -> Relation {
 fn build(name: &str, kind: RelationKind, schema: Arc<Schema>, rest: &str) -> Relation {
     let mut words = rest.split_whitespace();
     let mut time = TimeAttribute::Arrival;
-    let mut replay = false;
+    let (mut replay, mut late) = (false, None);
     while let Some(word) = words.next() {
         match word {
             "time" => match words.next().expect("a column") {
@@ -61,10 +61,15 @@ fn build(name: &str, kind: RelationKind, schema: Arc<Schema>, rest: &str) -> Rel
                 column => time = TimeAttribute::Column(column.to_owned()),
             },
             "replay" => replay = true,
+            "late" => {
+                let own = schema.fields().iter().map(|field| field.as_ref().clone());
+                let fields: Vec<_> = own.chain(squilla_query::late_fields()).collect();
+                late = Some(LateStream { schema: Arc::new(Schema::new(fields)), time: TimeAttribute::Arrival });
+            }
             other => panic!("{other}"),
         }
     }
-    Relation { name: name.to_owned(), kind, schema, time, windows: None, replay }
+    Relation { name: name.to_owned(), kind, schema, time, windows: None, late, replay }
 }
 
 fn show_query(query: &Query) -> String {

@@ -61,10 +61,12 @@ impl Names {
     }
 
     fn add_query(&self, name: &str, kind: RelationKind, plan: &Plan) {
-        let time = plan.time_attribute(&|name| self.relation(name).map(|relation| relation.time));
-        let windows = plan.named_windows(&|name| self.relation(name).and_then(|relation| relation.windows));
-        let replay = plan.streams().iter().any(|name| self.relation(name).is_some_and(|read| read.replay));
-        self.add(Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, windows, replay });
+        let time = plan.time_attribute(&|name| self.readable(name).map(|relation| relation.time));
+        let windows = plan.named_windows(&|name| self.readable(name).and_then(|relation| relation.windows));
+        let late = plan.late_stream(&|name| self.readable(name).map(|relation| (relation.schema, relation.time)));
+        let late = late.filter(|_| kind == RelationKind::Stream);
+        let replay = plan.streams().iter().any(|name| self.readable(name).is_some_and(|read| read.replay));
+        self.add(Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, windows, late, replay });
     }
 }
 
@@ -165,7 +167,8 @@ impl Lab {
             Some(key) => RelationKind::Table { key: key.columns.clone() },
             None => RelationKind::Source,
         };
-        self.names.add(Relation { name: create.name.clone(), kind, schema, time, windows: None, replay: false });
+        let name = create.name.clone();
+        self.names.add(Relation { name, kind, schema, time, windows: None, late: None, replay: false });
         Ok(())
     }
 }

@@ -11,12 +11,15 @@ use datafusion_expr::{Expr, expr};
 use squilla_query::{NamedExpr, SampleSpec, WindowKind, WindowSpec, short_text};
 
 use super::{Job, Lease};
+use crate::stream::MemoryStream;
 
 /// One input of a job, with the stateless steps that it takes on its way.
 pub(crate) struct Branch {
     pub(crate) input: Arc<Lease>,
     /// Read the input's running results, not its appended rows.
     pub(crate) updates: bool,
+    /// Read the rows that came too late for the input.
+    pub(crate) late: bool,
     /// The input was started for this branch: it is read from its first row.
     pub(crate) fresh: bool,
     /// It is of the right input of a join.
@@ -27,7 +30,7 @@ pub(crate) struct Branch {
 impl Clone for Branch {
     fn clone(&self) -> Self {
         let (input, ops) = (self.input.clone(), self.ops.clone());
-        Self { input, updates: self.updates, fresh: self.fresh, right: self.right, ops }
+        Self { input, updates: self.updates, late: self.late, fresh: self.fresh, right: self.right, ops }
     }
 }
 
@@ -53,11 +56,21 @@ pub(crate) enum OpSpec {
     Select(SchemaRef),
     /// Other names for the same columns (the second and further inputs of a union).
     Rename(SchemaRef),
+    /// Columns of this schema, found by name as far as they are there.
+    Conform(SchemaRef),
 }
 
 impl Branch {
     pub(crate) fn job(&self) -> &Arc<Job> {
         self.input.job()
+    }
+
+    /// What is read of the input.
+    pub(crate) fn stream(&self) -> &Arc<MemoryStream> {
+        let job = self.job();
+        let late = job.late.as_ref().filter(|_| self.late).map(|late| &late.stream);
+        let updates = job.updates.as_ref().filter(|_| self.updates);
+        late.or(updates).unwrap_or(&job.output)
     }
 }
 
@@ -85,7 +98,9 @@ impl OpSpec {
             Self::Filter(predicate) => squilla_query::is_random(predicate),
             Self::Project { exprs, .. } => exprs.iter().any(|named| squilla_query::is_random(&named.expr)),
             Self::Sample(sample) => sample.keys.iter().any(squilla_query::is_random),
-            Self::AssignWindow { .. } | Self::Unnest { .. } | Self::Select(_) | Self::Rename(_) => false,
+            Self::AssignWindow { .. } | Self::Unnest { .. } | Self::Select(_) | Self::Rename(_) | Self::Conform(_) => {
+                false
+            }
         }
     }
 
@@ -106,6 +121,7 @@ impl OpSpec {
             Self::Unnest { outer, ordinality, schema } => format!("|unnest({outer};{ordinality}){}", types(schema)),
             Self::Select(schema) => format!("|select{}", types(schema)),
             Self::Rename(schema) => format!("|rename{}", types(schema)),
+            Self::Conform(schema) => format!("|conform{}", types(schema)),
         }
     }
 
@@ -120,7 +136,7 @@ impl OpSpec {
                 let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
                 Some(format!("take {}", names.join(", ")))
             }
-            Self::Rename(_) => None,
+            Self::Rename(_) | Self::Conform(_) => None,
         }
     }
 }

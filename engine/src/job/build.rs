@@ -200,7 +200,9 @@ impl Limb {
         match &op {
             OpSpec::Filter(_) | OpSpec::Sample(_) => {}
             OpSpec::Project { .. } | OpSpec::Select(_) => self.narrow = None,
-            OpSpec::AssignWindow { .. } | OpSpec::Unnest { .. } | OpSpec::Rename(_) => self.settle(),
+            OpSpec::AssignWindow { .. } | OpSpec::Unnest { .. } | OpSpec::Rename(_) | OpSpec::Conform(_) => {
+                self.settle()
+            }
         }
         self.ops.push(op);
     }
@@ -334,7 +336,8 @@ fn build_at(
             begin = Begin::At(Start::Earliest);
         }
         let ops = limb.ops.clone();
-        branches.push(Branch { input: below.lease, updates: limb.updates, fresh: below.fresh, right: limb.right, ops });
+        let (input, fresh) = (below.lease, below.fresh);
+        branches.push(Branch { input, updates: limb.updates, late: false, fresh, right: limb.right, ops });
     }
     if from.is_some() {
         branches = from_logs(&branches);

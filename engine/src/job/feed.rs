@@ -301,8 +301,7 @@ impl Inlet {
         first_partition: u32,
         counters: &Arc<Counters>,
     ) -> Result<Self, EngineError> {
-        let job = branch.job();
-        let stream = if branch.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
+        let stream = branch.stream();
         Ok(Self {
             history: VecDeque::new(),
             live: stream.clone().reader(start, holding),
@@ -314,7 +313,11 @@ impl Inlet {
             right: branch.right,
             done: false,
             whole: *start == Start::Earliest,
-            bounded: job.chain().iter().all(|job| job.source.as_ref().is_none_or(|source| source.info.bounded)),
+            bounded: branch
+                .job()
+                .chain()
+                .iter()
+                .all(|job| job.source.as_ref().is_none_or(|source| source.info.bounded)),
         })
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct Base {
 pub(crate) fn bases(branch: &Branch) -> Vec<Base> {
     if branch.job().logged {
         let (input, updates) = (branch.input.clone(), branch.updates);
-        let plain = Branch { input, updates, fresh: false, right: branch.right, ops: Vec::new() };
+        let plain = Branch { input, updates, late: branch.late, fresh: false, right: branch.right, ops: Vec::new() };
         return vec![Base { job: branch.job().clone(), branch: plain, first_partition: 0 }];
     }
     let mut found = Vec::new();
@@ -43,8 +43,8 @@ pub(crate) fn from_logs(branches: &[Branch]) -> Vec<Branch> {
     for branch in branches {
         for base in bases(branch) {
             let ops: Vec<OpSpec> = base.branch.ops.iter().chain(&branch.ops).cloned().collect();
-            let (input, updates) = (base.branch.input.clone(), base.branch.updates);
-            straight.push(Branch { input, updates, fresh: false, right: branch.right, ops });
+            let Branch { input, updates, late, .. } = base.branch;
+            straight.push(Branch { input, updates, late, fresh: false, right: branch.right, ops });
         }
     }
     straight

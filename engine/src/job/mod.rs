@@ -6,6 +6,7 @@ mod build;
 mod demand;
 mod feed;
 mod history;
+mod late;
 mod pipeline;
 mod registry;
 mod run;
@@ -32,9 +33,11 @@ pub(crate) use branch::{Branch, OpSpec};
 pub(crate) use build::{Built, Node, Relations, build, explain, plan_jobs, wanted_columns};
 pub(crate) use demand::{Demand, DemandLease};
 pub(crate) use history::split_position;
+pub(crate) use late::{Late, start_late};
 pub(crate) use pipeline::Pipeline;
 pub(crate) use registry::Registry;
 pub(crate) use source::{SourceJob, make_source, start_source};
+pub(crate) use stage::Stage;
 
 /// Commands that wait for a job's attention.
 pub(crate) const COMMANDS: usize = 64;
@@ -58,6 +61,8 @@ pub(crate) struct Job {
     pub(crate) output: Arc<MemoryStream>,
     /// Running results; only an aggregate has them.
     pub(crate) updates: Option<Arc<MemoryStream>>,
+    /// Rows that come too late; `None`: none can.
+    pub(crate) late: Option<Late>,
     pub(crate) demand: Demand,
     pub(crate) counters: Arc<Counters>,
     pub(crate) commands: mpsc::Sender<Command>,

@@ -10,7 +10,7 @@ use super::OpSpec;
 use crate::batch::{StreamBatch, physical_schema};
 use crate::counters::Counters;
 use crate::error::EngineError;
-use crate::operator::{AssignWindow, Filter, FilterUpdates, Operator, Output, Project, Sample, Unnest};
+use crate::operator::{AssignWindow, Conform, Filter, FilterUpdates, Operator, Output, Project, Sample, Unnest};
 
 /// Stateless operators behind each other. (Filters of running results remember which keys passed.)
 pub(crate) struct Pipeline {
@@ -48,6 +48,7 @@ impl Pipeline {
                     Box::new(Unnest::new(&schema, (*outer, *ordinality), output, counters.clone())?)
                 }
                 OpSpec::Select(output) => Box::new(Select::new(&schema, output)?),
+                OpSpec::Conform(output) => Box::new(Conform::new(output)),
                 OpSpec::Rename(output) => Box::new(Rename { schema: physical_schema(output) }),
             };
             schema = operator.schema().clone();

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::branch::{canonical_branch, describe_ops};
 use super::feed::{Begin, Fed, Feed, key_columns};
 use super::history::joint_epoch;
+use super::late::{Late, LateTap};
 use super::stage::{Setting, Stage, Stateful};
 use super::writer::Writer;
 use super::{Branch, COMMANDS, Command, Demand, Job, Lease, Status};
@@ -103,6 +104,7 @@ fn make_job(
             (feed.schema().clone(), stateless_start(&spec.branches, feed), feed.partitions(), LogLimits::HAND_OFF)
         }
         Stage::Named => (feed.schema().clone(), fresh_epoch(shared), feed.partitions(), LogLimits::NAMED),
+        Stage::Late => (feed.schema().clone(), fresh_epoch(shared), feed.partitions(), LogLimits::LATE),
         Stage::Stateful(step) => {
             let partitions = if step.reads_table() { feed.left_partitions() } else { 1 };
             (physical_schema(step.schema()), fresh_epoch(shared), partitions, LogLimits::RESULTS)
@@ -128,6 +130,7 @@ fn make_job(
         labels,
         output: MemoryStream::new(schema, &start, partitions, replay, shared.limits(limits), shared.clock.clone()),
         updates,
+        late: Late::of(shared, &spec.stage, feed.partitions(), replay),
         key_columns: key_columns.unwrap_or_default(),
         demand: Demand::new(),
         counters,
@@ -154,6 +157,7 @@ fn job_kind(spec: &JobSpec) -> &'static str {
             if super::feed::leading_filters(ops) == ops.len() { "filter" } else { "project" }
         }
         Stage::Named => "stream",
+        Stage::Late => "late",
         Stage::Stateful(step) => step.kind(),
     }
 }
@@ -204,6 +208,7 @@ struct Task {
     ticks: watch::Receiver<Option<Duration>>,
     output: Writer,
     updates: Option<Writer>,
+    late: Option<LateTap>,
     /// The next moment for running results: of the wall clock, or of event time over bounded input.
     next_tick: EventTime,
     state_bytes: usize,
@@ -223,6 +228,7 @@ impl Task {
         ticks: watch::Receiver<Option<Duration>>,
     ) -> Result<Self, EngineError> {
         let renumber = job.logged;
+        let late = LateTap::new(&job)?;
         let output = Writer::new(job.output.clone(), renumber)?;
         let updates = job.updates.clone().map(|stream| Writer::new(stream, true)).transpose()?;
         Ok(Self {
@@ -236,6 +242,7 @@ impl Task {
             ticks,
             output,
             updates,
+            late,
             next_tick: EventTime::MIN,
             state_bytes: 0,
         })
@@ -263,7 +270,10 @@ impl Task {
         self.job.set_status(Status::Failed(error.clone()));
         self.job.output.fail(error.clone());
         if let Some(updates) = &self.job.updates {
-            updates.fail(error);
+            updates.fail(error.clone());
+        }
+        if let Some(late) = &self.job.late {
+            late.stream.fail(error);
         }
     }
 
@@ -327,6 +337,8 @@ impl Task {
     async fn batch(&mut self, batch: StreamBatch, interval: Option<Duration>) -> Result<(), EngineError> {
         let started = Instant::now();
         let mut output = Output::default();
+        let arrival = batch.arrival;
+        self.late_from(&batch)?;
         match &mut self.work {
             Work::HandOn => {
                 add(&self.job.counters.passed, batch.rows.num_rows());
@@ -346,13 +358,23 @@ impl Task {
             },
         }
         self.job.counters.spend(started);
-        self.write(output).await?;
+        self.write(output, arrival).await?;
         self.book()
     }
 
+    /// Keeps late rows from now on if somebody wants them.
+    fn late_from(&mut self, batch: &StreamBatch) -> Result<(), EngineError> {
+        let (Some(tap), Work::Operator(operator)) = (&mut self.late, &mut self.work) else { return Ok(()) };
+        operator.track_late(self.job.late.as_ref().is_some_and(Late::is_wanted));
+        tap.advance(batch.partition, batch.watermark, batch.idle)
+    }
+
     fn book(&mut self) -> Result<(), EngineError> {
-        let Work::Operator(operator) = &self.work else { return Ok(()) };
-        let bytes = operator.state_bytes();
+        let bytes = match &self.work {
+            Work::Operator(operator) => operator.state_bytes(),
+            Work::HandOn if self.job.kind == "late" => self.job.output.facts().log_bytes as usize,
+            Work::HandOn => return Ok(()),
+        };
         let before = std::mem::replace(&mut self.state_bytes, bytes);
         self.job.state_bytes.store(bytes, Ordering::Relaxed);
         self.shared.book_state(before, bytes)
@@ -362,7 +384,10 @@ impl Task {
         let mut output = Output::default();
         if let Work::Operator(operator) = &mut self.work {
             operator.end_partition(partition, &mut output)?;
-            self.write(output).await?;
+            self.write(output, self.shared.clock.now()).await?;
+            if let Some(tap) = &mut self.late {
+                tap.end(partition)?;
+            }
             self.book()?;
             self.running_partitions -= 1;
             if self.keeps_partitions {
@@ -387,10 +412,10 @@ impl Task {
             operator.tick(&mut output)?;
             self.next_tick = self.shared.clock.now().plus(nanoseconds(interval));
         }
-        self.write(output).await
+        self.write(output, self.shared.clock.now()).await
     }
 
-    async fn write(&mut self, output: Output) -> Result<(), EngineError> {
+    async fn write(&mut self, output: Output, arrival: EventTime) -> Result<(), EngineError> {
         if !output.rows.is_empty() {
             let ids = self.job.branches.iter().map(|branch| branch.job().id.clone());
             let inputs = ids.zip(self.feed.positions()).collect();
@@ -398,6 +423,9 @@ impl Task {
         }
         if let Some(updates) = self.updates.as_mut().filter(|_| !output.updates.is_empty()) {
             updates.write(output.updates, Vec::new()).await?;
+        }
+        if let Some(tap) = self.late.as_mut().filter(|_| self.job.late.as_ref().is_some_and(Late::is_wanted)) {
+            tap.write(output.late, arrival).await?;
         }
         Ok(())
     }

@@ -97,6 +97,7 @@ pub(crate) fn make_source(
         labels: info.label.clone().into_iter().collect(),
         output,
         updates: None,
+        late: None,
         demand: Demand::new(),
         counters: Arc::new(Counters::default()),
         commands,

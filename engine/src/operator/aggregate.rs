@@ -15,7 +15,7 @@ use super::grouping::Grouping;
 use super::placement::{Judge, Rows, Verdicts, closed_until, place};
 use super::progress::Progress;
 use super::windows::Windows;
-use super::{Operator, Output, RESULT_LAG_NS};
+use super::{LateRows, Operator, Output, RESULT_LAG_NS};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -79,6 +79,7 @@ pub struct Aggregate {
     idle: bool,
     arrival: EventTime,
     tracking: bool,
+    keeps_late: bool,
     limit_bytes: usize,
     counters: Arc<Counters>,
 }
@@ -114,6 +115,7 @@ impl Aggregate {
             idle: false,
             arrival: EventTime::MIN,
             tracking: false,
+            keeps_late: false,
             limit_bytes: spec.state_limit_bytes,
             counters,
         })
@@ -125,7 +127,7 @@ impl Aggregate {
     }
 
     /// Takes the rows that are in time into their panes.
-    fn absorb(&mut self, batch: &StreamBatch) -> Result<(), EngineError> {
+    fn absorb(&mut self, batch: &StreamBatch, output: &mut Output) -> Result<(), EngineError> {
         let judge = Judge {
             grid: self.windows.grid(),
             grace: self.grace,
@@ -134,6 +136,10 @@ impl Aggregate {
         };
         let mut verdicts = judge.judge(batch.event_times(), batch.watermarks());
         self.count(&verdicts, &batch.rows);
+        if self.keeps_late {
+            let told_at = self.progress.watermark();
+            output.late.extend(LateRows::pick(&batch.rows, batch.partition, &verdicts.tardy, told_at)?);
+        }
         let rows = match verdicts.keep.take() {
             Some(keep) => filter_record_batch(&batch.rows, &BooleanArray::from(keep))?,
             None => batch.rows.clone(),
@@ -284,7 +290,7 @@ impl Operator for Aggregate {
     }
 
     fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError> {
-        self.absorb(&batch)?;
+        self.absorb(&batch, output)?;
         self.arrival = batch.arrival;
         self.progress.advance(batch.partition, batch.watermark.0, batch.idle)?;
         self.advance(output)?;
@@ -298,6 +304,10 @@ impl Operator for Aggregate {
 
     fn track_updates(&mut self, on: bool) {
         self.tracking = on;
+    }
+
+    fn track_late(&mut self, on: bool) {
+        self.keeps_late = on;
     }
 
     fn tick(&mut self, output: &mut Output) -> Result<(), EngineError> {

@@ -24,7 +24,7 @@ struct Lane {
     held: VecDeque<Held>,
 }
 
-/// Columns of rows, and the watermark before each.
+/// Columns of rows, and the watermark before each. Later rows may have more columns, or fewer.
 struct Held {
     columns: Vec<ArrayRef>,
     watermarks: ArrayRef,
@@ -42,7 +42,7 @@ impl Held {
 
 /// Rows in order.
 pub(super) struct Aligned {
-    /// Their columns.
+    /// Their columns: those that all of them have.
     pub(super) columns: Vec<ArrayRef>,
     /// The watermark before each, of type TIMESTAMP.
     pub(super) watermarks: ArrayRef,
@@ -159,7 +159,8 @@ fn join(mut pieces: Vec<Held>) -> Result<Option<Aligned>, EngineError> {
     }
     let one = |arrays: Vec<&dyn Array>| concat(&arrays);
     let watermarks = one(pieces.iter().map(|piece| piece.watermarks.as_ref()).collect())?;
-    let columns = (0..pieces[0].columns.len())
+    let common = pieces.iter().map(|piece| piece.columns.len()).min().unwrap_or_default();
+    let columns = (0..common)
         .map(|idx| one(pieces.iter().map(|piece| piece.columns[idx].as_ref()).collect()))
         .collect::<Result<Vec<_>, _>>()?;
     let marks = watermarks.as_primitive::<TimestampNanosecondType>().values();

@@ -330,7 +330,7 @@ impl Operator for CountWindow {
     }
 
     fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError> {
-        self.numbering.line_up(&batch, &self.exprs, &self.counters, &mut self.align)?;
+        self.numbering.line_up(&batch, &self.exprs, &self.counters, &mut self.align, false)?;
         self.arrival = batch.arrival;
         self.progress.advance(batch.partition, batch.watermark.0, batch.idle)?;
         self.advance(output)?;

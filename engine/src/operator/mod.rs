@@ -10,6 +10,7 @@ mod aggregate_running;
 mod align;
 mod arrival;
 mod assign_window;
+mod conform;
 mod count_parts;
 mod count_window;
 mod deduplicate;
@@ -25,6 +26,7 @@ mod grouping;
 mod join;
 mod key_table;
 mod keyed_states;
+mod late;
 mod nth_value;
 mod numbering;
 mod pane;
@@ -69,12 +71,15 @@ pub(crate) mod testing;
 pub use aggregate::{Aggregate, AggregateSpec};
 pub use aggregate_running::{AggregateRunning, RunningSpec};
 pub use assign_window::AssignWindow;
+pub use conform::Conform;
 pub use count_window::{CountWindow, CountWindowSpec};
 pub use deduplicate::{Deduplicate, RankingInput};
 pub use fill::{Fill, FillInput, FillSpec};
 pub use filter::Filter;
 pub use filter_updates::FilterUpdates;
 pub use join::{IntervalJoin, IntervalJoinSpec, JoinInputs, LookupJoin, LookupSpec, WindowJoin, WindowJoinSpec};
+pub use late::LateRows;
+pub(crate) use progress::Progress;
 pub use project::Project;
 pub use rank::{Rank, RankInput};
 pub use rank_running::RankRunning;
@@ -117,6 +122,11 @@ pub trait Operator: Send {
         let _ = on;
     }
 
+    /// Whether [`Output::late`] is filled. Operators for which no row is late need not care.
+    fn track_late(&mut self, on: bool) {
+        let _ = on;
+    }
+
     /// Tells running results: for each open window the groups that changed since the last call, as
     /// [`RowKind::Update`](crate::RowKind::Update) in `output.updates`. Stateless operators have none.
     ///
@@ -149,4 +159,6 @@ pub struct Output {
     /// Running results and the final ones again ([`RowKind::Final`](crate::RowKind::Final)), in order: what readers
     /// with `EMIT EVERY` get. Filled only while there is such a reader.
     pub updates: Vec<StreamBatch>,
+    /// Rows that came too late, as the counters have them. Filled only while somebody wants them.
+    pub late: Vec<LateRows>,
 }

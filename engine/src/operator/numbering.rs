@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch};
+use arrow::array::{Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::aggregate_call::ARRIVAL;
@@ -37,7 +37,7 @@ impl Numbering {
     }
 
     /// Evaluates `exprs` on a batch's rows and puts what they give, with the event times behind, in line. Rows on which
-    /// one fails are set aside.
+    /// one fails are set aside. `whole`: behind the event times come the rows' visible columns, and their partition.
     ///
     /// # Errors
     /// [`EngineError::Plan`] when there is no such partition.
@@ -47,18 +47,24 @@ impl Numbering {
         exprs: &Expressions,
         counters: &Counters,
         align: &mut Align,
+        whole: bool,
     ) -> Result<(), EngineError> {
         let rows = self.number(batch)?;
         let mut evaluated = exprs.evaluate(&rows, batch.arrival)?;
-        let hidden = batch.rows.num_columns() - 2;
-        let mut hidden = vec![Arc::clone(rows.column(hidden)), Arc::clone(rows.column(hidden + 1))];
+        let visible = batch.rows.num_columns() - 2;
+        let mut hidden = vec![Arc::clone(rows.column(visible))];
+        if whole {
+            hidden.extend(rows.columns()[..visible].iter().cloned());
+            hidden.push(Arc::new(UInt32Array::from_value(batch.partition, rows.num_rows())));
+        }
+        hidden.push(Arc::clone(rows.column(visible + 1)));
         if let Some(left) = evaluated.survivors(rows.num_rows()) {
             add(&counters.failed, evaluated.failures.len());
             evaluated.sample(&rows, counters);
             hidden = filter_columns(&hidden, &left)?;
         }
         let mut columns = std::mem::take(&mut evaluated.columns);
-        let watermarks = hidden.pop().expect("there are two");
+        let watermarks = hidden.pop().expect("the watermarks are the last");
         columns.extend(hidden);
         align.push(batch.partition, columns, watermarks, batch.watermark.0, batch.idle)
     }

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::grid::{Grid, Starts};
+use super::late::Tardy;
 use super::pane::PaneKey;
 
 /// Panes of a batch up to which its rows are dealt out to lists; more are sorted.
@@ -41,6 +42,8 @@ pub(super) struct Verdicts {
     pub(super) late: usize,
     /// Rows in time by their own watermark whose windows have all been told: their partition was idle.
     pub(super) late_idle: usize,
+    /// The rows of both kinds.
+    pub(super) tardy: Vec<Tardy>,
     /// Windows that a kept row is late for.
     pub(super) late_assignments: usize,
 }
@@ -106,10 +109,12 @@ impl Judge<'_> {
         let in_time = self.grid.first_open(closed_until(watermark, self.grace));
         if last < in_time {
             verdicts.late += 1;
+            verdicts.tardy.push((place_of(row), false));
             return None;
         }
         if last < self.open_from {
             verdicts.late_idle += 1;
+            verdicts.tardy.push((place_of(row), true));
             return None;
         }
         let counted = first.max(in_time).max(self.open_from);
@@ -118,6 +123,10 @@ impl Judge<'_> {
         // Windows told already count nothing any more: only one that is still to be told needs to be kept apart.
         Some(if in_time > first.max(self.open_from) { in_time } else { i64::MIN })
     }
+}
+
+fn place_of(row: usize) -> u32 {
+    u32::try_from(row).expect("a batch has fewer rows than 2^32")
 }
 
 /// Rows of a batch that are in one pane.

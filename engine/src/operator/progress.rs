@@ -4,7 +4,7 @@ use crate::error::EngineError;
 
 /// Watermarks of the partitions of an input, and what follows for all of them together.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     partitions: Vec<Partition>,
     watermark: i64,
 }
@@ -18,7 +18,7 @@ struct Partition {
 
 impl Progress {
     /// Partitions of which nothing is known yet: each holds back the others until its first batch.
-    pub(super) fn new(partitions: u32) -> Self {
+    pub(crate) fn new(partitions: u32) -> Self {
         let unknown = Partition { watermark: i64::MIN, idle: false, ended: false };
         Self { partitions: vec![unknown; partitions as usize], watermark: i64::MIN }
     }
@@ -27,7 +27,7 @@ impl Progress {
     ///
     /// # Errors
     /// [`EngineError::Plan`] when there is no such partition.
-    pub(super) fn advance(&mut self, partition: u32, watermark: i64, idle: bool) -> Result<(), EngineError> {
+    pub(crate) fn advance(&mut self, partition: u32, watermark: i64, idle: bool) -> Result<(), EngineError> {
         let known = self.partition(partition)?;
         known.watermark = known.watermark.max(watermark);
         known.idle = idle;
@@ -39,7 +39,7 @@ impl Progress {
     ///
     /// # Errors
     /// As [`Progress::advance`].
-    pub(super) fn end(&mut self, partition: u32) -> Result<(), EngineError> {
+    pub(crate) fn end(&mut self, partition: u32) -> Result<(), EngineError> {
         self.partition(partition)?.ended = true;
         self.follow();
         Ok(())
@@ -47,17 +47,17 @@ impl Progress {
 
     /// The least watermark of the partitions that are neither idle nor ended; of the idle ones when there are no
     /// others; `i64::MAX` when all have ended. Never goes back.
-    pub(super) fn watermark(&self) -> i64 {
+    pub(crate) fn watermark(&self) -> i64 {
         self.watermark
     }
 
     /// True when no partition is left.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.partitions.iter().all(|partition| partition.ended)
     }
 
     /// True when partitions are left and all of them are idle.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         let mut left = self.partitions.iter().filter(|partition| !partition.ended).peekable();
         left.peek().is_some() && left.all(|partition| partition.idle)
     }

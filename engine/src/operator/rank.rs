@@ -11,7 +11,7 @@ use super::emit::{Saying, Series};
 use super::placement::closed_until;
 use super::ranking::Ranking;
 use super::window_rows::{ClosedWindow, Untold, WindowRows, WindowRowsSpec};
-use super::{Operator, Output, RESULT_LAG_NS};
+use super::{LateRows, Operator, Output, RESULT_LAG_NS};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -61,6 +61,7 @@ pub struct Rank {
     watermark: i64,
     idle: bool,
     arrival: EventTime,
+    keeps_late: bool,
     limit_bytes: usize,
     counters: Arc<Counters>,
 }
@@ -98,6 +99,7 @@ impl Rank {
             watermark: i64::MIN,
             idle: false,
             arrival: EventTime::MIN,
+            keeps_late: false,
             limit_bytes: setting.state_limit_bytes,
             counters,
         })
@@ -150,7 +152,11 @@ impl Operator for Rank {
     }
 
     fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError> {
+        let told_at = self.rows.progress().watermark();
         self.rows.absorb(&batch)?;
+        if self.keeps_late {
+            output.late.extend(LateRows::pick(&batch.rows, batch.partition, self.rows.tardy(), told_at)?);
+        }
         if self.ranking.is_limited() {
             let ranking = &mut self.ranking;
             self.rows.prune(PRUNE_ROWS, &mut |rows| ranking.first(rows))?;
@@ -167,6 +173,10 @@ impl Operator for Rank {
     fn end_partition(&mut self, partition: u32, output: &mut Output) -> Result<(), EngineError> {
         self.rows.end_partition(partition)?;
         self.advance(output)
+    }
+
+    fn track_late(&mut self, on: bool) {
+        self.keeps_late = on;
     }
 
     fn state_bytes(&self) -> usize {

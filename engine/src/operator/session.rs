@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, UInt32Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType, UInt32Type};
 use squilla_query::GatherSpec;
 
 use super::align::{Align, Aligned};
 use super::expression::{Expressions, filter_columns};
 use super::grouping::Grouping;
 use super::key_table::KeyTable;
+use super::late::Tardy;
 use super::numbering::Numbering;
 use super::placement::closed_until;
 use super::progress::Progress;
 use super::session_groups::SessionGroups;
 use super::session_table::{Moment, Placed, SessionTable};
 use super::session_told::Telling;
-use super::{Operator, Output, RESULT_LAG_NS};
+use super::{LateRows, Operator, Output, RESULT_LAG_NS};
 use crate::batch::{StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -79,6 +80,8 @@ pub struct Session {
     watermark: i64,
     idle: bool,
     arrival: EventTime,
+    keeps_late: bool,
+    input: SchemaRef,
     limit_bytes: usize,
     counters: Arc<Counters>,
     ids: Vec<usize>,
@@ -124,6 +127,8 @@ impl Session {
             watermark: i64::MIN,
             idle: false,
             arrival: EventTime::MIN,
+            keeps_late: false,
+            input: spec.input,
             limit_bytes: spec.state_limit_bytes,
             counters,
             ids: Vec::new(),
@@ -131,14 +136,16 @@ impl Session {
     }
 
     /// Puts rows whose turn has come in their sessions.
-    fn absorb(&mut self, rows: &Aligned) -> Result<(), EngineError> {
-        let (times, columns) = rows.columns.split_last().expect("the event time is there");
+    fn absorb(&mut self, rows: &Aligned, output: &mut Output) -> Result<(), EngineError> {
+        let (columns, more) = rows.columns.split_at(self.exprs.types().len());
+        let (times, whole) = more.split_first().expect("the event time is there");
         let times = times.as_primitive::<TimestampNanosecondType>().values();
         let marks = rows.watermarks.as_primitive::<TimestampNanosecondType>().values();
         self.keys.intern(&columns[..self.parts], times.len(), &mut self.ids)?;
         let passes = self.filtered.then(|| columns[self.parts].as_boolean().clone());
         let (mut kept, mut sessions) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
         let (mut early, mut late, mut late_idle, mut failed, mut filtered) = (0, 0, 0, 0, 0);
+        let mut tardy = Vec::new();
         for (row, (&time, &mark)) in times.iter().zip(marks).enumerate() {
             let mut placed = None;
             if time < self.start {
@@ -150,8 +157,14 @@ impl Session {
                 let moment = Moment { own: passed(mark, self.grace), told: self.told_until };
                 match self.table.place(self.ids[row], time, moment) {
                     Placed::In(session) => placed = Some(session),
-                    Placed::Late => late += 1,
-                    Placed::LateIdle => late_idle += 1,
+                    Placed::Late => {
+                        late += 1;
+                        tardy.push((place_of(row), false));
+                    }
+                    Placed::LateIdle => {
+                        late_idle += 1;
+                        tardy.push((place_of(row), true));
+                    }
                 }
             }
             if placed.is_some() && passes.as_ref().is_some_and(|passes| !passes.value(row) || passes.is_null(row)) {
@@ -167,6 +180,7 @@ impl Session {
         add(&self.counters.failed, failed);
         add(&self.counters.filtered, filtered);
         add(&self.counters.absorbed, sessions.len());
+        self.tell_late(rows, whole, &tardy, output)?;
         if sessions.is_empty() {
             return Ok(());
         }
@@ -179,10 +193,42 @@ impl Session {
         self.groups.update(sessions, &columns, outer)
     }
 
+    /// Hands on the late ones of the rows whose turn has come, as far as they were kept whole.
+    fn tell_late(
+        &self,
+        rows: &Aligned,
+        whole: &[ArrayRef],
+        tardy: &[Tardy],
+        output: &mut Output,
+    ) -> Result<(), EngineError> {
+        let Some((partitions, visible)) = whole.split_last().filter(|_| self.keeps_late && !tardy.is_empty()) else {
+            return Ok(());
+        };
+        let mut columns = visible.to_vec();
+        columns.push(Arc::clone(&rows.columns[rows.columns.len() - whole.len() - 1]));
+        columns.push(Arc::clone(&rows.watermarks));
+        // Columns that nobody reads may have come without their type.
+        let fields = self.input.fields().iter().zip(&columns);
+        let fields = fields.map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true));
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns)?;
+        let told_at = if self.told_until == i64::MIN {
+            i64::MIN
+        } else {
+            self.told_until.saturating_add(1).saturating_add(self.grace)
+        };
+        let partitions = partitions.as_primitive::<UInt32Type>().values();
+        for of_one in tardy.chunk_by(|(left, _), (right, _)| partitions[*left as usize] == partitions[*right as usize])
+        {
+            let partition = partitions[of_one[0].0 as usize];
+            output.late.extend(LateRows::pick(&rows, partition, of_one, told_at)?);
+        }
+        Ok(())
+    }
+
     /// Takes the rows whose turn has come, tells the sessions that the watermark closes, and carries it on.
     fn advance(&mut self, output: &mut Output) -> Result<(), EngineError> {
         while let Some(rows) = self.align.release()? {
-            self.absorb(&rows)?;
+            self.absorb(&rows, output)?;
         }
         let closed = passed(self.progress.watermark(), self.grace);
         let after = match self.progress.watermark() {
@@ -231,6 +277,10 @@ impl Session {
     }
 }
 
+fn place_of(row: usize) -> u32 {
+    u32::try_from(row).expect("fewer rows than 2^32 come at once")
+}
+
 /// The latest end of sessions that a watermark has passed. One that ends right at it still takes a row that comes right
 /// there, a gap behind its last: whether two rows are in one session must not depend on what came between them.
 fn passed(watermark: i64, grace: i64) -> i64 {
@@ -246,7 +296,7 @@ impl Operator for Session {
     }
 
     fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError> {
-        self.numbering.line_up(&batch, &self.exprs, &self.counters, &mut self.align)?;
+        self.numbering.line_up(&batch, &self.exprs, &self.counters, &mut self.align, self.keeps_late)?;
         self.arrival = batch.arrival;
         self.progress.advance(batch.partition, batch.watermark.0, batch.idle)?;
         self.advance(output)?;
@@ -261,6 +311,10 @@ impl Operator for Session {
 
     fn track_updates(&mut self, on: bool) {
         self.telling.track(on);
+    }
+
+    fn track_late(&mut self, on: bool) {
+        self.keeps_late = on;
     }
 
     fn tick(&mut self, output: &mut Output) -> Result<(), EngineError> {

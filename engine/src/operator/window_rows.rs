@@ -8,6 +8,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 
 use super::expression::text;
+use super::late::Tardy;
 use super::placement::closed_until;
 use super::progress::Progress;
 use crate::batch::{EVENT_TIME, StreamBatch};
@@ -66,6 +67,8 @@ pub(super) struct WindowRows {
     closed: i64,
     /// Parts to which the last batch added rows.
     touched: Vec<((i64, i64), u32)>,
+    /// Rows of the last batch that were late.
+    tardy: Vec<Tardy>,
     bytes: usize,
     counters: Arc<Counters>,
 }
@@ -119,6 +122,7 @@ impl WindowRows {
             windows: BTreeMap::new(),
             closed: i64::MIN,
             touched: Vec::new(),
+            tardy: Vec::new(),
             bytes: 0,
             counters,
         })
@@ -130,6 +134,7 @@ impl WindowRows {
     /// Our own mistake only.
     pub(super) fn absorb(&mut self, batch: &StreamBatch) -> Result<(), EngineError> {
         self.touched.clear();
+        self.tardy.clear();
         if batch.rows.num_rows() > 0 {
             for (window, rows) in self.deal(batch) {
                 let rows = match rows {
@@ -210,8 +215,13 @@ impl WindowRows {
         self.bytes
     }
 
+    /// The rows of the last batch that were late.
+    pub(super) fn tardy(&self) -> &[Tardy] {
+        &self.tardy
+    }
+
     /// The rows in time, by window; `None`: all rows of the batch.
-    fn deal(&self, batch: &StreamBatch) -> Vec<(Bounds, Option<Vec<u32>>)> {
+    fn deal(&mut self, batch: &StreamBatch) -> Vec<(Bounds, Option<Vec<u32>>)> {
         let column = |index: usize| batch.rows.column(index).as_primitive::<TimestampNanosecondType>();
         let (starts, ends) = (column(self.bounds.0), column(self.bounds.1));
         let watermarks = batch.watermarks();
@@ -233,10 +243,12 @@ impl WindowRows {
                 before_start += 1;
             } else if end <= closed_until(watermark, self.grace) {
                 late += 1;
+                self.tardy.push((place_of(row), false));
             } else if end <= self.closed {
                 late_idle += 1;
+                self.tardy.push((place_of(row), true));
             } else {
-                let at = u32::try_from(row).expect("a batch has fewer rows than 2^32");
+                let at = place_of(row);
                 match &mut latest {
                     Some((window, rows)) if *window == (end, start) => rows.push(at),
                     _ => {
@@ -299,6 +311,10 @@ impl Part {
     fn bytes(&self) -> usize {
         self.pieces.iter().map(bytes).sum()
     }
+}
+
+fn place_of(row: usize) -> u32 {
+    u32::try_from(row).expect("a batch has fewer rows than 2^32")
 }
 
 /// Bytes that rows take: of a slice its own part.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::EventTime;
 use crate::info::QueryInfo;
+use crate::relation::base_name;
 
 /// A query that somebody reads.
 pub(crate) struct LiveQuery {
@@ -31,7 +32,7 @@ impl LiveQuery {
             id: sink.map_or_else(|| format!("q{number}"), str::to_owned),
             sql: query.sql.clone(),
             sink: sink.is_some(),
-            reads: query.plan.relations(),
+            reads: query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect(),
             started,
             jobs: Mutex::default(),
             rows: AtomicU64::new(0),

@@ -205,7 +205,7 @@ fn holds(shared: &Shared, job: &Job, policy: Policy) -> bool {
 fn update_branches(built: &Built) -> Vec<Branch> {
     if built.updates {
         let input = built.lease.clone();
-        return vec![Branch { input, updates: true, fresh: false, right: false, ops: Vec::new() }];
+        return vec![Branch { input, updates: true, late: false, fresh: false, right: false, ops: Vec::new() }];
     }
     built.lease.job().branches.iter().filter(|branch| branch.updates).cloned().collect()
 }

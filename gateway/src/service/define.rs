@@ -360,6 +360,7 @@ pub(super) fn relation_of_sink(name: &str) -> Relation {
         schema: Arc::new(Schema::empty()),
         time: TimeAttribute::Arrival,
         windows: None,
+        late: None,
         replay: false,
     }
 }
@@ -383,6 +384,7 @@ fn relation_of_source(create: &CreateSource, definition: &SourceDefinition) -> R
         schema: definition.schema.clone(),
         time,
         windows: None,
+        late: None,
         replay: definition.connector.info().replay,
     }
 }

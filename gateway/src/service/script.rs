@@ -64,7 +64,8 @@ fn pretend(
             let implied = || Some(first_time()?.name().clone()).filter(|_| kind == RelationKind::Source);
             let column = create.watermark.map(|clause| clause.column).or_else(implied);
             let time = column.map_or(TimeAttribute::Arrival, TimeAttribute::Column);
-            let relation = Relation { name: create.name.clone(), kind, schema, time, windows: None, replay: false };
+            let name = create.name.clone();
+            let relation = Relation { name, kind, schema, time, windows: None, late: None, replay: false };
             (create.name, create.if_not_exists, Body::Readable(relation))
         }
         Statement::CreateStream(create) => {

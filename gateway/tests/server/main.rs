@@ -4,6 +4,7 @@ mod catalog;
 mod client;
 mod explain;
 mod http;
+mod late;
 mod limits;
 mod live;
 mod slow;

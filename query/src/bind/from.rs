@@ -91,7 +91,7 @@ impl Binder<'_> {
                 self.refuse(
                     "this is not available in FROM",
                     at,
-                    "FROM takes a name, a sub-query, TUMBLE(TABLE …), HOP, CUMULATE, SESSION or COUNT_WINDOW",
+                    "FROM takes a name, a sub-query, TUMBLE(TABLE …), HOP, CUMULATE, SESSION, COUNT_WINDOW or LATE(name)",
                 );
                 None
             }
@@ -157,9 +157,13 @@ impl Binder<'_> {
         ctes: &Ctes,
     ) -> Option<Bound> {
         let name = name.to_lowercase();
+        if name == super::late::LATE {
+            return self.late(args, at);
+        }
         if !super::window::WINDOW_FUNCTIONS.contains(&name.as_str()) {
-            let mistake = unsupported(format!("\"{name}(…)\" is not available in FROM"), at)
-                .help("FROM takes a name, a sub-query, TUMBLE(TABLE …), HOP, CUMULATE, SESSION or COUNT_WINDOW");
+            let mistake = unsupported(format!("\"{name}(…)\" is not available in FROM"), at).help(
+                "FROM takes a name, a sub-query, TUMBLE(TABLE …), HOP, CUMULATE, SESSION, COUNT_WINDOW or LATE(name)",
+            );
             self.tell(mistake);
             return None;
         }
@@ -177,6 +181,10 @@ impl Binder<'_> {
         let bound = match input {
             ast::Expr::Identifier(ident) => self.named(&ast::ObjectName::from(vec![ident.clone()]), ctes),
             ast::Expr::CompoundIdentifier(parts) => self.named(&ast::ObjectName::from(parts.clone()), ctes),
+            ast::Expr::Function(function) if function_name(function) == super::late::LATE => match &function.args {
+                ast::FunctionArguments::List(list) => self.late(&list.args, at),
+                _ => self.late(&[], at),
+            },
             ast::Expr::Subquery(query) => {
                 self.query(query, ctes).map(|bound| Bound { qualifier: None, label: "the sub-query".into(), ..bound })
             }
@@ -205,7 +213,7 @@ fn object_name(name: &ast::ObjectName) -> String {
 }
 
 /// A source or stream with all its columns.
-fn scan(relation: &Relation) -> Bound {
+pub(super) fn scan(relation: &Relation) -> Bound {
     let kind = match relation.kind {
         RelationKind::Stream => "stream",
         RelationKind::Table { .. } => "table",

@@ -15,6 +15,7 @@ mod gather;
 mod group;
 mod join;
 mod lambda;
+mod late;
 mod names;
 mod order;
 mod rank;

@@ -176,6 +176,16 @@ pub(crate) fn describe() -> Vec<FunctionInfo> {
         syntax: documentation.map_or_else(|| format!("{name}(…)"), |doc| doc.syntax_example.trim().to_owned()),
         description: documentation.map_or_else(String::new, |doc| doc.description.trim().to_owned()),
     };
+    let mut all = windows();
+    all.extend(registry.scalars.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
+    all.extend(registry.lambdas.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
+    all.extend(registry.aggregates.iter().map(|(name, function)| info(name, "aggregate", function.documentation())));
+    all.sort_by(|left, right| left.name.cmp(&right.name));
+    all
+}
+
+/// What is read or grouped by, rather than computed.
+fn windows() -> Vec<FunctionInfo> {
     let window = |name: &str, syntax: &str, description: &str| FunctionInfo {
         name: name.to_owned(),
         kind: "window",
@@ -192,6 +202,12 @@ pub(crate) fn describe() -> Vec<FunctionInfo> {
                           ON TRUE keeps rows without elements."
                     .to_owned(),
         },
+        window(
+            "late",
+            "FROM LATE(name), of a named stream",
+            "The rows that came too late for a stream's windows or joins, with late_reason ('late' or 'idle'), late_by_ms, \
+             late_watermark, late_at and late_input. Windows over them wait five minutes for rows.",
+        ),
         window(
             "tumble",
             "tumble(size) in GROUP BY, or FROM TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])",
@@ -232,10 +248,6 @@ pub(crate) fn describe() -> Vec<FunctionInfo> {
         let syntax = format!("{name}() OVER (PARTITION BY window_start, window_end [, key] ORDER BY column [DESC])");
         window(name, &syntax, description)
     }));
-    all.extend(registry.scalars.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
-    all.extend(registry.lambdas.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
-    all.extend(registry.aggregates.iter().map(|(name, function)| info(name, "aggregate", function.documentation())));
-    all.sort_by(|left, right| left.name.cmp(&right.name));
     all
 }
 

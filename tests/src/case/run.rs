@@ -246,7 +246,7 @@ async fn collect(subscription: &mut Subscription, query: &Query) -> Result<Vec<S
         }
     } else if is_union
         || query.plan.is_changing()
-        || subscription.jobs().iter().any(|job| ["join", "union"].contains(&job.kind.as_str()))
+        || subscription.jobs().iter().any(|job| ["join", "union", "late"].contains(&job.kind.as_str()))
     {
         // Rows of several inputs come in the order in which those were read.
         rows.sort_by(|a, b| a.2.cmp(&b.2));
@@ -319,6 +319,11 @@ async fn settled(engine: &Engine, fed: &BTreeMap<&str, u64>) -> Result<Vec<JobIn
 /// Whether a job has taken in what the jobs that it reads have given.
 fn has_received(job: &JobInfo, jobs: &[JobInfo]) -> bool {
     let inputs = || job.inputs.iter().filter_map(|id| jobs.iter().find(|other| other.id == *id));
+    if job.kind == "late" {
+        // Every row that was counted late is there to be read, and no other.
+        let late: u64 = inputs().map(|input| input.counters.late + input.counters.late_idle).sum();
+        return late == job.counters.rows_in;
+    }
     let given: u64 = inputs().map(|input| input.counters.rows_out).sum();
     // Running results come on top of the final rows, and a row counts once for each window that it is assigned, and for
     // each element of its list.

@@ -88,6 +88,10 @@ impl Stateful for AggregateJob {
         untold_results(&self.window, start)
     }
 
+    fn judges_lateness(&self) -> bool {
+        true
+    }
+
     fn operator(&self, setting: Setting) -> Result<Box<dyn Operator>, EngineError> {
         let spec = AggregateSpec {
             input: setting.inputs[0].0.clone(),

@@ -121,6 +121,10 @@ impl Stateful for GatherJob {
         }
     }
 
+    fn judges_lateness(&self) -> bool {
+        matches!(self.gather.kind, GatherKind::Session { .. })
+    }
+
     fn operator(&self, setting: Setting) -> Result<Box<dyn Operator>, EngineError> {
         let partitions = setting.partitions();
         match self.gather.kind {

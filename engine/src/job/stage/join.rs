@@ -132,6 +132,10 @@ impl Stateful for JoinJob {
         }
     }
 
+    fn judges_lateness(&self) -> bool {
+        !matches!(self.join.time, JoinTime::Table { .. })
+    }
+
     fn operator(&self, setting: Setting) -> Result<Box<dyn Operator>, EngineError> {
         let input = |right: bool| {
             let found = setting.inputs.iter().zip(&setting.sides).find(|(_, side)| **side == right);

@@ -36,6 +36,8 @@ pub(crate) enum Stage {
     Stateless,
     /// Hands on to a named stream's log, with offsets of its own.
     Named,
+    /// Hands on rows that came too late for other jobs to a log, with offsets of its own.
+    Late,
     /// Keeps state.
     Stateful(Arc<dyn Stateful>),
 }
@@ -91,6 +93,11 @@ pub(crate) trait Stateful: Debug + Send + Sync {
         start
     }
 
+    /// Whether rows can come too late for it.
+    fn judges_lateness(&self) -> bool {
+        false
+    }
+
     /// What runs.
     ///
     /// # Errors
@@ -131,7 +138,7 @@ impl Stage {
     pub(crate) fn stateful(&self) -> Option<&dyn Stateful> {
         match self {
             Self::Stateful(step) => Some(step.as_ref()),
-            Self::Stateless | Self::Named => None,
+            Self::Stateless | Self::Named | Self::Late => None,
         }
     }
 
@@ -149,6 +156,7 @@ impl Stage {
         match self {
             Self::Stateless => String::new(),
             Self::Named => "|named".into(),
+            Self::Late => "|late".into(),
             Self::Stateful(step) => format!("|{}", step.canonical()),
         }
     }
@@ -158,6 +166,7 @@ impl Stage {
         match self {
             Self::Stateless => "nothing".into(),
             Self::Named => "its rows, for readers that come later".into(),
+            Self::Late => "late rows of the last 15 minutes, 4 MiB at the most".into(),
             Self::Stateful(step) => step.describe_state(),
         }
     }

@@ -103,6 +103,10 @@ impl Stateful for RankJob {
         }
     }
 
+    fn judges_lateness(&self) -> bool {
+        true
+    }
+
     fn operator(&self, setting: Setting) -> Result<Box<dyn Operator>, EngineError> {
         let input = RankInput {
             input: setting.inputs[0].0.clone(),

@@ -17,7 +17,7 @@ use crate::batch::{StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
-use crate::operator::{Operator, Output};
+use crate::operator::{LateRows, Operator, Output};
 
 /// Rows that wait are kept by time, in so many parts: a part goes as a whole.
 const PARTS: i64 = 12;
@@ -77,6 +77,7 @@ pub struct IntervalJoin {
     kept: [bool; 2],
     limit_bytes: usize,
     arrival: EventTime,
+    keeps_late: bool,
     counters: Arc<Counters>,
 }
 
@@ -122,13 +123,20 @@ impl IntervalJoin {
             told_from: if start == EventTime::MIN { i64::MIN } else { start.plus(back).0 },
             limit_bytes: join.state_limit_bytes,
             arrival: EventTime::MIN,
+            keeps_late: false,
             counters,
         })
     }
 
     /// Takes rows of a side in: tells their pairs, and keeps those that wait for more.
     fn absorb(&mut self, side: usize, batch: &StreamBatch, output: &mut Output) -> Result<(), EngineError> {
-        let rows = match self.sides.judge(side, batch, self.start, &self.counters) {
+        let mut tardy = Vec::new();
+        let kept = self.sides.judge(side, batch, self.start, &mut tardy, &self.counters);
+        if self.keeps_late {
+            let told_at = self.sides.watermark(side);
+            output.late.extend(LateRows::pick(&batch.rows, batch.partition, &tardy, told_at)?);
+        }
+        let rows = match kept {
             Some(keep) => filter_record_batch(&batch.rows, &keep)?,
             None => batch.rows.clone(),
         };
@@ -392,6 +400,10 @@ impl Operator for IntervalJoin {
         let from = output.rows.len();
         self.sides.end(partition)?;
         self.advance(from, output)
+    }
+
+    fn track_late(&mut self, on: bool) {
+        self.keeps_late = on;
     }
 
     fn state_bytes(&self) -> usize {

@@ -1,5 +1,6 @@
 //! How far the two inputs of a join have come.
 
+use super::super::late::Tardy;
 use super::super::progress::Progress;
 use super::pairs::{LEFT, RIGHT};
 use crate::batch::StreamBatch;
@@ -94,12 +95,14 @@ impl Sides {
     }
 
     /// For each row whether it is in time; `None`: all are. A row is late by its own watermark, or, with a partition
-    /// that was taken for idle, by its side's. Counts the others. Rows before `start` are not wanted at all.
+    /// that was taken for idle, by its side's: those go to `tardy`. Counts the others. Rows before `start` are not wanted
+    /// at all.
     pub(super) fn judge(
         &self,
         side: usize,
         batch: &StreamBatch,
         start: i64,
+        tardy: &mut Vec<Tardy>,
         counters: &Counters,
     ) -> Option<arrow::array::BooleanArray> {
         let reached = self.watermark(side);
@@ -109,12 +112,14 @@ impl Sides {
             return None;
         }
         let (mut late, mut late_idle, mut before) = (0, 0, 0);
-        let keep = times.iter().zip(watermarks).map(|(time, watermark)| {
+        let keep = (0u32..).zip(times.iter().zip(watermarks)).map(|(row, (time, watermark))| {
             let count = if *time < start {
                 &mut before
             } else if time < watermark {
+                tardy.push((row, false));
                 &mut late
             } else if *time < reached {
+                tardy.push((row, true));
                 &mut late_idle
             } else {
                 return true;

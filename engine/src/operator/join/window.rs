@@ -20,7 +20,7 @@ use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
 use crate::operator::placement::closed_until;
-use crate::operator::{Operator, Output, RESULT_LAG_NS};
+use crate::operator::{LateRows, Operator, Output, RESULT_LAG_NS};
 
 /// What a [`WindowJoin`] computes.
 #[derive(Debug, Clone)]
@@ -64,6 +64,7 @@ pub struct WindowJoin {
     state_bytes: usize,
     limit_bytes: usize,
     arrival: EventTime,
+    keeps_late: bool,
     counters: Arc<Counters>,
 }
 
@@ -98,24 +99,32 @@ impl WindowJoin {
             state_bytes: 0,
             limit_bytes: join.state_limit_bytes,
             arrival: EventTime::MIN,
+            keeps_late: false,
             counters,
         })
     }
 
     /// Takes the rows that are in time into their windows.
-    fn absorb(&mut self, side: usize, batch: &StreamBatch) -> Result<(), EngineError> {
+    fn absorb(&mut self, side: usize, batch: &StreamBatch, output: &mut Output) -> Result<(), EngineError> {
         let keyed = self.matcher.read(side, &batch.rows, batch.arrival, &self.counters)?;
         let count = keyed.rows.num_columns();
         let ends = keyed.rows.column(count - 2).as_primitive::<TimestampNanosecondType>();
         let watermarks = keyed.rows.column(count - 1).as_primitive::<TimestampNanosecondType>();
         let (mut late, mut late_idle, mut before, mut failed) = (0, 0, 0, 0);
+        let mut tardy = Vec::new();
         let mut windows: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         for (row, (end, watermark)) in (0u32..).zip(ends.iter().zip(watermarks.values())) {
             let count = match end {
                 None => &mut failed,
                 Some(end) if end <= self.told_from => &mut before,
-                Some(end) if closed_until(*watermark, self.grace) >= end => &mut late,
-                Some(end) if self.closed >= end => &mut late_idle,
+                Some(end) if closed_until(*watermark, self.grace) >= end => {
+                    tardy.push((row, false));
+                    &mut late
+                }
+                Some(end) if self.closed >= end => {
+                    tardy.push((row, true));
+                    &mut late_idle
+                }
                 Some(end) => {
                     windows.entry(end).or_default().push(row);
                     continue;
@@ -127,6 +136,12 @@ impl WindowJoin {
         add(&self.counters.late_idle, late_idle);
         add(&self.counters.before_start, before);
         add(&self.counters.failed, failed);
+        if self.keeps_late {
+            let width = self.matcher.width(side);
+            let columns: Vec<usize> = (0..=width).chain([count - 1]).collect();
+            let (rows, told_at) = (keyed.rows.project(&columns)?, self.sides.least());
+            output.late.extend(LateRows::pick(&rows, batch.partition, &tardy, told_at)?);
+        }
         let all = windows.len() == 1;
         for (end, picked) in windows {
             add(&self.counters.absorbed, picked.len());
@@ -242,7 +257,7 @@ impl Operator for WindowJoin {
     fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError> {
         let (side, from) = (self.sides.side(batch.partition)?, output.rows.len());
         self.arrival = batch.arrival;
-        self.absorb(side, &batch)?;
+        self.absorb(side, &batch, output)?;
         self.sides.advance(&batch)?;
         self.advance(from, output)
     }
@@ -251,6 +266,10 @@ impl Operator for WindowJoin {
         let from = output.rows.len();
         self.sides.end(partition)?;
         self.advance(from, output)
+    }
+
+    fn track_late(&mut self, on: bool) {
+        self.keeps_late = on;
     }
 
     fn state_bytes(&self) -> usize {

@@ -36,6 +36,8 @@ impl LogLimits {
     pub(crate) const HAND_OFF: Self = Self { bytes: 8 << 20, age: Duration::from_secs(10) };
     /// The log of a query's stateful job.
     pub(crate) const RESULTS: Self = Self { bytes: 16 << 20, age: Duration::from_secs(900) };
+    /// Late rows of a named stream.
+    pub(crate) const LATE: Self = Self { bytes: 4 << 20, age: Duration::from_secs(900) };
     /// The log of a named stream.
     pub(crate) const NAMED: Self = Self { bytes: 64 << 20, age: Duration::from_secs(900) };
 }
