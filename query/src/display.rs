@@ -56,6 +56,15 @@ fn write_node(plan: &Plan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Res
                 write!(f, " seed {}", sample.seed)?;
             }
         }
+        Plan::Track { track, .. } => {
+            let calls =
+                track.calls.iter().map(|call| format!("{:?} of {} as {}", call.function, call.argument, call.column));
+            write!(f, "track {}", calls.collect::<Vec<_>>().join(", "))?;
+            if !track.partition_by.is_empty() {
+                write!(f, " by {}", track.partition_by.join(", "))?;
+            }
+            write!(f, ", kept {}", human(track.ttl_ns))?;
+        }
         Plan::Unnest { outer, ordinality, schema, .. } => {
             let element = schema.field(schema.fields().len() - 1 - usize::from(*ordinality));
             write!(f, "unnest to {}{}", element.name(), if *outer { ", or null" } else { "" })?;

@@ -29,6 +29,7 @@ impl Plan {
             Self::Filter { input, .. }
             | Self::AssignWindow { input, .. }
             | Self::Sample { input, .. }
+            | Self::Track { input, .. }
             | Self::Unnest { input, .. } => input.time_column(of_relation),
             // A ranked row happens at the end of its window.
             Self::Rank { rank, .. } if matches!(rank.time, RankTime::Window { .. }) => None,

@@ -27,6 +27,7 @@ mod sample;
 mod statement;
 mod suggest;
 mod text;
+mod track;
 mod types;
 mod window_spec;
 
@@ -47,6 +48,7 @@ pub use statement::{
     CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit, InsertInto,
     OptionValue, PrimaryKey, Query, Show, Statement, WatermarkClause,
 };
+pub use track::{TrackCall, TrackFunction, TrackSpec};
 
 /// The type of every TIMESTAMP column: nanoseconds since 1970 in UTC, without a zone of its own.
 pub fn timestamp_type() -> arrow::datatypes::DataType {

@@ -33,7 +33,7 @@ impl Plan {
                 }
                 Some(windows)
             }
-            Self::Filter { input, .. } => input.named_windows(of_relation),
+            Self::Filter { input, .. } | Self::Track { input, .. } => input.named_windows(of_relation),
             Self::Join { left, join, .. } if matches!(join.time, JoinTime::Table { .. }) => {
                 left.named_windows(of_relation)
             }

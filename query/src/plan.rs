@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Expr;
 
 use crate::sample::SampleSpec;
+use crate::track::TrackSpec;
 
 pub use crate::window_spec::{WindowKind, WindowSpec};
 
@@ -147,6 +148,15 @@ pub enum Plan {
         /// The input's fields, and the number's when it is asked for.
         schema: SchemaRef,
     },
+    /// Puts values beside each row that follow from the rows of its key before it, in order of event time.
+    Track {
+        /// The results of windows.
+        input: Arc<Plan>,
+        /// Keys and functions.
+        track: Box<TrackSpec>,
+        /// The input's fields, and one for each function.
+        schema: SchemaRef,
+    },
     /// All rows of all inputs, whose schemas are equal in types; names are the first's.
     Union {
         /// Two or more inputs.
@@ -165,6 +175,7 @@ impl Plan {
             | Self::Project { schema, .. }
             | Self::AssignWindow { schema, .. }
             | Self::Unnest { schema, .. }
+            | Self::Track { schema, .. }
             | Self::Aggregate { schema, .. }
             | Self::Gather { schema, .. }
             | Self::AggregateRunning { schema, .. }
@@ -184,6 +195,7 @@ impl Plan {
             | Self::AssignWindow { input, .. }
             | Self::Sample { input, .. }
             | Self::Unnest { input, .. }
+            | Self::Track { input, .. }
             | Self::Aggregate { input, .. }
             | Self::Gather { input, .. }
             | Self::AggregateRunning { input, .. }

@@ -16,6 +16,7 @@ use super::history::from_logs;
 use super::run::{JobSpec, describe, fingerprint, spawn_job};
 use super::stage::{
     AggregateJob, FillJob, GatherJob, JoinJob, LookupJob, RankJob, RankRunningJob, RunningJob, Stage, Stateful,
+    TrackJob,
 };
 use super::{Branch, Lease, Registry};
 use crate::clock::EventTime;
@@ -122,11 +123,12 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
         | Plan::Gather { .. }
         | Plan::Fill { .. }
         | Plan::Rank { .. }
+        | Plan::Track { .. }
         | Plan::Join { .. } => {
             let (inputs, job) = stateful(plan, fields)?;
             let input = Arc::new(Node::Job { inputs, stage: Stage::Stateful(job) });
-            // Joins and filled windows have no running results.
-            let updates = updates && !matches!(plan, Plan::Join { .. } | Plan::Fill { .. });
+            // Joins, filled windows and what follows from windows before have no running results.
+            let updates = updates && !matches!(plan, Plan::Join { .. } | Plan::Fill { .. } | Plan::Track { .. });
             Ok(vec![Limb { input, updates, right: false, ops: Vec::new(), narrow: None }])
         }
     }
@@ -167,6 +169,12 @@ fn stateful(
                 RankTime::Window { .. } => (inputs, Arc::new(RankJob { rank, schema })),
                 RankTime::Running { .. } => (inputs, Arc::new(RankRunningJob { rank, schema })),
             })
+        }
+        Plan::Track { input, track, schema } => {
+            let mut inputs = limbs(input, false, fields)?;
+            inputs.iter_mut().for_each(Limb::settle);
+            let inputs = inputs.into_iter().map(Limb::cut).collect();
+            Ok((inputs, Arc::new(TrackJob { track: track.as_ref().clone(), schema: schema.clone() })))
         }
         Plan::Join { left, right, join, schema } => {
             let mut inputs = cut(left)?;

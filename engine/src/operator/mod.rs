@@ -41,6 +41,8 @@ mod session;
 mod session_groups;
 mod session_table;
 mod session_told;
+mod track;
+mod track_memory;
 mod unnest;
 mod window_rows;
 mod windows;
@@ -67,6 +69,8 @@ mod session_tests;
 mod stateless_tests;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod track_tests;
 
 pub use aggregate::{Aggregate, AggregateSpec};
 pub use aggregate_running::{AggregateRunning, RunningSpec};
@@ -85,6 +89,7 @@ pub use rank::{Rank, RankInput};
 pub use rank_running::RankRunning;
 pub use sample::Sample;
 pub use session::{Session, SessionSpec};
+pub use track::{Track, TrackInput};
 pub use unnest::Unnest;
 
 use arrow::datatypes::SchemaRef;

@@ -254,7 +254,9 @@ impl Walk<'_, '_> {
             );
             return;
         }
-        if ["row_number", "rank", "dense_rank", "lag", "lead", "ntile", "percent_rank", "cume_dist"].contains(&name) {
+        if ["row_number", "rank", "dense_rank", "ntile", "percent_rank", "cume_dist"].contains(&name)
+            || super::track_call::is_function(name)
+        {
             self.tell(super::rank::refused_over(name, at));
             return;
         }

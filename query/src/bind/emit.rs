@@ -47,6 +47,7 @@ fn put_grace(plan: &Arc<Plan>, wait_ns: i64) -> Arc<Plan> {
         | Plan::Fill { input, .. }
         | Plan::AssignWindow { input, .. }
         | Plan::Sample { input, .. }
+        | Plan::Track { input, .. }
         | Plan::Unnest { input, .. } => *input = put_grace(input, wait_ns),
         Plan::Rank { input, rank, .. } => match &mut rank.time {
             RankTime::Window { grace_ns, .. } if !input.is_windowed() => *grace_ns = wait_ns,
@@ -109,6 +110,11 @@ pub(super) fn emission(
         return Err(mistake.help("leave EMIT out: each window's ranks are told when it closes"));
     }
     let Some(parts) = key_parts(plan) else {
+        if tracks(plan) {
+            let message = format!("{word} over functions of a key's windows is not available");
+            let help = "leave EMIT out: each window is told, once, with what came before it";
+            return Err(unsupported(message, emit.span).help(help));
+        }
         if fills(plan) {
             let mistake = unsupported(format!("{word} is not available with FILL"), emit.span);
             return Err(mistake.help("leave one of them out: a window without rows is told once, when it closes"));
@@ -182,6 +188,10 @@ fn ranks(plan: &Plan) -> bool {
     matches!(plan, Plan::Rank { .. }) || plan.inputs().iter().any(|input| ranks(input))
 }
 
+fn tracks(plan: &Plan) -> bool {
+    matches!(plan, Plan::Track { .. }) || plan.inputs().iter().any(|input| tracks(input))
+}
+
 fn fills(plan: &Plan) -> bool {
     matches!(plan, Plan::Fill { .. }) || plan.inputs().iter().any(|input| fills(input))
 }
@@ -251,6 +261,7 @@ fn key_parts(plan: &Plan) -> Option<Parts> {
         | Plan::AssignWindow { .. }
         | Plan::Sample { .. }
         | Plan::Unnest { .. }
+        | Plan::Track { .. }
         | Plan::Join { .. }
         | Plan::Rank { .. }
         | Plan::Union { .. } => None,

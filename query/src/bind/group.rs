@@ -39,13 +39,13 @@ pub(super) struct Grouping {
     /// Text of that call.
     pub(super) call: Option<String>,
     /// The other expressions, as they stand until [`Binder::resolve_keys`].
-    syntax: Vec<ast::Expr>,
+    pub(super) syntax: Vec<ast::Expr>,
     /// Keys, bound.
     keys: Vec<NamedExpr>,
     /// What FILL asks for.
     fill: Option<FillValue>,
     /// Of GROUPING SETS, CUBE and ROLLUP: for each set which of the expressions are its keys.
-    sets: Option<Vec<Vec<usize>>>,
+    pub(super) sets: Option<Vec<Vec<usize>>>,
     /// Where the clause stands.
     pub(super) at: Option<Span>,
 }

@@ -21,6 +21,13 @@ pub(super) struct Tail {
     limit_at: Option<Span>,
 }
 
+impl Tail {
+    /// What is ordered by.
+    pub(super) fn exprs(&self) -> impl Iterator<Item = &ast::Expr> {
+        self.order.iter().map(|order| &order.expr)
+    }
+}
+
 impl Binder<'_> {
     /// Reads what stands behind a query's body.
     pub(super) fn tail(&mut self, query: &ast::Query) -> Option<Tail> {

@@ -74,9 +74,7 @@ pub(super) fn refused_over(name: &str, at: Option<Span>) -> Diagnostic {
             );
             unsupported(message, at).help(help)
         }
-        "lag" | "lead" => unsupported(format!("{}() is not available", name.to_uppercase()), at).help(
-            "first_value(x), last_value(x) and nth_value(x, 2) with GROUP BY tumble('10s') tell rows of a window apart",
-        ),
+        name if super::track_call::is_function(name) => super::track::misplaced(name, at),
         _ => unsupported(format!("{name}(…) OVER (…) is not available"), at)
             .help("GROUP BY k, tumble('10s') aggregates windows of rows; of OVER functions there are ROW_NUMBER, RANK and DENSE_RANK"),
     }

@@ -103,6 +103,7 @@ pub(super) fn misused(plan: &Plan, at: Option<Span>) -> Option<Diagnostic> {
         Plan::Unnest { .. } => "UNNEST",
         Plan::Sample { .. } => "TABLESAMPLE",
         Plan::Scan { .. } | Plan::Filter { .. } | Plan::Project { .. } | Plan::Fill { .. } => "",
+        Plan::Track { .. } => "lag or a score",
     };
     if !what.is_empty() && changing() {
         return Some(refused(what, at));

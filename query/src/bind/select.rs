@@ -52,7 +52,8 @@ impl Binder<'_> {
             let at = grouping.at;
             bound = self.assign(bound, spec, at)?;
         }
-        let items = self.items(select, &bound);
+        let mut items = self.items(select, &bound);
+        let tracking = self.tracking(select, tail, &mut items, &grouping, &bound).ok()?;
         let keys = self.resolve_keys(&mut grouping, &items, &bound);
         let scope = self.select_scope(&bound, grouping.short_form.is_some(), "SELECT")?;
         let mut exprs = Vec::with_capacity(items.len());
@@ -65,32 +66,28 @@ impl Binder<'_> {
         keys?;
         let having = match having {
             Some(None) => return None,
-            Some(having) => having,
-            None => None,
+            having => having.flatten(),
         };
-        let at = self.place(select);
-        let list_at = self.list_span(select);
+        let (at, list_at) = (self.place(select), self.list_span(select));
         let mut hidden = Hidden::new(exprs, &items);
-        let ranking = self.ranking(select, &items, &scope, &grouping, &bound, &mut hidden).ok()?;
-        let order = self.order_of(select, tail, &items, &scope, &grouping, &bound, &mut hidden)?;
-        let exprs = hidden.exprs();
-        let aggregated = grouping.said || having.is_some() || exprs.iter().any(|item| has_aggregate(&item.expr));
-        let mut bound = if aggregated {
-            self.grouped(bound, grouping, exprs, having, list_at)?
-        } else {
-            self.project(bound, exprs, list_at)?
+        let ranked = |binder: &mut Self, hidden: &mut Hidden| {
+            binder.ranking(select, &items, &scope, &grouping, &bound, hidden).ok()
         };
+        let ranking = if tracking.is_some() { None } else { ranked(self, &mut hidden)? };
+        let order = self.order_of(select, tail, &items, &scope, &grouping, &bound, &mut hidden)?;
+        let mut bound = self.listed(bound, grouping, hidden.exprs(), having, list_at)?;
         bound.joined = None;
         let ranked = ranking.is_some() || hidden.any();
         if let Some(ranking) = ranking {
             bound = self.rank(bound, ranking)?;
         }
-        if let Some(qualify) = &select.qualify {
+        if let (Some(qualify), None) = (&select.qualify, &tracking) {
             bound = self.qualify(bound, qualify, &items)?;
         }
         if let Some(ast::Distinct::Distinct) = &select.distinct {
             bound = self.distinct(bound, at)?;
         }
+        let ordered = order.is_some();
         if let Some(order) = order {
             bound = self.rank(bound, order)?;
         }
@@ -98,7 +95,23 @@ impl Binder<'_> {
             let shown = items.iter().map(|item| NamedExpr { expr: column_of(&item.name), name: item.name.clone() });
             bound = self.project(bound, shown.collect(), list_at)?;
         }
+        if let Some(tracking) = tracking {
+            bound = self.track(bound, tracking, ordered)?;
+        }
         Some(Bound { qualifier: None, label: "the query".into(), ..bound })
+    }
+
+    /// The `SELECT` list, over groups when there are any.
+    fn listed(
+        &mut self,
+        bound: Bound,
+        grouping: Grouping,
+        exprs: Vec<NamedExpr>,
+        having: Option<Expr>,
+        at: Option<Span>,
+    ) -> Option<Bound> {
+        let aggregated = grouping.said || having.is_some() || exprs.iter().any(|item| has_aggregate(&item.expr));
+        if aggregated { self.grouped(bound, grouping, exprs, having, at) } else { self.project(bound, exprs, at) }
     }
 
     /// The ranking that DISTINCT ON or what stands behind the query asks for.

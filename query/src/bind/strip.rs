@@ -98,6 +98,7 @@ fn walk(plan: &Arc<Plan>) -> Option<Stripped> {
         | Plan::Fill { .. }
         | Plan::Join { .. }
         | Plan::Rank { .. }
+        | Plan::Track { .. }
         | Plan::Union { .. } => None,
     }
 }

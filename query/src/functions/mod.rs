@@ -239,16 +239,62 @@ fn windows() -> Vec<FunctionInfo> {
              window_start, window_end and window_time.",
         ),
     ];
+    all.extend(tracks());
+    all.extend(ranks());
+    all
+}
+
+/// The functions that number rows.
+fn ranks() -> [FunctionInfo; 3] {
     let ranks = [
         ("row_number", "1, 2, 3, 4 by an order: rows that are equal by it go by event time."),
         ("rank", "1, 2, 2, 4 by an order: rows that are equal by it have the same rank."),
         ("dense_rank", "1, 2, 2, 3 by an order: rows that are equal by it have the same rank."),
     ];
-    all.extend(ranks.map(|(name, description)| {
-        let syntax = format!("{name}() OVER (PARTITION BY window_start, window_end [, key] ORDER BY column [DESC])");
-        window(name, &syntax, description)
-    }));
-    all
+    ranks.map(|(name, description)| FunctionInfo {
+        name: name.to_owned(),
+        kind: "window",
+        syntax: format!("{name}() OVER (PARTITION BY window_start, window_end [, key] ORDER BY column [DESC])"),
+        description: description.to_owned(),
+    })
+}
+
+/// The functions over the windows of a key.
+fn tracks() -> [FunctionInfo; 6] {
+    let track = |name: &str, syntax: &str, description: &str| FunctionInfo {
+        name: name.to_owned(),
+        kind: "window",
+        syntax: format!("{syntax} OVER (PARTITION BY key ORDER BY window_end)"),
+        description: description.to_owned(),
+    };
+    let scored = "Beside GROUP BY it may stand without OVER, and goes by the keys of that.";
+    let band = "standard deviations (3 unless said) from the weighted average of the key's windows before. Null until there \
+                were min_count, 10 unless said.";
+    [
+        track("lag", "lag(x [, windows])", "What x was in the key's last window, or so many windows before."),
+        track(
+            "robust_zscore",
+            "robust_zscore(x, windows [, min_count])",
+            &format!(
+                "How many deviations x is from the median of so many of the key's windows before it, by their median \
+                 absolute deviation: beyond 3.5 it stands out. Null until there were min_count, 10 unless said. {scored}"
+            ),
+        ),
+        track(
+            "ewma",
+            "ewma(x, alpha)",
+            &format!(
+                "The exponentially weighted moving average of x over the key's windows, the newest by alpha. {scored}"
+            ),
+        ),
+        track("ewma_lower", "ewma_lower(x, alpha [, width [, min_count]])", &format!("So many {band} {scored}")),
+        track("ewma_upper", "ewma_upper(x, alpha [, width [, min_count]])", &format!("So many {band} {scored}")),
+        track(
+            "rate_of_change",
+            "rate_of_change(x)",
+            &format!("How much x has changed since the key's last window, per second. {scored}"),
+        ),
+    ]
 }
 
 /// Maps SQL's types onto ours, in casts as in `CREATE SOURCE`.

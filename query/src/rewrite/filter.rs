@@ -74,6 +74,7 @@ fn push(plan: &Arc<Plan>, mut conditions: Vec<Expr>) -> Arc<Plan> {
         | Plan::AggregateRunning { .. }
         | Plan::Gather { .. }
         | Plan::Fill { .. }
+        | Plan::Track { .. }
         | Plan::Rank { .. }
         | Plan::Scan { .. } => keep(with_inputs(plan, &mut |input| push(input, Vec::new())), conditions),
     }

@@ -36,6 +36,7 @@ fn with_inputs(plan: &Plan, replace: &mut dyn FnMut(&Arc<Plan>) -> Arc<Plan>) ->
         | Plan::AssignWindow { input, .. }
         | Plan::Sample { input, .. }
         | Plan::Unnest { input, .. }
+        | Plan::Track { input, .. }
         | Plan::Aggregate { input, .. }
         | Plan::Gather { input, .. }
         | Plan::AggregateRunning { input, .. }

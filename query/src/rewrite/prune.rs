@@ -8,6 +8,7 @@ use datafusion_expr::Expr;
 
 use crate::bind::{column_of, columns};
 use crate::plan::{GatherSpec, JoinSpec, JoinTime, NamedExpr, Plan, RankSpec, RankTime};
+use crate::track::TrackSpec;
 
 /// The plan with at least the columns of that name; the order is kept.
 pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
@@ -69,6 +70,7 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
             empty_windows: *empty_windows,
             schema: groups(schema, *keys, wanted),
         }),
+        Plan::Track { input, track, .. } => prune_track(input, track, wanted),
         Plan::AggregateRunning { .. } => prune_running(plan, wanted),
         Plan::Join { left, right, join, schema } => prune_join(left, right, join, schema, wanted),
         Plan::Rank { input, rank, .. } => prune_rank(input, rank, wanted),
@@ -119,6 +121,28 @@ fn prune_rank(input: &Arc<Plan>, rank: &RankSpec, wanted: &BTreeSet<String>) -> 
         fields.push(Arc::new(Field::new(name, DataType::Int64, false)));
     }
     Arc::new(Plan::Rank { input, rank, schema: Arc::new(Schema::new(fields)) })
+}
+
+fn prune_track(input: &Arc<Plan>, track: &TrackSpec, wanted: &BTreeSet<String>) -> Arc<Plan> {
+    let mut track = Box::new(track.clone());
+    let mut read = wanted.clone();
+    for call in &track.calls {
+        read.remove(&call.column);
+    }
+    track.calls.retain(|call| wanted.contains(&call.column));
+    if track.calls.is_empty() {
+        return prune(input, &read);
+    }
+    read.extend(track.partition_by.iter().cloned());
+    read.extend(track.calls.iter().map(|call| call.argument.clone()));
+    let input = prune(input, &read);
+    let mut fields = input.schema().fields().to_vec();
+    for call in &track.calls {
+        let value = input.schema().field_with_name(&call.argument).map(Field::data_type);
+        let kind = value.map_or(DataType::Null, |kind| call.function.returns(kind));
+        fields.push(Arc::new(Field::new(&call.column, kind, true)));
+    }
+    Arc::new(Plan::Track { input, track, schema: Arc::new(Schema::new(fields)) })
 }
 
 fn prune_running(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {

@@ -42,6 +42,7 @@ pub(super) fn fold(plan: &Arc<Plan>) -> Arc<Plan> {
         Plan::Fill { .. }
         | Plan::Scan { .. }
         | Plan::Unnest { .. }
+        | Plan::Track { .. }
         | Plan::AssignWindow { .. }
         | Plan::Join { .. }
         | Plan::Rank { .. }

@@ -6,6 +6,7 @@ mod joins;
 mod made;
 mod queries;
 mod shapes;
+mod tracked;
 
 use std::path::Path;
 
@@ -81,6 +82,19 @@ fn queries_of_all_shapes_give_the_rows_of_duckdb() {
         let shapes = shapes::SHAPES.iter().filter(|(name, _)| name.contains(&wanted));
         let pairs: Vec<Pair> =
             shapes.flat_map(|(_, shape)| [(); QUERIES_A_SHAPE].map(|()| shape(&mut random))).collect();
+        check(data::EVENTS, &[table], &pairs, folder.path());
+    }
+}
+
+#[test]
+fn windows_that_follow_each_other_give_the_rows_of_duckdb() {
+    let seeds = if std::env::var("SQUILLA_LONG").is_ok_and(|long| long == "1") { LONG_SEEDS } else { 1 };
+    for seed in 1..=seeds {
+        println!("seed {seed}");
+        let folder = tempfile::tempdir().expect("a folder for data");
+        let mut random = Random::new(seed);
+        let table = data::events(folder.path(), &mut random);
+        let pairs: Vec<Pair> = (0..QUERIES / 2).map(|_| tracked::generate(&mut random)).collect();
         check(data::EVENTS, &[table], &pairs, folder.path());
     }
 }

@@ -8,6 +8,7 @@ mod join;
 mod lookup;
 mod rank;
 mod rank_running;
+mod track;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub(crate) use join::JoinJob;
 pub(crate) use lookup::LookupJob;
 pub(crate) use rank::RankJob;
 pub(crate) use rank_running::RankRunningJob;
+pub(crate) use track::TrackJob;
 
 use crate::clock::EventTime;
 use crate::counters::Counters;
