@@ -148,7 +148,7 @@ impl Run {
         self.lab.engine.start_sources();
         let played = play(&mut self.feeders, &self.lab.engine, &self.clock, case, self.batch_rows);
         let (rows, ()) = tokio::try_join!(collect(&mut subscription, &query), played)?;
-        let jobs = settled(&self.lab.engine, &BTreeMap::new()).await?;
+        let jobs = settled(&self.lab.engine, &BTreeMap::new(), true).await?;
         let names = query.plan.schema().fields().iter().map(|field| field.name().clone());
         let columns = changes(&query).then(|| "op".to_owned()).into_iter().chain(names).collect();
         drop(subscription);
@@ -203,7 +203,7 @@ async fn play(
             }
             *fed.entry(source).or_default() += lines.len() as u64;
         }
-        settled(engine, &fed).await?;
+        settled(engine, &fed, false).await?;
         if let Some(Step::Clock(now)) = phase.last() {
             clock.set(EventTime(*now));
             for _ in 0..EMPTY_POLLS {
@@ -295,8 +295,9 @@ fn take_rows(batch: &StreamBatch, skip: usize, changes: bool, rows: &mut Vec<(u3
     }
 }
 
-/// Waits until sources have taken what they were fed, and every row that came in is accounted for.
-async fn settled(engine: &Engine, fed: &BTreeMap<&str, u64>) -> Result<Vec<JobInfo>, String> {
+/// Waits until sources have taken what they were fed, and every row that came in is accounted for; with `ended` also until
+/// all jobs have ended, those that nobody reads among them.
+async fn settled(engine: &Engine, fed: &BTreeMap<&str, u64>, ended: bool) -> Result<Vec<JobInfo>, String> {
     let deadline = Instant::now() + LIMIT / 4;
     loop {
         let jobs = engine.jobs();
@@ -305,7 +306,8 @@ async fn settled(engine: &Engine, fed: &BTreeMap<&str, u64>) -> Result<Vec<JobIn
             jobs.iter().filter(taken).all(|job| job.counters.rows_in == *rows)
         });
         let whole = jobs.iter().all(|job| job.counters.unaccounted() == 0);
-        if taken && whole && jobs.iter().all(|job| has_received(job, &jobs)) {
+        let ended = !ended || !jobs.iter().any(|job| ["running", "lingering"].contains(&job.status.as_str()));
+        if ended && taken && whole && jobs.iter().all(|job| has_received(job, &jobs)) {
             return Ok(jobs);
         }
         if Instant::now() > deadline {
