@@ -1,6 +1,7 @@
 //! Statements, carried out: one place for every client protocol and the command line.
 
 mod analyze;
+mod change;
 mod define;
 mod explain;
 mod redact;

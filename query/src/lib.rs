@@ -11,6 +11,7 @@ mod analyze;
 mod bind;
 mod calendar;
 mod catalog;
+mod changeable;
 mod diagnostic;
 mod display;
 mod duration;

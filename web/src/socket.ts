@@ -175,12 +175,15 @@ export class Connection {
     }
   }
 
-  #hearOne(message: Extract<ServerMessage, { type: "subscribed" | "gap" | "complete" }>): void {
+  #hearOne(message: Extract<ServerMessage, { type: "subscribed" | "params" | "gap" | "complete" }>): void {
     const subscription = this.#subscriptions.get(message.id);
     if (subscription === undefined) return; // stopped while the message was on its way
     if (message.type === "subscribed") {
       subscription.channel = message.channel;
       subscription.position ??= message.position;
+    } else if (message.type === "params") {
+      subscription.channel = message.channel;
+      subscription.position = message.position;
     } else if (message.type === "gap") {
       subscription.position = message.to;
     } else {

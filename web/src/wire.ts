@@ -65,6 +65,17 @@ export interface Subscribed {
   query: string;
 }
 
+/** The values of a query's parameters, for rows behind a position. */
+export interface Params {
+  type: "params";
+  id: string;
+  channel: number;
+  position: string;
+  params: Record<string, Cell> | null;
+  /** Why they are still what they were; absent: they have changed. */
+  error?: Diagnostic | undefined;
+}
+
 export interface Rows {
   type: "rows";
   channel: number;
@@ -111,7 +122,7 @@ export interface Complete {
   reason: string;
 }
 
-export type ServerMessage = Welcome | Subscribed | Rows | Gap | Progress | Failure | Complete;
+export type ServerMessage = Welcome | Subscribed | Params | Rows | Gap | Progress | Failure | Complete;
 
 type Kind = "string" | "number" | "boolean" | "array" | "object" | "null" | "absent";
 
@@ -130,6 +141,13 @@ const FIELDS: { [type in ServerMessage["type"]]: Record<string, Kind[]> } = {
     labels: ["array"],
     policy: ["string"],
     query: ["string"],
+  },
+  params: {
+    id: ["string"],
+    channel: ["number"],
+    position: ["string"],
+    params: ["object", "null"],
+    error: ["object", "absent"],
   },
   rows: {
     channel: ["number"],

@@ -16,6 +16,7 @@
 //! | 4413 | a message over the limit | no |
 //! | 4429 | `hello` more than once | no |
 
+mod change;
 pub(super) mod message;
 mod outlet;
 mod reader;

@@ -25,7 +25,7 @@ use super::start;
 const MAX_HZ: f64 = 1_000.0;
 
 /// A live query that a client wants, over any protocol.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
     pub(crate) sql: Option<String>,
     pub(crate) stream: Option<String>,
@@ -56,6 +56,18 @@ pub(crate) async fn subscribe(app: &App, wanted: Wanted) -> Result<Subscription,
     }
     let params = read_params(wanted.params)?;
     let query = app.service.query(&sql, &params).await?;
+    let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz };
+    app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error))
+}
+
+/// Starts a live query that runs with the parameters `wanted.params` anew, with others, from `wanted.from`.
+pub(crate) async fn change(app: &App, wanted: Wanted, other: JsonParams) -> Result<Subscription, ApiError> {
+    let Some(sql) = wanted.sql else {
+        return Err(ApiError::malformed("a stream that is read by its name has no parameters"));
+    };
+    let from = wanted.from.as_deref().map(start::parse).transpose().map_err(ApiError::malformed)?;
+    let (old, new) = (read_params(wanted.params)?, read_params(other)?);
+    let query = app.service.with_other_params(&sql, &old, &new).await?;
     let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz };
     app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error))
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::server::error::ErrorBody;
 use crate::server::limits::{FRAME_BYTES, MESSAGE_BYTES, SUBSCRIPTIONS};
 use crate::server::moment;
-use crate::server::stream_query::JsonParams;
+use crate::server::stream_query::{JsonParams, Wanted};
 
 /// What clients say.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -29,6 +29,13 @@ pub(super) enum ClientMessage {
         id: String,
         /// How many.
         bytes: u64,
+    },
+    /// Gives parameters of a running query other values: see [`ServerMessage::Params`].
+    SetParams {
+        /// The subscription.
+        id: String,
+        /// Values by name; parameters that are not named keep theirs.
+        params: JsonParams,
     },
     /// Ends a subscription.
     Unsubscribe {
@@ -70,6 +77,20 @@ pub(super) struct Subscribe {
     pub(super) max_hz: Option<f64>,
 }
 
+impl Subscribe {
+    /// The query that is wanted.
+    pub(super) fn query(&self) -> Wanted {
+        Wanted {
+            sql: self.sql.clone(),
+            stream: self.stream.clone(),
+            params: self.params.clone(),
+            from: self.from.clone(),
+            policy: self.policy,
+            max_hz: self.max_hz,
+        }
+    }
+}
+
 /// What we say, frames of rows aside.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -96,6 +117,8 @@ pub(crate) enum ServerMessage<'a> {
         /// `slow`, `retention` or `epoch`.
         reason: GapReason,
     },
+    /// The answer to `set_params`: the parameters' values from a position on.
+    Params(Box<ParamsMessage<'a>>),
     /// How a subscription stands.
     Progress(ProgressMessage<'a>),
     /// Something was not done; with an id: the subscription has ended.
@@ -191,6 +214,22 @@ impl<'a> Subscribed<'a> {
     }
 }
 
+/// The values of parameters.
+#[derive(Debug, Serialize)]
+pub(crate) struct ParamsMessage<'a> {
+    /// The subscription.
+    pub(super) id: &'a str,
+    /// The channel of the rows that follow.
+    pub(super) channel: u64,
+    /// Rows up to here were chosen by the values before, those behind it are by these.
+    pub(super) position: &'a Position,
+    /// All values as they are now.
+    pub(super) params: &'a JsonParams,
+    /// Why they are still what they were; absent: they have changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<&'a ErrorBody>,
+}
+
 /// How a subscription stands.
 #[derive(Debug, Serialize)]
 pub(crate) struct ProgressMessage<'a> {
@@ -247,6 +286,7 @@ mod tests {
         let ClientMessage::Subscribe(subscribe) = subscribe.expect("reads") else { panic!("not a subscribe") };
         assert_eq!((subscribe.policy, subscribe.max_hz), (Some(Policy::DropOldest), Some(2.0)));
         assert!(read(r#"{"type":"credit","id":"1","bytes":5}"#).is_ok());
+        assert!(read(r#"{"type":"set_params","id":"1","params":{"least":5}}"#).is_ok());
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! One subscription of a socket: waits for its next event while it has credit.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
-use squilla_engine::{Subscription, SubscriptionEvent};
+use serde_json::{Map, Value};
+use squilla_engine::{Position, Subscription, SubscriptionEvent};
 use tokio::sync::Notify;
 
 use crate::server::frame::Frame;
+use crate::server::stream_query::Wanted;
 
 /// What the client changes about a subscription while it runs.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(super) struct Control {
     /// Without this there is no limit.
     limited: bool,
     ended: AtomicBool,
+    /// Values that parameters are to have, not yet looked at.
+    params: Mutex<Option<Map<String, Value>>>,
     changed: Notify,
 }
 
@@ -27,6 +31,7 @@ impl Control {
             credit: AtomicI64::new(clamp(credit.unwrap_or(0))),
             limited: credit.is_some(),
             ended: AtomicBool::new(false),
+            params: Mutex::default(),
             changed: Notify::new(),
         }
     }
@@ -37,6 +42,16 @@ impl Control {
         // The closure never refuses.
         let _ = self.credit.fetch_update(SeqCst, SeqCst, more);
         self.changed.notify_one();
+    }
+
+    /// Parameters are to have other values; of those given one behind the other the last ones.
+    pub(super) fn set_params(&self, values: Map<String, Value>) {
+        self.params.lock().expect("no holder of this lock panics").get_or_insert_default().extend(values);
+        self.changed.notify_one();
+    }
+
+    fn take_params(&self) -> Option<Map<String, Value>> {
+        self.params.lock().expect("no holder of this lock panics").take()
     }
 
     /// The client wants no more.
@@ -70,8 +85,10 @@ fn clamp(bytes: u64) -> i64 {
 pub(super) struct Outlet {
     pub(super) id: String,
     pub(super) channel: u64,
-    /// Where the client asked to start.
-    pub(super) from: Option<String>,
+    /// What the client asked for; after a change of parameters, with the values and from where they are those.
+    pub(super) wanted: Wanted,
+    /// Behind what was told last.
+    pub(super) position: Position,
     /// The client wants snapshots.
     pub(super) snapshot: bool,
     pub(super) control: Arc<Control>,
@@ -86,6 +103,8 @@ pub(super) enum Turn {
     Pending,
     /// Something happened.
     Event(SubscriptionEvent),
+    /// Parameters are to have other values.
+    Params(Map<String, Value>),
     /// The client wants no more.
     Ended,
 }
@@ -104,6 +123,9 @@ impl Outlet {
             }
             if !self.pending.is_empty() {
                 return (self, Turn::Pending);
+            }
+            if let Some(values) = control.take_params() {
+                return (self, Turn::Params(values));
             }
             tokio::select! {
                 biased;

@@ -9,12 +9,14 @@ use axum::extract::ws::WebSocket;
 use axum::http::StatusCode;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use squilla_engine::{EngineError, Subscription, SubscriptionEvent};
+use serde_json::Value;
+use squilla_engine::{EngineError, Progress, Subscription, SubscriptionEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::Closing;
-use super::message::{ClientMessage, Limits, ServerMessage, Subscribe, Subscribed};
+use super::change::{Changed, change};
+use super::message::{ClientMessage, Limits, ParamsMessage, ServerMessage, Subscribe, Subscribed};
 use super::outlet::{Control, Outlet, Turn};
 use super::reader::{self, Input};
 use super::writer::{WriteError, Writer};
@@ -24,7 +26,7 @@ use crate::server::frame::Part;
 use crate::server::limits::{
     HELLO_TIMEOUT, MISSED_HEARTBEATS, SUBSCRIPTIONS, TURN_BYTES, TURN_EVENTS, WAITING_MESSAGES,
 };
-use crate::server::stream_query::{Wanted, subscribe};
+use crate::server::stream_query::subscribe;
 use crate::server::traffic::Present;
 
 /// Channels of one socket's own begin here: far above the engine's, and exact in a JavaScript number.
@@ -33,6 +35,7 @@ const OWN_CHANNELS: u64 = 1 << 52;
 const TURNS_BEFORE_FLUSH: usize = 64;
 
 type Starting = Pin<Box<dyn Future<Output = (Subscribe, Result<Subscription, ApiError>)> + Send>>;
+type Changing = Pin<Box<dyn Future<Output = (Outlet, Result<Changed, ApiError>)> + Send>>;
 type Waiting = Pin<Box<dyn Future<Output = (Outlet, Turn)> + Send>>;
 
 /// Why a session is over.
@@ -72,6 +75,7 @@ pub(super) async fn run(socket: WebSocket, app: Arc<App>) {
         own_channels: 0,
         starting: FuturesUnordered::new(),
         waiting: FuturesUnordered::new(),
+        changing: FuturesUnordered::new(),
     };
     let reading = reader::run(stream, inputs, seen);
     let mut serving = std::pin::pin!(session.serve());
@@ -93,6 +97,8 @@ struct Session {
     own_channels: u64,
     starting: FuturesUnordered<Starting>,
     waiting: FuturesUnordered<Waiting>,
+    /// Subscriptions whose parameters change: nothing of them is told meanwhile.
+    changing: FuturesUnordered<Changing>,
 }
 
 impl Session {
@@ -137,6 +143,7 @@ impl Session {
                 input = self.from_client.recv() => self.hear(input).await,
                 Some((wanted, started)) = self.starting.next() => self.started(wanted, started).await,
                 Some((outlet, turn)) = self.waiting.next() => self.turns(outlet, turn).await,
+                Some((outlet, changed)) = self.changing.next() => self.changed(outlet, changed).await,
                 _ = heartbeats.tick() => {
                     if self.writer.is_silent() {
                         return Over::Close(silent());
@@ -157,6 +164,15 @@ impl Session {
                 // The subscription may have ended while this was on its way.
                 if let Some(control) = self.active.get(&id) {
                     control.grant(bytes);
+                }
+                Ok(())
+            }
+            Some(Input::Message(ClientMessage::SetParams { id, params })) => {
+                if let Some(control) = self.active.get(&id) {
+                    let Some(Value::Object(values)) = params else {
+                        return Err(Over::Close(Closing::new(4400, "params of set_params is not an object")));
+                    };
+                    control.set_params(values);
                 }
                 Ok(())
             }
@@ -188,15 +204,7 @@ impl Session {
         self.active.insert(wanted.id.clone(), Arc::new(Control::new(wanted.credit)));
         let app = self.app.clone();
         self.starting.push(Box::pin(async move {
-            let query = Wanted {
-                sql: wanted.sql.clone(),
-                stream: wanted.stream.clone(),
-                params: wanted.params.clone(),
-                from: wanted.from.clone(),
-                policy: wanted.policy,
-                max_hz: wanted.max_hz,
-            };
-            let started = subscribe(&app, query).await;
+            let started = subscribe(&app, wanted.query()).await;
             (wanted, started)
         }));
         Ok(())
@@ -211,24 +219,56 @@ impl Session {
                 return self.tell_error(&wanted.id, &error.body).await;
             }
         };
+        let channel = self.take_channel(&subscription);
+        let subscribed = Subscribed::new(&wanted.id, channel, subscription.info());
+        let message = ServerMessage::Subscribed(Box::new(subscribed)).text();
+        self.app.traffic.subscriptions.fetch_add(1, Relaxed);
+        let outlet = Outlet {
+            channel,
+            position: subscription.info().position.clone(),
+            wanted: wanted.query(),
+            id: wanted.id,
+            snapshot: wanted.snapshot.unwrap_or(true),
+            control,
+            subscription,
+            pending: VecDeque::new(),
+        };
+        self.waiting.push(Box::pin(outlet.turn()));
+        self.writer.feed(message).await?;
+        Ok(self.writer.flush().await?)
+    }
+
+    /// A channel for a subscription: its job's, unless another of this socket has it.
+    fn take_channel(&mut self, subscription: &Subscription) -> u64 {
         let mut channel = subscription.info().channel;
         if self.channels.contains(&channel) {
             channel = OWN_CHANNELS + self.own_channels;
             self.own_channels += 1;
         }
         self.channels.insert(channel);
-        let subscribed = Subscribed::new(&wanted.id, channel, subscription.info());
-        let message = ServerMessage::Subscribed(Box::new(subscribed)).text();
-        self.app.traffic.subscriptions.fetch_add(1, Relaxed);
-        let outlet = Outlet {
-            id: wanted.id,
-            channel,
-            from: wanted.from,
-            snapshot: wanted.snapshot.unwrap_or(true),
-            control,
-            subscription,
-            pending: VecDeque::new(),
+        channel
+    }
+
+    /// Parameters have other values, or keep theirs; the subscription goes on.
+    async fn changed(&mut self, mut outlet: Outlet, changed: Result<Changed, ApiError>) -> Result<(), Over> {
+        let refused = match changed {
+            Ok(Changed { subscription, wanted }) => {
+                self.channels.remove(&outlet.channel);
+                outlet.channel = self.take_channel(&subscription);
+                std::mem::replace(&mut outlet.subscription, subscription).unsubscribe();
+                outlet.wanted = wanted;
+                None
+            }
+            Err(error) => Some(error),
         };
+        let message = ServerMessage::Params(Box::new(ParamsMessage {
+            id: &outlet.id,
+            channel: outlet.channel,
+            position: &outlet.position,
+            params: &outlet.wanted.params,
+            error: refused.as_ref().map(|error| error.body.as_ref()),
+        }));
+        let message = message.text();
         self.waiting.push(Box::pin(outlet.turn()));
         self.writer.feed(message).await?;
         Ok(self.writer.flush().await?)
@@ -253,6 +293,10 @@ impl Session {
                 outlet.subscription.unsubscribe();
                 return Ok(self.writer.feed(ended).await?);
             }
+            Turn::Params(values) => {
+                self.changing.push(Box::pin(change(self.app.clone(), outlet, values)));
+                return Ok(());
+            }
             Turn::Pending => true,
             Turn::Event(event) => self.tell(&mut outlet, event).await?,
         };
@@ -275,6 +319,11 @@ impl Session {
 
     /// Tells an event, rows aside, which become pending; false when the subscription is over.
     async fn tell(&mut self, outlet: &mut Outlet, event: SubscriptionEvent) -> Result<bool, Over> {
+        if let SubscriptionEvent::Rows { position, .. } | SubscriptionEvent::Progress(Progress { position, .. }) =
+            &event
+        {
+            outlet.position = position.clone();
+        }
         let (message, goes_on) = match event {
             SubscriptionEvent::Rows { batch, skip, position, snapshot } => {
                 if (snapshot && !outlet.snapshot) || skip >= batch.rows.num_rows() {
@@ -295,7 +344,7 @@ impl Session {
             }
             SubscriptionEvent::Gap(gap) => {
                 self.app.traffic.gap(&gap);
-                (ServerMessage::gap(&outlet.id, outlet.from.as_deref(), &gap).text(), true)
+                (ServerMessage::gap(&outlet.id, outlet.wanted.from.as_deref(), &gap).text(), true)
             }
             SubscriptionEvent::Progress(progress) => (ServerMessage::progress(outlet.channel, &progress).text(), true),
             SubscriptionEvent::Complete => (ServerMessage::Complete { id: &outlet.id, reason: "ended" }.text(), false),
@@ -336,7 +385,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let left = i64::try_from(self.waiting.len()).expect("a socket has few subscriptions");
+        let left = i64::try_from(self.waiting.len() + self.changing.len()).expect("a socket has few subscriptions");
         self.app.traffic.subscriptions.fetch_sub(left, Relaxed);
     }
 }
