@@ -122,6 +122,16 @@ pub fn bind_watermark(
     bind::watermark(clause, schema)
 }
 
+/// Whether a plan ranks groups of windows in a way that running results can follow: the first ones of each window.
+pub fn ranks_groups(plan: &Plan) -> bool {
+    bind::ranks_groups(plan)
+}
+
+/// The columns by which the running results of a plan replace each other; `None`: it has none.
+pub fn running_key(plan: &Plan) -> Option<Vec<String>> {
+    bind::running_key(plan)
+}
+
 /// A function that queries can call, for completion and help.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FunctionInfo {

@@ -8,7 +8,7 @@ use datafusion_common::Column;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr, expr};
-use squilla_query::{NamedExpr, SampleSpec, WindowKind, WindowSpec, short_text};
+use squilla_query::{NamedExpr, RankSpec, SampleSpec, WindowKind, WindowSpec, short_text};
 
 use super::{Job, Lease};
 use crate::stream::MemoryStream;
@@ -50,6 +50,12 @@ pub(crate) enum OpSpec {
     Unnest {
         outer: bool,
         ordinality: bool,
+        schema: SchemaRef,
+    },
+    /// The first of the running results of windows, which replace each other by the columns of these names.
+    RankUpdates {
+        rank: Box<RankSpec>,
+        key: Vec<String>,
         schema: SchemaRef,
     },
     /// Only these columns, found by name.
@@ -98,9 +104,12 @@ impl OpSpec {
             Self::Filter(predicate) => squilla_query::is_random(predicate),
             Self::Project { exprs, .. } => exprs.iter().any(|named| squilla_query::is_random(&named.expr)),
             Self::Sample(sample) => sample.keys.iter().any(squilla_query::is_random),
-            Self::AssignWindow { .. } | Self::Unnest { .. } | Self::Select(_) | Self::Rename(_) | Self::Conform(_) => {
-                false
-            }
+            Self::AssignWindow { .. }
+            | Self::Unnest { .. }
+            | Self::RankUpdates { .. }
+            | Self::Select(_)
+            | Self::Rename(_)
+            | Self::Conform(_) => false,
         }
     }
 
@@ -119,6 +128,7 @@ impl OpSpec {
                 format!("|sample({:?};{};{})", sample.fraction, sample.seed, keys.join(","))
             }
             Self::Unnest { outer, ordinality, schema } => format!("|unnest({outer};{ordinality}){}", types(schema)),
+            Self::RankUpdates { rank, key, schema } => format!("|rank({rank:?};{key:?}){}", types(schema)),
             Self::Select(schema) => format!("|select{}", types(schema)),
             Self::Rename(schema) => format!("|rename{}", types(schema)),
             Self::Conform(schema) => format!("|conform{}", types(schema)),
@@ -132,6 +142,10 @@ impl OpSpec {
             Self::AssignWindow { window, .. } => Some(format!("assign {}", describe_window(window))),
             Self::Sample(sample) => Some(describe_sample(sample)),
             Self::Unnest { .. } => Some("a row for each element of a list".into()),
+            Self::RankUpdates { rank, .. } => {
+                let order = rank.order_by.iter().map(|sort| short_text(&sort.expr)).collect::<Vec<_>>().join(", ");
+                Some(format!("keep the first {} by {order} of each window so far", rank.limit.unwrap_or_default()))
+            }
             Self::Select(schema) => {
                 let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
                 Some(format!("take {}", names.join(", ")))

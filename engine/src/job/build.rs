@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use squilla_query::{JoinTime, Plan, RankTime};
+use squilla_query::{JoinTime, Plan, RankTime, ranks_groups, running_key};
 
 use super::branch::OpSpec;
 use super::feed::{Begin, leading_filters};
@@ -118,6 +118,10 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
             all.iter_mut().for_each(Limb::settle);
             Ok(all)
         }
+        Plan::Rank { input, rank, schema } if updates && ranks_groups(plan) => {
+            let key = running_key(input).unwrap_or_default();
+            push(input, true, fields, OpSpec::RankUpdates { rank: rank.clone(), key, schema: schema.clone() })
+        }
         Plan::Aggregate { .. }
         | Plan::AggregateRunning { .. }
         | Plan::Gather { .. }
@@ -206,7 +210,7 @@ fn push(
 impl Limb {
     fn push(&mut self, op: OpSpec) {
         match &op {
-            OpSpec::Filter(_) | OpSpec::Sample(_) => {}
+            OpSpec::Filter(_) | OpSpec::Sample(_) | OpSpec::RankUpdates { .. } => {}
             OpSpec::Project { .. } | OpSpec::Select(_) => self.narrow = None,
             OpSpec::AssignWindow { .. } | OpSpec::Unnest { .. } | OpSpec::Rename(_) | OpSpec::Conform(_) => {
                 self.settle()

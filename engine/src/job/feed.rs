@@ -81,14 +81,13 @@ struct History {
 }
 
 impl Feed {
-    /// Opens the branches. `key`: the key columns when running results are read. `needed`: the event time
+    /// Opens the branches. `needed`: the event time
     /// of the first result that whoever reads it needs.
     pub(crate) fn open(
         branches: &[Branch],
         stage: &Stage,
         (begin, needed): (&Begin, EventTime),
         holding: bool,
-        key: Option<&[usize]>,
         counters: &Arc<Counters>,
     ) -> Result<Self, EngineError> {
         let mut feed = Self {
@@ -138,7 +137,7 @@ impl Feed {
                 feed.branches.push(Inlet::table(branch, *begin == Begin::Earliest, first(&feed), counters)?);
                 continue;
             }
-            let mut inlet = Inlet::open(branch, &start, holding, key, first(&feed), counters)?;
+            let mut inlet = Inlet::open(branch, &start, holding, first(&feed), counters)?;
             if since.is_some() && *begin == Begin::Fresh {
                 inlet.catch_up(&below[at], feed.start, false)?;
             }
@@ -177,6 +176,11 @@ impl Feed {
         self.branches[0].pipeline.schema()
     }
 
+    /// Bytes that the branches' own steps remember.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.branches.iter().map(|inlet| inlet.pipeline.state_bytes()).sum()
+    }
+
     /// Where the branches are.
     pub(crate) fn positions(&self) -> Vec<Position> {
         self.branches.iter().map(|inlet| inlet.live.position()).collect()
@@ -185,7 +189,8 @@ impl Feed {
     /// Shows filters of running results what was told before they came, so that they know what to withdraw.
     pub(crate) async fn seed(&mut self, branches: &[Branch]) -> Result<(), EngineError> {
         for (inlet, branch) in self.branches.iter_mut().zip(branches) {
-            if !branch.updates || leading_filters(&branch.ops) == 0 || inlet.whole {
+            let ranks = branch.ops.iter().any(|op| matches!(op, OpSpec::RankUpdates { .. }));
+            if !branch.updates || leading_filters(&branch.ops) == 0 && !ranks || inlet.whole {
                 continue;
             }
             for batch in ask(branch.job()).await?.map(|(batches, _)| batches).unwrap_or_default() {
@@ -297,15 +302,15 @@ impl Inlet {
         branch: &Branch,
         start: &Start,
         holding: bool,
-        key: Option<&[usize]>,
         first_partition: u32,
         counters: &Arc<Counters>,
     ) -> Result<Self, EngineError> {
+        let key: Option<Vec<usize>> = branch.updates.then(|| (0..branch.job().key_columns).collect());
         let stream = branch.stream();
         Ok(Self {
             history: VecDeque::new(),
             live: stream.clone().reader(start, holding),
-            pipeline: Pipeline::new(stream.schema(), &branch.ops, key, counters)?,
+            pipeline: Pipeline::new(stream.schema(), &branch.ops, key.as_deref(), counters)?,
             first_partition,
             partitions: stream.partitions(),
             ended: BTreeSet::new(),
@@ -335,7 +340,7 @@ impl Inlet {
             return Err(EngineError::TableLost { table: name, rows: facts.rows_total - facts.log_rows });
         }
         let start = if from_earliest { Start::Earliest } else { Start::Latest };
-        let mut inlet = Self::open(branch, &start, holding, None, first_partition, counters)?;
+        let mut inlet = Self::open(branch, &start, holding, first_partition, counters)?;
         if !from_earliest {
             inlet.catch_up(&bases(branch), EventTime::MIN, holding)?;
         }
@@ -425,12 +430,6 @@ fn check_apart(branches: &[Branch]) -> Result<(), EngineError> {
         }
         None => Ok(()),
     }
-}
-
-/// The key columns of an aggregate's running results: the window and its keys.
-pub(crate) fn key_columns(branches: &[Branch]) -> Option<Vec<usize>> {
-    let first = branches.first().filter(|branch| branch.updates)?;
-    Some((0..first.job().key_columns).collect())
 }
 
 /// Whether the first steps of a branch are filters only, which queries share.

@@ -10,7 +10,9 @@ use super::OpSpec;
 use crate::batch::{StreamBatch, physical_schema};
 use crate::counters::Counters;
 use crate::error::EngineError;
-use crate::operator::{AssignWindow, Conform, Filter, FilterUpdates, Operator, Output, Project, Sample, Unnest};
+use crate::operator::{
+    AssignWindow, Conform, Filter, FilterUpdates, Operator, Output, Project, RankUpdates, Sample, Unnest,
+};
 
 /// Stateless operators behind each other. (Filters of running results remember which keys passed.)
 pub(crate) struct Pipeline {
@@ -28,15 +30,11 @@ impl Pipeline {
     ) -> Result<Self, EngineError> {
         let mut operators: Vec<Box<dyn Operator>> = Vec::new();
         let mut schema = input.clone();
-        for (at, op) in ops.iter().enumerate() {
+        // Where running results have their key, as far as it is known.
+        let mut key: Option<Vec<usize>> = updates.map(<[usize]>::to_vec);
+        for op in ops {
             let operator: Box<dyn Operator> = match op {
-                OpSpec::Filter(predicate) => filter(
-                    &schema,
-                    predicate,
-                    updates.filter(|_| only_filters(&ops[..at])),
-                    updates.is_some(),
-                    counters,
-                )?,
+                OpSpec::Filter(predicate) => filter(&schema, predicate, key.as_deref(), updates.is_some(), counters)?,
                 OpSpec::Project { exprs, schema: output } => {
                     Box::new(Project::new(&schema, exprs, output, counters.clone())?)
                 }
@@ -47,10 +45,19 @@ impl Pipeline {
                 OpSpec::Unnest { outer, ordinality, schema: output } => {
                     Box::new(Unnest::new(&schema, (*outer, *ordinality), output, counters.clone())?)
                 }
+                OpSpec::RankUpdates { rank, key: names, schema: output } => {
+                    let found = names.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+                    let operator = RankUpdates::new(&schema, rank, &found, output, counters.clone())?;
+                    key = Some(found);
+                    Box::new(operator)
+                }
                 OpSpec::Select(output) => Box::new(Select::new(&schema, output)?),
                 OpSpec::Conform(output) => Box::new(Conform::new(output)),
                 OpSpec::Rename(output) => Box::new(Rename { schema: physical_schema(output) }),
             };
+            if !matches!(op, OpSpec::Filter(_) | OpSpec::RankUpdates { .. }) {
+                key = None;
+            }
             schema = operator.schema().clone();
             operators.push(operator);
         }
@@ -60,6 +67,11 @@ impl Pipeline {
     /// The physical fields of what comes out.
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// Bytes that its operators remember.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.operators.iter().map(|operator| operator.state_bytes()).sum()
     }
 
     /// Applies all operators to a batch.
@@ -75,10 +87,6 @@ impl Pipeline {
         }
         Ok(batches)
     }
-}
-
-fn only_filters(ops: &[OpSpec]) -> bool {
-    ops.iter().all(|op| matches!(op, OpSpec::Filter(_)))
 }
 
 fn filter(

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::branch::{canonical_branch, describe_ops};
-use super::feed::{Begin, Fed, Feed, key_columns};
+use super::feed::{Begin, Fed, Feed};
 use super::history::joint_epoch;
 use super::late::{Late, LateTap};
 use super::stage::{Setting, Stage, Stateful};
@@ -66,9 +66,8 @@ pub(crate) fn spawn_job(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Resu
     let lossless = shared.config.lossless;
     let holding = lossless || (can_wait && (spec.stream.is_some() || rereadable));
     let begin = if lossless || rereadable && spec.begin == Begin::Fresh { Begin::Earliest } else { spec.begin.clone() };
-    let key = key_columns(&spec.branches);
     let begin = (&begin, spec.needed);
-    let feed = Feed::open(&spec.branches, &spec.stage, begin, holding, key.as_deref(), &counters)?;
+    let feed = Feed::open(&spec.branches, &spec.stage, begin, holding, &counters)?;
     let work = Work::new(shared, &spec.stage, &feed, &counters)?;
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let job = Arc::new(make_job(shared, spec, &feed, counters, commands));
@@ -370,11 +369,16 @@ impl Task {
     }
 
     fn book(&mut self) -> Result<(), EngineError> {
-        let bytes = match &self.work {
+        let own = match &self.work {
             Work::Operator(operator) => operator.state_bytes(),
             Work::HandOn if self.job.kind == "late" => self.job.output.facts().log_bytes as usize,
-            Work::HandOn => return Ok(()),
+            Work::HandOn => 0,
         };
+        let (used_bytes, limit_bytes) = (self.feed.state_bytes(), self.shared.config.query_state_bytes);
+        if used_bytes > limit_bytes {
+            return Err(EngineError::StateBudget { scope: "query", used_bytes, limit_bytes });
+        }
+        let bytes = own + used_bytes;
         let before = std::mem::replace(&mut self.state_bytes, bytes);
         self.job.state_bytes.store(bytes, Ordering::Relaxed);
         self.shared.book_state(before, bytes)

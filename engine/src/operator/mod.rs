@@ -35,6 +35,7 @@ mod progress;
 mod project;
 mod rank;
 mod rank_running;
+mod rank_updates;
 mod ranking;
 mod sample;
 mod session;
@@ -51,6 +52,8 @@ mod windows;
 mod aggregate_tests;
 #[cfg(test)]
 pub(crate) mod check;
+#[cfg(test)]
+mod contract_tests;
 #[cfg(test)]
 mod count_window_tests;
 #[cfg(test)]
@@ -87,6 +90,7 @@ pub(crate) use progress::Progress;
 pub use project::Project;
 pub use rank::{Rank, RankInput};
 pub use rank_running::RankRunning;
+pub use rank_updates::RankUpdates;
 pub use sample::Sample;
 pub use session::{Session, SessionSpec};
 pub use track::{Track, TrackInput};

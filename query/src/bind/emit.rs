@@ -8,6 +8,7 @@ use datafusion_expr::{Expr, Operator};
 
 use super::Reader;
 use super::expr::columns;
+use super::running::MAX_RUNNING_RANKS;
 use crate::catalog::{Catalog, TimeAttribute};
 use crate::diagnostic::Diagnostic;
 use crate::parse::{EmitKind, EmitSyntax, unsupported};
@@ -106,8 +107,11 @@ pub(super) fn emission(
         return Err(named_reader(word, kind, emit));
     }
     if key_parts(plan).is_none() && ranks(plan) {
-        let mistake = unsupported(format!("{word} over ranks is not available"), emit.span);
-        return Err(mistake.help("leave EMIT out: each window's ranks are told when it closes"));
+        let mistake = unsupported(format!("{word} over ranks is for the first groups of windows"), emit.span);
+        return Err(mistake.help(format!(
+            "GROUP BY …, tumble('10s') ORDER BY n DESC LIMIT 10 {word} …, with up to {MAX_RUNNING_RANKS} ranks; or leave \
+             EMIT out: each window's ranks are told when it closes"
+        )));
     }
     let Some(parts) = key_parts(plan) else {
         if tracks(plan) {
@@ -119,7 +123,14 @@ pub(super) fn emission(
             let mistake = unsupported(format!("{word} is not available with FILL"), emit.span);
             return Err(mistake.help("leave one of them out: a window without rows is told once, when it closes"));
         }
-        let mistake = unsupported(format!("{word} over a union or a join is not available"), emit.span);
+        if unites(plan) {
+            let message = format!("{word} over a union whose parts may have rows of the same key is not available");
+            return Err(unsupported(message, emit.span).help(
+                "select what tells the parts apart: grouping(k) of GROUPING SETS, ROLLUP and CUBE, or a constant in each \
+                 query: SELECT 'a' AS part, …",
+            ));
+        }
+        let mistake = unsupported(format!("{word} over a join is not available"), emit.span);
         return Err(mistake.help("leave EMIT out, or subscribe to each of the queries"));
     };
     keyed(&parts, true, Some(emit)).map(|key| (told, key))
@@ -192,6 +203,14 @@ fn tracks(plan: &Plan) -> bool {
     matches!(plan, Plan::Track { .. }) || plan.inputs().iter().any(|input| tracks(input))
 }
 
+fn unites(plan: &Plan) -> bool {
+    match plan {
+        Plan::Union { inputs, .. } => inputs.iter().all(|input| key_parts(input).is_some()),
+        Plan::Filter { input, .. } | Plan::Project { input, .. } => unites(input),
+        _ => false,
+    }
+}
+
 fn fills(plan: &Plan) -> bool {
     matches!(plan, Plan::Fill { .. }) || plan.inputs().iter().any(|input| fills(input))
 }
@@ -219,7 +238,7 @@ fn by_count(plan: &Plan, emit: &EmitSyntax) -> Option<Diagnostic> {
 
 /// What a column of a windowed query tells.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     /// The window.
     Window,
     /// A group key, by index.
@@ -228,12 +247,13 @@ enum Part {
     Value,
 }
 
-struct Parts {
-    columns: Vec<(String, Part)>,
-    keys: Vec<String>,
+/// What the columns of a result tell, and the names of its group keys.
+pub(super) struct Parts {
+    pub(super) columns: Vec<(String, Part)>,
+    pub(super) keys: Vec<String>,
 }
 
-fn key_parts(plan: &Plan) -> Option<Parts> {
+pub(super) fn key_parts(plan: &Plan) -> Option<Parts> {
     match plan {
         Plan::Aggregate { keys, schema, .. } => Some(group_parts(keys, schema)),
         Plan::Gather { gather, schema, .. } => Some(group_parts(&gather.keys, schema)),
@@ -249,6 +269,13 @@ fn key_parts(plan: &Plan) -> Option<Parts> {
             let keys = schema.fields().iter().take(parts).map(|field| field.name().clone());
             Some(Parts { columns: columns.collect(), keys: keys.collect() })
         }
+        // Ranks of groups change with them: whoever falls out of the first ones is withdrawn by its key.
+        Plan::Rank { input, rank, .. } if ranks_groups(plan) => {
+            let mut parts = key_parts(input)?;
+            parts.columns.extend(rank.column.iter().map(|name| (name.clone(), Part::Value)));
+            Some(parts)
+        }
+        Plan::Union { inputs, schema } => super::union_key::parts(inputs, schema),
         Plan::Filter { input, .. } => key_parts(input),
         Plan::Project { input, exprs, .. } => {
             let below = key_parts(input)?;
@@ -263,9 +290,28 @@ fn key_parts(plan: &Plan) -> Option<Parts> {
         | Plan::Unnest { .. }
         | Plan::Track { .. }
         | Plan::Join { .. }
-        | Plan::Rank { .. }
-        | Plan::Union { .. } => None,
+        | Plan::Rank { .. } => None,
     }
+}
+
+/// Whether a plan ranks groups of windows, as far as running results can: the first ones of each window.
+pub(crate) fn ranks_groups(plan: &Plan) -> bool {
+    fn of_groups(plan: &Plan) -> bool {
+        match plan {
+            Plan::Aggregate { .. } => true,
+            Plan::Filter { input, .. } | Plan::Project { input, .. } => of_groups(input),
+            _ => false,
+        }
+    }
+    let Plan::Rank { input, rank, .. } = plan else { return false };
+    let limited = rank.limit.is_some_and(|limit| (1..=MAX_RUNNING_RANKS).contains(&limit));
+    limited && matches!(rank.time, RankTime::Window { .. }) && of_groups(input)
+}
+
+/// The columns by which the running results of a plan replace each other; `None`: it has none.
+pub(crate) fn running_key(plan: &Plan) -> Option<Vec<String>> {
+    let parts = key_parts(plan)?;
+    Some(parts.columns.into_iter().filter(|(_, part)| *part != Part::Value).map(|(name, _)| name).collect())
 }
 
 fn group_parts(keys: &[NamedExpr], schema: &SchemaRef) -> Parts {

@@ -31,6 +31,7 @@ mod track;
 mod track_call;
 mod track_windows;
 mod union;
+mod union_key;
 mod unnest;
 mod window;
 
@@ -53,6 +54,7 @@ use crate::text::Text;
 use expr::Scope;
 use state_ttl::TimeToLive;
 
+pub(crate) use emit::{ranks_groups, running_key};
 pub(crate) use expr::{columns, columns_with_repeats, substitute};
 pub(crate) use sample::SAMPLE_BY;
 

@@ -15,8 +15,8 @@ use crate::display::short_text;
 use crate::parse::unsupported;
 use crate::plan::{AggregateCall, NamedExpr, Plan, RankTime};
 
-/// Ranks that are kept without windows: each change moves those behind it.
-const MAX_RUNNING_RANKS: u64 = 10_000;
+/// Ranks that are kept of a result that changes: each change moves those behind it.
+pub(super) const MAX_RUNNING_RANKS: u64 = 10_000;
 
 impl Binder<'_> {
     /// Groups all rows that come, by keys alone.

@@ -233,6 +233,8 @@ async fn collect(subscription: &mut Subscription, query: &Query) -> Result<Vec<S
         }
     }
     if changes(query) {
+        // Those of the parts of a union come in turn as it happens: each part's stay in their order.
+        rows.sort_by_key(|(partition, ..)| *partition);
         return Ok(rows.into_iter().map(|(_, _, text)| text).collect());
     }
     let is_union = matches!(query.plan, Plan::Union { .. });

@@ -2,7 +2,7 @@
 
 mod cases;
 mod endurance;
-mod live_joins;
+mod live;
 mod oracle;
 mod planning;
 mod readme;

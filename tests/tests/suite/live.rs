@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use squilla_engine::{EngineConfig, EventTime, ManualClock, SubscribeOptions, Subscription, SubscriptionEvent};
+use squilla_engine::{
+    EngineConfig, EventTime, ManualClock, RowKind, SubscribeOptions, Subscription, SubscriptionEvent,
+};
 use squilla_tests::case::replay::{Feeder, Live, deliveries};
 use squilla_tests::case::{parse_time, render_value};
 use squilla_tests::lab::Lab;
@@ -40,8 +42,12 @@ async fn bench() -> Bench {
 impl Bench {
     /// Feeds rows of host a, and waits until the source's stream holds them.
     async fn feed(&mut self, source: &str, seconds: &[u32]) {
-        let schema = self.lab.query(&format!("SELECT * FROM {source}")).plan.schema().clone();
         let lines: Vec<String> = seconds.iter().map(|second| format!("a, 00:00:{second:02}")).collect();
+        self.feed_lines(source, lines).await;
+    }
+
+    async fn feed_lines(&mut self, source: &str, lines: Vec<String>) {
+        let schema = self.lab.query(&format!("SELECT * FROM {source}")).plan.schema().clone();
         let (feeder, fed) = self.sources.get_mut(source).expect("there is such a source");
         for delivery in deliveries(&schema, &lines, 1).expect("the rows fit") {
             feeder.rows(delivery).await;
@@ -82,6 +88,46 @@ impl Bench {
             }
         }
     }
+}
+
+/// Reads changes until these rows are what there is: all columns but the last are the key.
+async fn shows(subscription: &mut Subscription, shown: &mut BTreeMap<String, String>, expected: &[(&str, &str)]) {
+    let expected: BTreeMap<String, String> =
+        expected.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    while *shown != expected {
+        let SubscriptionEvent::Rows { batch, skip, .. } = subscription.next().await else { continue };
+        let visible = batch.visible();
+        for row in skip..visible.num_rows() {
+            let mut values: Vec<String> = visible.columns().iter().map(|column| render_value(column, row)).collect();
+            let value = values.pop().expect("there are columns");
+            match batch.kind {
+                RowKind::Delete => shown.remove(&values.join(", ")),
+                _ => shown.insert(values.join(", "), value),
+            };
+        }
+    }
+}
+
+#[tokio::test]
+async fn running_ranks_begin_with_the_first_ones_and_withdraw_who_falls_out() {
+    let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+    let mut bench = bench().await;
+    bench.feed_lines("sent", lines(&["a, 00:00:01", "b, 00:00:02", "a, 00:00:03"])).await;
+    let sql = "SELECT window_start, host, count(*) AS n FROM sent GROUP BY host, tumble('10s')
+               ORDER BY n DESC, host LIMIT 1 EMIT CHANGES";
+    let (mut one, mut other) = (BTreeMap::new(), BTreeMap::new());
+    let mut first = bench.subscribe(sql).await;
+    shows(&mut first, &mut one, &[("00:00:00, a", "2")]).await;
+    bench.feed_lines("sent", lines(&["b, 00:00:04", "b, 00:00:05"])).await;
+    shows(&mut first, &mut one, &[("00:00:00, b", "3")]).await;
+    // Who comes later is shown the first ones as they stand, and shares the job.
+    let mut second = bench.subscribe(sql).await;
+    assert_eq!(first.info().channel, second.info().channel);
+    shows(&mut second, &mut other, &[("00:00:00, b", "3")]).await;
+    bench.feed_lines("sent", lines(&["a, 00:00:06", "a, 00:00:07", "b, 00:00:12"])).await;
+    let expected = [("00:00:00, a", "4"), ("00:00:10, b", "1")];
+    shows(&mut first, &mut one, &expected).await;
+    shows(&mut second, &mut other, &expected).await;
 }
 
 #[tokio::test]
