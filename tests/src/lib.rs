@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 pub mod case;
 pub mod compare;
+pub mod fuzz;
 pub mod lab;
 pub mod nexmark;
 pub mod program;

@@ -1,5 +1,7 @@
 //! Statements drawn by lot: from a grammar, or from other statements that are torn up and put together anew.
 
+mod typed;
+
 use crate::random::Random;
 
 /// Deepest nesting of what is drawn; the caps allow more.
@@ -125,6 +127,11 @@ const WINDOWS: [&str; 5] = ["TUMBLE", "HOP", "CUMULATE", "SESSION", "COUNT_WINDO
 const JOINS: [&str; 8] =
     ["JOIN", "LEFT JOIN", "FULL OUTER JOIN", "CROSS JOIN", "LEFT SEMI JOIN", "NATURAL JOIN", "ASOF JOIN", ","];
 
+/// Lengths that any window may have.
+const WINDOW_LENGTHS: [&str; 4] = ["'1 second'", "'5 seconds'", "'1 minute'", "'1 hour'"];
+/// Of a hundred statements so many are drawn with types that fit.
+const TYPED_PERCENT: u64 = 60;
+
 /// Draws statements.
 pub struct Statements<'r> {
     random: &'r mut Random,
@@ -139,6 +146,9 @@ impl<'r> Statements<'r> {
 
     /// A statement.
     pub fn statement(&mut self) -> String {
+        if self.random.percent(TYPED_PERCENT) {
+            return self.typed();
+        }
         let query = self.query();
         let emit = self.emit();
         match self.random.below(12) {

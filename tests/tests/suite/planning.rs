@@ -81,8 +81,97 @@ async fn statements_drawn_by_lot_are_planned_or_refused_in_time() {
         let sql = Statements::new(&mut random).statement();
         planned += usize::from(plan(&lab, &sql).is_ok());
     }
-    assert!(planned > 10, "only {planned} are right: the grammar says nothing");
+    assert!(planned > DRAWN * times() / 3, "only {planned} are right: the grammar says little");
     lab.engine.shutdown().await;
+}
+
+/// Statements that are large in one way, by how large.
+const LARGE: [(&str, usize, fn(usize) -> String); 15] = [
+    ("sum of columns", 400, |n| format!("SELECT {} AS x FROM bids", vec!["price"; n].join(" + "))),
+    ("alternatives", 400, |n| format!("SELECT ts FROM bids WHERE {}", numbered(n, " OR ", |i| format!("price = {i}")))),
+    ("conditions", 400, |n| format!("SELECT ts FROM bids WHERE {}", numbered(n, " AND ", |i| format!("price <> {i}")))),
+    ("list", 1_500, |n| format!("SELECT ts FROM bids WHERE price IN ({})", numbered(n, ", ", |i| i.to_string()))),
+    ("branches", 300, |n| {
+        format!("SELECT CASE {} END AS x FROM bids", numbered(n, " ", |i| format!("WHEN price = {i} THEN {i}")))
+    }),
+    ("columns", 380, |n| format!("SELECT {} FROM bids", numbered(n, ", ", |i| format!("price + {i} AS c{i}")))),
+    ("aggregates", 300, |n| {
+        let list = numbered(n, ", ", |i| format!("sum(price + {i}) AS c{i}"));
+        format!("SELECT {list} FROM bids GROUP BY tumble('1s')")
+    }),
+    ("keys", 300, |n| {
+        let list = numbered(n, ", ", |i| format!("price + {i}"));
+        format!("SELECT count(*) AS n FROM bids GROUP BY tumble('1s'), {list}")
+    }),
+    ("sub-queries", 40, |n| {
+        let open = "SELECT * FROM (".repeat(n);
+        format!("{open}SELECT price FROM bids{}", ") WHERE price > 1".repeat(n))
+    }),
+    ("unions", 32, |n| vec!["SELECT price FROM bids WHERE price > 1"; n].join(" UNION ALL ")),
+    ("joins", 15, |n| {
+        let joins = numbered(n, " ", |i| format!("JOIN bids AS b{i} ON a.price = b{i}.price"));
+        format!("SELECT a.price FROM bids AS a {joins}")
+    }),
+    ("columns through sub-queries", 150, |n| {
+        let list = numbered(n, ", ", |i| format!("price + {i} AS c{i}"));
+        format!("{}SELECT {list} FROM bids{}", "SELECT * FROM (".repeat(30), ") WHERE c1 > 1".repeat(30))
+    }),
+    ("windows before", 160, |n| {
+        let call = |i| format!("lag(n, {}) OVER (PARTITION BY auction ORDER BY window_end) AS c{i}", i + 1);
+        format!("SELECT {} FROM counts", numbered(n, ", ", call))
+    }),
+    ("names of names", 240, |n| {
+        let list = numbered(n, ", ", |i| format!("count(*) AS c{i}"));
+        format!(
+            "SELECT {list} FROM bids GROUP BY tumble('1s') HAVING {}",
+            numbered(n, " AND ", |i| format!("c{i} > 1"))
+        )
+    }),
+    ("text", 60_000, |n| format!("SELECT ts FROM bids WHERE channel = '{}'", "x".repeat(n))),
+];
+/// A statement twice as large may take so many times as long, and some milliseconds that say nothing.
+const GROWTH: u32 = 4;
+const NOTHING: Duration = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 15 });
+
+fn numbered(count: usize, between: &str, item: impl Fn(usize) -> String) -> String {
+    (0..count).map(item).collect::<Vec<_>>().join(between)
+}
+
+/// The least of three times: others share the machine.
+fn took(lab: &Lab, sql: &str) -> Duration {
+    let once = || {
+        let started = Instant::now();
+        if let Err(mistakes) = plan(lab, sql) {
+            let shown: String = sql.chars().take(200).collect();
+            panic!("{:?} for {shown}", mistakes[0]);
+        }
+        started.elapsed()
+    };
+    (0..3).map(|_| once()).min().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_statements_are_planned_in_time_that_grows_with_them() {
+    let lab = lab().await;
+    let mut found = Vec::new();
+    for (name, size, statement) in LARGE {
+        let (half, whole) = (took(&lab, &statement(size / 2)), took(&lab, &statement(size)));
+        println!("{name}: {half:?} for {}, {whole:?} for {size}", size / 2);
+        if whole > half * GROWTH + NOTHING {
+            found.push(format!("{name}: {half:?} for {}, {whole:?} for {size}", size / 2));
+        }
+    }
+    assert!(found.is_empty(), "planning grows faster than statements:\n{}", found.join("\n"));
+    lab.engine.shutdown().await;
+}
+
+#[test]
+fn what_a_fuzzer_runs_takes_any_bytes() {
+    let mut random = Random::new(9);
+    for length in 0..200 {
+        let bytes: Vec<u8> = (0..length).map(|_| u8::try_from(random.below(256)).expect("a byte")).collect();
+        squilla_tests::fuzz::plan(&bytes);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
