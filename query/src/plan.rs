@@ -364,7 +364,6 @@ pub enum JoinKind {
 
 /// How long rows of a join wait for their partners.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one to a join, in a box")]
 pub enum JoinTime {
     /// Until their window closes: partners are of windows that end together. Results have the window's end less a
     /// millisecond as their event time.

@@ -85,8 +85,11 @@ async fn statements_drawn_by_lot_are_planned_or_refused_in_time() {
     lab.engine.shutdown().await;
 }
 
-/// Statements that are large in one way, by how large.
-const LARGE: [(&str, usize, fn(usize) -> String); 15] = [
+/// In what a statement is large, how large it is at the most, and the statement of a size.
+type Large = (&'static str, usize, fn(usize) -> String);
+
+/// Statements that are large in one way.
+const LARGE: [Large; 15] = [
     ("sum of columns", 400, |n| format!("SELECT {} AS x FROM bids", vec!["price"; n].join(" + "))),
     ("alternatives", 400, |n| format!("SELECT ts FROM bids WHERE {}", numbered(n, " OR ", |i| format!("price = {i}")))),
     ("conditions", 400, |n| format!("SELECT ts FROM bids WHERE {}", numbered(n, " AND ", |i| format!("price <> {i}")))),

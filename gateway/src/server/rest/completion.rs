@@ -9,21 +9,33 @@ use utoipa::ToSchema;
 /// Words of the language, beside names, functions and options.
 const KEYWORDS: &[&str] = &[
     "ALL",
+    "ANALYZE",
     "AND",
     "ANTI",
+    "ARRAY",
     "AS",
     "ASC",
+    "BERNOULLI",
     "BETWEEN",
+    "BIGINT",
+    "BOOLEAN",
     "BY",
     "CASCADE",
     "CASE",
     "CAST",
+    "CHANGES",
     "CLOSE",
     "CREATE",
+    "CROSS",
+    "CUBE",
+    "DATE",
+    "DAY",
+    "DECIMAL",
     "DESC",
     "DESCRIBE",
     "DESCRIPTOR",
     "DISTINCT",
+    "DOUBLE",
     "DROP",
     "ELSE",
     "EMIT",
@@ -32,32 +44,58 @@ const KEYWORDS: &[&str] = &[
     "EXISTS",
     "EXPLAIN",
     "FALSE",
+    "FILL",
     "FILTER",
+    "FIRST",
     "FOR",
     "FOR SYSTEM_TIME AS OF",
     "FROM",
+    "FULL",
     "GRACE",
     "GROUP",
+    "GROUPING SETS",
     "HAVING",
     "HOP",
+    "HOUR",
     "IF",
     "IN",
+    "INNER",
     "INSERT",
+    "INT",
     "INTERVAL",
     "INTO",
     "IS",
     "JOBS",
+    "JOIN",
+    "JSON",
     "KILL",
+    "LAST",
+    "LATERAL",
+    "LEFT",
     "LIKE",
+    "LIMIT",
+    "MINUTE",
+    "MONTH",
     "NOT",
     "NULL",
+    "NULLS",
     "ON",
     "OR",
     "ORDER",
+    "ORDINALITY",
+    "OUTER",
+    "OVER",
+    "PARTITION",
+    "PREVIOUS",
     "PRIMARY KEY",
+    "QUALIFY",
     "QUERIES",
     "QUERY",
+    "RIGHT",
+    "ROLLUP",
+    "SECOND",
     "SELECT",
+    "SEMI",
     "SHOW",
     "SINK",
     "SINKS",
@@ -68,12 +106,15 @@ const KEYWORDS: &[&str] = &[
     "STREAMS",
     "TABLE",
     "TABLES",
+    "TABLESAMPLE",
     "THEN",
     "TIMESTAMP",
     "TRUE",
     "TTL",
     "TUMBLE",
     "UNION",
+    "USING",
+    "VARCHAR",
     "VIEW",
     "VIEWS",
     "WATERMARK",
@@ -81,6 +122,8 @@ const KEYWORDS: &[&str] = &[
     "WHERE",
     "WINDOW",
     "WITH",
+    "WITH TIES",
+    "WITHIN",
 ];
 
 /// What an editor can complete, beside streams and their columns.
@@ -132,4 +175,37 @@ pub(super) async fn completion() -> Json<Completion> {
         options: connector.options,
     });
     Json(Completion { keywords: KEYWORDS.to_vec(), functions: functions.collect(), connectors: connectors.collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The words in capitals of a text, those in quotes and comments aside.
+    fn words(sql: &str) -> BTreeSet<String> {
+        let code = sql.lines().map(|line| line.split("--").next().unwrap_or_default()).collect::<Vec<_>>().join(" ");
+        let code: Vec<&str> = code.split('\'').step_by(2).collect();
+        let code = code.join(" ");
+        let words = code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let capital = |word: &&str| word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        words.filter(capital).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_word_that_the_readme_teaches_can_be_completed() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        let text = std::fs::read_to_string(path).expect("the README is there");
+        let pages: Vec<&str> = text.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let taught = words(&pages.join("\n"));
+        assert!(taught.len() > 60, "{} words", taught.len());
+        let known: BTreeSet<String> = KEYWORDS.iter().flat_map(|word| word.split(' ')).map(str::to_owned).collect();
+        let functions: BTreeSet<String> =
+            functions().into_iter().map(|function| function.name.to_uppercase()).collect();
+        let missing: Vec<&String> =
+            taught.iter().filter(|word| !known.contains(*word) && !functions.contains(*word)).collect();
+        assert!(missing.is_empty(), "completion does not know {missing:?}");
+    }
 }
