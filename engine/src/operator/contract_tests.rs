@@ -213,7 +213,7 @@ fn follow(shown: &mut Shown, batches: &[StreamBatch]) {
 
 /// The first two by count, then key, of what an aggregate has come to.
 fn expected(groups: &Shown) -> Shown {
-    let mut windows: BTreeMap<(&String, &String), Vec<(i64, &String, &String)>> = BTreeMap::new();
+    let mut windows: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for ((start, end, key), rest) in groups {
         let count: i64 = rest.split('|').next().unwrap().parse().unwrap();
         windows.entry((start, end)).or_default().push((-count, key, rest));

@@ -56,11 +56,16 @@ pub struct RankUpdates {
     counters: Arc<Counters>,
 }
 
+/// Values in a form that compares.
+type Values = Box<[u8]>;
+/// A part, by its window's end and its values.
+type Touched = (i64, Values);
+
 /// The latest results of a part.
 #[derive(Default)]
 struct Part {
     /// By order and key.
-    rows: BTreeMap<(Box<[u8]>, Box<[u8]>), Row>,
+    rows: BTreeMap<(Values, Values), Row>,
     /// What was told last, by key, with its number.
     told: BTreeMap<Box<[u8]>, (Place, i64)>,
 }
@@ -137,7 +142,7 @@ impl RankUpdates {
     }
 
     /// Takes results in the place of those before them; gives the parts that changed.
-    fn absorb(&mut self, batch: &StreamBatch) -> Result<BTreeSet<(i64, Box<[u8]>)>, EngineError> {
+    fn absorb(&mut self, batch: &StreamBatch) -> Result<BTreeSet<Touched>, EngineError> {
         let parts = self.parts.rows(&batch.rows)?;
         let order = self.order.rows(&batch.rows)?;
         let keys = self.key.rows(&batch.rows)?;
