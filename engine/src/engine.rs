@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::counters::FailedSample;
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
-use crate::job::{Lease, Linger, Node, Registry, Relations, build, explain, plan_jobs, wanted_columns};
+use crate::job::{Lease, Linger, Node, Registry, Relations, Use, build, explain, plan_jobs, wanted_columns};
 use crate::relation::{Relation, base_name};
 use crate::shared::Shared;
 use crate::sink::{Sink, SinkHandle, spawn_sink};
@@ -299,12 +299,13 @@ impl Engine {
     pub fn explain(&self, query: &Query) -> Result<Vec<ExplainedJob>, EngineError> {
         let node = self.plan(query)?;
         let relations = self.relations().clone();
-        let known = |name: &str| {
+        let known = |used: &Use| {
+            let (Use::Rows(name) | Use::Table(name)) = used;
             let read = wanted_columns(&query.plan, name);
             let read: Vec<&str> = read.iter().map(String::as_str).collect();
             match (relations.get(base_name(name)), late_of(name)) {
                 (None, _) => Relation::explain_unknown(),
-                (Some(known), None) => known.explain(&read),
+                (Some(known), None) => known.explain(used, &read),
                 (Some(known), Some(_)) => known.explain_late(),
             }
         };
@@ -393,19 +394,22 @@ impl Engine {
     async fn lease_columns(&self, query: &Query, user: &str, whole: bool) -> Result<Relations, EngineError> {
         let mut leases = Relations::new();
         let shared = &self.inner.shared;
-        for name in query.plan.relations() {
-            let relation = self.relations().get(base_name(&name)).cloned();
+        let rows = query.plan.streams().into_iter().map(Use::Rows);
+        for used in rows.chain(query.plan.tables().into_iter().map(Use::Table)) {
+            let (Use::Rows(name) | Use::Table(name)) = &used;
+            let relation = self.relations().get(base_name(name)).cloned();
             let relation = relation.ok_or_else(|| EngineError::UnknownRelation(name.clone()))?;
-            if late_of(&name).is_some() {
+            if late_of(name).is_some() {
                 let job = relation.late_job(shared)?.job().clone();
-                leases.insert(name, Arc::new(Lease::new(job, user, &shared.registry)));
+                leases.insert(used, Arc::new(Lease::new(job, user, &shared.registry)));
                 continue;
             }
             let columns: BTreeSet<String> = match whole {
                 true => relation.schema().fields().iter().map(|field| field.name().clone()).collect(),
-                false => wanted_columns(&query.plan, &name),
+                false => wanted_columns(&query.plan, name),
             };
-            leases.insert(name, Arc::new(relation.lease(shared, &columns, user).await?));
+            let lease = Arc::new(relation.lease(shared, &used, &columns, user).await?);
+            leases.insert(used, lease);
         }
         Ok(leases)
     }

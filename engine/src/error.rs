@@ -48,14 +48,6 @@ pub enum EngineError {
         /// Bytes allowed.
         limit_bytes: usize,
     },
-    /// A live table's log no longer holds all its rows: who comes now would find too little.
-    #[error("table \"{table}\" no longer has {rows} of its rows: give it a longer retention and retention_size")]
-    TableLost {
-        /// Name of the table.
-        table: String,
-        /// Rows that have gone.
-        rows: u64,
-    },
     /// An aggregate cannot go on: a decimal has outgrown its type, say. The query's fault.
     #[error("an aggregate failed: {0}")]
     Aggregate(String),
@@ -117,7 +109,6 @@ impl EngineError {
             Self::UnknownQuery(_) => "unknown_query",
             Self::Plan(_) => "unsupported",
             Self::StateBudget { .. } | Self::TableBudget { .. } => "state_budget",
-            Self::TableLost { .. } => "table_lost",
             Self::Aggregate(_) => "aggregate",
             Self::Source { .. } => "source",
             Self::Sink(_) => "sink",

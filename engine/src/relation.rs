@@ -8,7 +8,7 @@ use squilla_query::{Query, WINDOW_TIME, late_of};
 
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, StreamInfo};
-use crate::job::{Job, Lease, Stage, Status, make_source, start_late, start_source};
+use crate::job::{Job, Lease, Stage, Status, Use, keep_table, make_source, start_late, start_source};
 use crate::shared::Shared;
 use crate::source::{EventTimeSpec, SourceDefinition, WatermarkSpec};
 use crate::stream::Stream;
@@ -21,9 +21,10 @@ pub(crate) struct Relation {
 
 enum Definition {
     /// Runs from its definition on.
-    Live { definition: SourceDefinition, lease: Lease },
-    /// Runs when it is read, anew for who comes too late to see every row.
-    Rereadable { definition: SourceDefinition, current: Mutex<Weak<Job>> },
+    Live { definition: SourceDefinition, lease: Lease, table: Option<Lease> },
+    /// Runs when it is read, anew for who comes too late to see every row. Who looks up in it reads it apart from who
+    /// reads its rows: neither ever waits for the other.
+    Rereadable { definition: SourceDefinition, current: Mutex<Weak<Job>>, table: Mutex<Weak<Job>> },
     /// A query.
     Stream { reads: Vec<String>, event_time: String, schema: SchemaRef, lease: Arc<Lease>, late: LateRelation },
 }
@@ -46,7 +47,10 @@ impl Relation {
         let info = definition.connector.info();
         let name = definition.name.clone();
         if info.rereadable {
-            return Ok(Self { name, definition: Definition::Rereadable { definition, current: Mutex::default() } });
+            return Ok(Self {
+                name,
+                definition: Definition::Rereadable { definition, current: Mutex::default(), table: Mutex::default() },
+            });
         }
         let columns: Vec<usize> = (0..definition.schema.fields().len()).collect();
         let readers = definition.connector.open(&columns).await?;
@@ -58,7 +62,8 @@ impl Relation {
         if let Some(source) = job.source.as_ref().filter(|_| !shared.config.lossless) {
             source.open_gate();
         }
-        Ok(Self { name, definition: Definition::Live { definition, lease } })
+        let table = (!definition.key.is_empty()).then(|| keep_table(shared, &job, &definition)).transpose()?;
+        Ok(Self { name, definition: Definition::Live { definition, lease, table } })
     }
 
     pub(crate) fn stream(
@@ -144,9 +149,18 @@ impl Relation {
         }
     }
 
+    /// The job that runs now for those who look up in it.
+    fn table_job(&self) -> Option<Arc<Job>> {
+        match &self.definition {
+            Definition::Live { table, .. } => table.as_ref().map(|lease| lease.job().clone()),
+            Definition::Rereadable { table, .. } => table.lock().expect("no holder of this lock panics").upgrade(),
+            Definition::Stream { .. } => None,
+        }
+    }
+
     /// Ends its job.
     pub(crate) fn stop(&self) {
-        if let Some(job) = self.job() {
+        for job in self.job().into_iter().chain(self.table_job()) {
             job.cancel.cancel();
         }
         if let Definition::Stream { late, .. } = &self.definition
@@ -160,16 +174,22 @@ impl Relation {
     pub(crate) async fn lease(
         &self,
         shared: &Arc<Shared>,
+        used: &Use,
         columns: &BTreeSet<String>,
         user: &str,
     ) -> Result<Lease, EngineError> {
+        let looks_up = matches!(used, Use::Table(_));
         let (definition, current) = match &self.definition {
+            Definition::Live { table: Some(table), .. } if looks_up => {
+                return Ok(Lease::new(table.job().clone(), user, &shared.registry));
+            }
             Definition::Live { lease, .. } => return Ok(Lease::new(lease.job().clone(), user, &shared.registry)),
             Definition::Stream { lease, .. } => return Ok(Lease::new(lease.job().clone(), user, &shared.registry)),
-            Definition::Rereadable { definition, current } => (definition, current),
+            Definition::Rereadable { definition, table, .. } if looks_up => (definition, table),
+            Definition::Rereadable { definition, current, .. } => (definition, current),
         };
         let wanted: BTreeSet<usize> = columns.iter().filter_map(|name| definition.schema.index_of(name).ok()).collect();
-        if let Some(job) = self.job()
+        if let Some(job) = if looks_up { self.table_job() } else { self.job() }
             && serves_from_start(&job, &wanted)
             && let Some(lease) = shared.registry.attach(&job.fingerprint, user)
         {
@@ -228,9 +248,14 @@ impl Relation {
     }
 
     /// Fingerprint and description of its job, for `EXPLAIN`. `read`: the columns that a query takes of it.
-    pub(crate) fn explain(&self, read: &[&str]) -> (String, ExplainedJob) {
-        let job = self.job();
-        let kind = if matches!(self.definition, Definition::Stream { .. }) { "stream" } else { "source" };
+    pub(crate) fn explain(&self, used: &Use, read: &[&str]) -> (String, ExplainedJob) {
+        let looks_up = matches!(used, Use::Table(_));
+        let job = if looks_up { self.table_job() } else { self.job() };
+        let kind = match &self.definition {
+            Definition::Stream { .. } => "stream",
+            Definition::Live { .. } if looks_up => "table",
+            Definition::Live { .. } | Definition::Rereadable { .. } => "source",
+        };
         let info = self.info();
         let connector = info.connector.map(|connector| format!(" ({connector})")).unwrap_or_default();
         let explained = ExplainedJob {
@@ -248,7 +273,11 @@ impl Relation {
             shared: job.as_ref().map(|job| job.id.clone()),
             users: info.users,
             emits: "rows as they come".into(),
-            state: "its rows, for readers that come later".into(),
+            state: if kind == "table" {
+                "the latest row of each key".into()
+            } else {
+                "its rows, for readers that come later".into()
+            },
         };
         (job.map_or_else(String::new, |job| job.fingerprint.clone()), explained)
     }

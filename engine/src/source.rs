@@ -17,6 +17,8 @@ pub struct SourceDefinition {
     pub name: String,
     /// The columns that users see.
     pub schema: SchemaRef,
+    /// Names of the columns by which later rows take the place of earlier ones, of a table; empty: it is a stream of rows.
+    pub key: Vec<String>,
     /// Where event time and watermark come from.
     pub event_time: EventTimeSpec,
     /// How long a live partition may be polled empty before it no longer holds back the others.

@@ -220,6 +220,23 @@ impl Plan {
         names
     }
 
+    /// Names of the tables that are looked up in, each once.
+    pub fn tables(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.collect_tables(&mut names);
+        names
+    }
+
+    fn collect_tables(&self, names: &mut Vec<String>) {
+        if let Self::Join { join, .. } = self
+            && let JoinTime::Table { table, .. } = &join.time
+            && !names.contains(table)
+        {
+            names.push(table.clone());
+        }
+        self.inputs().into_iter().for_each(|input| input.collect_tables(names));
+    }
+
     fn collect_streams(&self, names: &mut Vec<String>) {
         match self {
             Self::Scan { relation, .. } if !names.contains(relation) => names.push(relation.clone()),

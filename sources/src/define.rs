@@ -16,8 +16,6 @@ use crate::options::{Options, suggest};
 
 /// How far back a stream's log reaches unless the definition says otherwise.
 const RETENTION: Duration = Duration::from_secs(15 * 60);
-/// How far back a table's log reaches unless the definition says otherwise: a century, all that there is.
-const TABLE_RETENTION: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How large a stream's log gets unless the definition says otherwise, in bytes.
 const RETENTION_BYTES: usize = 64 << 20;
 /// How long a partition may be silent unless the definition says otherwise.
@@ -41,8 +39,7 @@ pub(crate) fn source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDef
     let Some(kind) = options.required("connector", &help) else {
         return Err(options.finish("a source"));
     };
-    let keeps = if create.key.is_some() { TABLE_RETENTION } else { RETENTION };
-    let (retention, retention_bytes, idle_timeout) = common(&mut options, keeps);
+    let (retention, retention_bytes, idle_timeout) = common(&mut options);
     let made = match kind.to_ascii_lowercase().as_str() {
         "file" => connector::file::define(create, env, &mut options),
         "flights" => connector::flights::define(create, env, &mut options),
@@ -71,6 +68,7 @@ pub(crate) fn source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDef
     Ok(SourceDefinition {
         name: create.name.clone(),
         schema: made.schema,
+        key: create.key.as_ref().map(|key| key.columns.clone()).unwrap_or_default(),
         event_time,
         idle_timeout,
         retention,
@@ -79,7 +77,7 @@ pub(crate) fn source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDef
     })
 }
 
-fn common(options: &mut Options<'_>, retention: Duration) -> (Duration, usize, Duration) {
+fn common(options: &mut Options<'_>) -> (Duration, usize, Duration) {
     options.choice_with_help(
         "durability",
         &["memory"],
@@ -87,7 +85,7 @@ fn common(options: &mut Options<'_>, retention: Duration) -> (Duration, usize, D
     );
     options.refuse("partition_by", "leave it out: a source's partitions are those of the outside world");
     (
-        options.duration("retention", retention),
+        options.duration("retention", RETENTION),
         options.size("retention_size", RETENTION_BYTES),
         options.duration("idle_timeout", IDLE_TIMEOUT),
     )

@@ -156,6 +156,7 @@ impl Lab {
         let definition = SourceDefinition {
             name: create.name.clone(),
             schema: schema.clone(),
+            key: create.key.as_ref().map(|key| key.columns.clone()).unwrap_or_default(),
             event_time,
             idle_timeout: IDLE_TIMEOUT,
             retention: RETENTION,

@@ -31,6 +31,8 @@ use crate::stream::Start;
 pub(crate) enum Node {
     /// A source or a named stream.
     Relation(String),
+    /// A table to look up in: what it holds, and then what comes.
+    Table(String),
     /// A job of the query's own, or one that it shares.
     Job { inputs: Vec<Limb>, stage: Stage },
 }
@@ -47,8 +49,17 @@ pub(crate) struct Limb {
     narrow: Option<SchemaRef>,
 }
 
-/// Leases on the relations that a plan reads.
-pub(crate) type Relations = BTreeMap<String, Arc<Lease>>;
+/// How a plan uses a relation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Use {
+    /// It reads its rows.
+    Rows(String),
+    /// It looks up in it.
+    Table(String),
+}
+
+/// Leases on the relations that a plan uses.
+pub(crate) type Relations = BTreeMap<Use, Arc<Lease>>;
 
 /// The last job of a query.
 pub(crate) struct Built {
@@ -183,7 +194,8 @@ fn stateful(
         Plan::Join { left, right, join, schema } => {
             let mut inputs = cut(left)?;
             let lefts = inputs.len();
-            inputs.extend(cut(right)?.into_iter().map(|limb| Limb { right: true, ..limb }));
+            let looks_up = matches!(join.time, JoinTime::Table { .. });
+            inputs.extend(cut(right)?.into_iter().map(|limb| limb.of_right(looks_up)));
             let fields = [left.schema().clone(), right.schema().clone()];
             if let JoinTime::Table { table, .. } = &join.time {
                 let (join, table, schema) = (join.as_ref().clone(), table.clone(), schema.clone());
@@ -208,6 +220,15 @@ fn push(
 }
 
 impl Limb {
+    /// The same as one of the right input of a join, or of a look-up.
+    fn of_right(self, looks_up: bool) -> Self {
+        let input = match self.input.as_ref() {
+            Node::Relation(name) if looks_up => Arc::new(Node::Table(name.clone())),
+            _ => self.input,
+        };
+        Self { input, right: true, ..self }
+    }
+
     fn push(&mut self, op: OpSpec) {
         match &op {
             OpSpec::Filter(_) | OpSpec::Sample(_) | OpSpec::RankUpdates { .. } => {}
@@ -249,11 +270,13 @@ impl Node {
         matches!(self, Self::Relation(_))
     }
 
-    /// The least watermark of the relations that it reads, of those that have one; `MAX`: none has.
+    /// The least watermark of the relations that it reads, of those that have one; `MAX`: none has. Tables have none.
     fn watermark(&self, relations: &Relations) -> EventTime {
         match self {
+            Self::Table(_) => EventTime::MAX,
             Self::Relation(name) => {
-                let watermark = relations.get(name).map(|lease| lease.job().output.facts().watermark);
+                let watermark =
+                    relations.get(&Use::Rows(name.clone())).map(|lease| lease.job().output.facts().watermark);
                 watermark.filter(|watermark| *watermark > EventTime::MIN).unwrap_or(EventTime::MAX)
             }
             Self::Job { inputs, .. } => {
@@ -274,9 +297,18 @@ impl Node {
         Self::Job { inputs, stage }
     }
 
-    fn fingerprint(&self, stream: Option<&str>, relation: &dyn Fn(&str) -> String) -> String {
+    /// How it uses a relation; `None`: it is a job of the query's own.
+    fn used(&self) -> Option<Use> {
         match self {
-            Self::Relation(name) => relation(name),
+            Self::Relation(name) => Some(Use::Rows(name.clone())),
+            Self::Table(name) => Some(Use::Table(name.clone())),
+            Self::Job { .. } => None,
+        }
+    }
+
+    fn fingerprint(&self, stream: Option<&str>, relation: &dyn Fn(&Use) -> String) -> String {
+        match self {
+            Self::Relation(_) | Self::Table(_) => self.used().map(|used| relation(&used)).unwrap_or_default(),
             Self::Job { inputs, stage } => {
                 let inputs: Vec<_> = inputs
                     .iter()
@@ -312,8 +344,9 @@ fn build_at(
 ) -> Result<Built, EngineError> {
     let (inputs, stage) = match node {
         Node::Job { inputs, stage } => (inputs, stage),
-        Node::Relation(name) => {
-            let lease = relations.get(name).ok_or_else(|| EngineError::UnknownRelation(name.clone()))?;
+        Node::Relation(name) | Node::Table(name) => {
+            let lease = node.used().and_then(|used| relations.get(&used));
+            let lease = lease.ok_or_else(|| EngineError::UnknownRelation(name.clone()))?;
             return Ok(Built { lease: lease.clone(), updates: false, fresh: false });
         }
     };
@@ -325,8 +358,8 @@ fn build_at(
         let below = build_at(shared, &only.input, relations, user, None, (from, needed))?;
         return Ok(Built { updates: true, ..below });
     }
-    let text = node.fingerprint(stream, &|name| {
-        relations.get(name).map_or_else(String::new, |lease| lease.job().fingerprint.clone())
+    let text = node.fingerprint(stream, &|used| {
+        relations.get(used).map_or_else(String::new, |lease| lease.job().fingerprint.clone())
     });
     let private = from.is_some() || is_random(inputs, stage);
     if !private && let Some(lease) = shared.registry.attach(&text, user) {
@@ -368,7 +401,7 @@ fn is_random(inputs: &[Limb], stage: &Stage) -> bool {
 pub(crate) fn explain(
     registry: &Registry,
     node: &Node,
-    relation: &dyn Fn(&str) -> (String, ExplainedJob),
+    relation: &dyn Fn(&Use) -> (String, ExplainedJob),
 ) -> Vec<ExplainedJob> {
     let mut jobs = Vec::new();
     collect(registry, node, relation, &mut jobs);
@@ -379,11 +412,14 @@ pub(crate) fn explain(
 fn collect(
     registry: &Registry,
     node: &Node,
-    relation: &dyn Fn(&str) -> (String, ExplainedJob),
+    relation: &dyn Fn(&Use) -> (String, ExplainedJob),
     jobs: &mut Vec<ExplainedJob>,
 ) -> (String, usize) {
     let (name, job) = match node {
-        Node::Relation(name) => (name.clone(), relation(name).1),
+        Node::Relation(name) | Node::Table(name) => {
+            let used = node.used().unwrap_or_else(|| Use::Rows(name.clone()));
+            (name.clone(), relation(&used).1)
+        }
         Node::Job { inputs, stage } => {
             let (names, steps): (Vec<_>, Vec<_>) = inputs
                 .iter()
@@ -392,7 +428,7 @@ fn collect(
                     ((name, limb.ops.as_slice()), step)
                 })
                 .unzip();
-            let running = registry.find(&node.fingerprint(None, &|name| relation(name).0));
+            let running = registry.find(&node.fingerprint(None, &|used| relation(used).0));
             let kind = if let Some(step) = stage.stateful() {
                 step.kind()
             } else if inputs.len() > 1 {

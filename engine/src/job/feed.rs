@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::select_all;
 
 use super::history::{Base, bases, complete_from, split_position};
-use super::stage::{Stage, Stateful};
+use super::stage::{Stage, Stateful, TABLE};
 use super::{Branch, OpSpec, Pipeline};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
@@ -70,6 +70,8 @@ struct Inlet {
     whole: bool,
     /// All that it comes from has an end.
     bounded: bool,
+    /// Rows before it were in what a live table held; zero where there was none.
+    held_until: Offset,
 }
 
 /// The part of a log that lies before the live rows.
@@ -103,7 +105,11 @@ impl Feed {
         // What has begun only now has told nothing, and will tell nothing older than its first result.
         let come_to = |base: &Base| base.job.output.facts().watermark.max(base.job.missing_before);
         let watermark = below.iter().flatten().map(come_to).min().unwrap_or(EventTime::MIN).min(needed);
-        let since = stage.stateful().and_then(|step| step.begin(watermark));
+        let since = if feed.reads_table {
+            feed.looks_up_from(branches, &below, (begin, needed))
+        } else {
+            stage.stateful().and_then(|step| step.begin(watermark))
+        };
         let since = since.filter(|_| *begin != Begin::Earliest);
         if let Some(since) = since {
             let all = || below.iter().flatten();
@@ -112,7 +118,7 @@ impl Feed {
             }
             let whole = |step: &dyn Stateful| step.whole_from(feed.start, feed.missing_before);
             let whole = stage.stateful().filter(|_| feed.start > EventTime::MIN).map_or(EventTime::MIN, whole);
-            feed.complete_from = complete_from(all(), feed.start).max(whole);
+            feed.complete_from = if feed.reads_table { whole } else { complete_from(all(), feed.start).max(whole) };
             if let Begin::At(Start::Timestamp(moment)) = begin {
                 feed.complete_from = feed.complete_from.max(*moment);
             }
@@ -121,9 +127,6 @@ impl Feed {
             Begin::At(Start::Position(position)) => split_position(position, branches),
             _ => Vec::new(),
         };
-        if feed.reads_table {
-            check_apart(branches)?;
-        }
         let first = |feed: &Self| feed.branches.last().map_or(0, |inlet| inlet.first_partition + inlet.partitions);
         for (at, branch) in branches.iter().enumerate() {
             let start = match begin {
@@ -134,7 +137,7 @@ impl Feed {
                 Begin::At(start) => start.clone(),
             };
             if feed.reads_table && branch.right {
-                feed.branches.push(Inlet::table(branch, *begin == Begin::Earliest, first(&feed), counters)?);
+                feed.branches.push(Inlet::table(branch, *begin == Begin::Earliest, holding, first(&feed), counters)?);
                 continue;
             }
             let mut inlet = Inlet::open(branch, &start, holding, first(&feed), counters)?;
@@ -144,6 +147,30 @@ impl Feed {
             feed.branches.push(inlet);
         }
         Ok(feed)
+    }
+
+    /// The event time from which on the stream is read back for a look-up, if somebody needs that; otherwise it begins with
+    /// the rows that come now, and lacks those that have come.
+    fn looks_up_from(
+        &mut self,
+        branches: &[Branch],
+        below: &[Vec<Base>],
+        (begin, needed): (&Begin, EventTime),
+    ) -> Option<EventTime> {
+        if *begin != Begin::Fresh {
+            return None;
+        }
+        for (branch, bases) in branches.iter().zip(below).filter(|(branch, _)| !branch.right) {
+            for base in bases {
+                let facts = base.job.output.facts();
+                let read_back = needed < EventTime::MAX || branch.fresh;
+                let gone = if read_back { facts.evicted_event_time } else { facts.max_event_time };
+                if gone > EventTime::MIN {
+                    self.missing_before = self.missing_before.max(gone.plus(1));
+                }
+            }
+        }
+        Some(needed).filter(|needed| *needed < EventTime::MAX)
     }
 
     /// Partitions of all branches.
@@ -186,9 +213,18 @@ impl Feed {
         self.branches.iter().map(|inlet| inlet.live.position()).collect()
     }
 
-    /// Shows filters of running results what was told before they came, so that they know what to withdraw.
+    /// Shows filters of running results what was told before they came, so that they know what to withdraw; and look-ups
+    /// what a live table holds.
     pub(crate) async fn seed(&mut self, branches: &[Branch]) -> Result<(), EngineError> {
         for (inlet, branch) in self.branches.iter_mut().zip(branches) {
+            if self.reads_table && branch.right && branch.job().kind == TABLE {
+                let Some((batches, next)) = ask(branch.job()).await? else { continue };
+                inlet.held_until = next;
+                for batch in batches {
+                    inlet.pass(batch, &self.counters, &mut self.ready)?;
+                }
+                continue;
+            }
             let ranks = branch.ops.iter().any(|op| matches!(op, OpSpec::RankUpdates { .. }));
             if !branch.updates || leading_filters(&branch.ops) == 0 && !ranks || inlet.whole {
                 continue;
@@ -272,6 +308,7 @@ impl Feed {
     fn take(&mut self, at: usize, read: Read) -> Result<(), EngineError> {
         let inlet = &mut self.branches[at];
         match read {
+            Read::Batch(batch) if batch.next <= inlet.held_until => {}
             Read::Batch(batch) => inlet.pass(batch.with_rows(batch.rows.clone()), &self.counters, &mut self.ready)?,
             Read::Gap(gap) => {
                 let rows = gap.rows.unwrap_or_default();
@@ -318,6 +355,7 @@ impl Inlet {
             right: branch.right,
             done: false,
             whole: *start == Start::Earliest,
+            held_until: Offset(0),
             bounded: branch
                 .job()
                 .chain()
@@ -330,18 +368,16 @@ impl Inlet {
     fn table(
         branch: &Branch,
         from_earliest: bool,
+        holding: bool,
         first_partition: u32,
         counters: &Arc<Counters>,
     ) -> Result<Self, EngineError> {
-        let (log, holding) = (&branch.job().output, branch.job().can_wait);
-        let facts = log.facts();
-        if !holding && facts.log_rows < facts.rows_total {
-            let name = branch.job().display_name();
-            return Err(EngineError::TableLost { table: name, rows: facts.rows_total - facts.log_rows });
-        }
+        // What holds a live table gives all of it when it is asked: there is nothing to wait for.
+        let held = branch.job().kind == TABLE;
+        let holding = branch.job().can_wait && (!held || holding);
         let start = if from_earliest { Start::Earliest } else { Start::Latest };
         let mut inlet = Self::open(branch, &start, holding, first_partition, counters)?;
-        if !from_earliest {
+        if !from_earliest && !held {
             inlet.catch_up(&bases(branch), EventTime::MIN, holding)?;
         }
         Ok(inlet)
@@ -411,24 +447,6 @@ impl History {
             Some(Read::Gap(_) | Read::EndOfPartition(_)) => Ok(Some(Vec::new())),
             Some(Read::End | Read::Failed(_)) | None => Ok(None),
         }
-    }
-}
-
-/// A stream that is held back until a table is read whole must not come from what the table comes from.
-fn check_apart(branches: &[Branch]) -> Result<(), EngineError> {
-    let sources = |right: bool| {
-        let chains =
-            branches.iter().filter(move |branch| branch.right == right).flat_map(|branch| branch.job().chain());
-        chains.filter(|job| job.source.as_ref().is_some_and(|source| source.info.bounded))
-    };
-    match sources(true).find(|table| sources(false).any(|source| Arc::ptr_eq(&source, table))) {
-        Some(job) => {
-            let name = job.display_name();
-            Err(EngineError::Plan(format!(
-                "what looks up in table \"{name}\" is made of the rows of \"{name}\" itself"
-            )))
-        }
-        None => Ok(()),
     }
 }
 

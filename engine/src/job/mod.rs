@@ -30,14 +30,15 @@ use crate::error::EngineError;
 use crate::stream::{MemoryStream, Offset};
 
 pub(crate) use branch::{Branch, OpSpec};
-pub(crate) use build::{Built, Node, Relations, build, explain, plan_jobs, wanted_columns};
+pub(crate) use build::{Built, Node, Relations, Use, build, explain, plan_jobs, wanted_columns};
 pub(crate) use demand::{Demand, DemandLease};
+pub(crate) use feed::Begin;
 pub(crate) use history::split_position;
 pub(crate) use late::{Late, start_late};
 pub(crate) use pipeline::Pipeline;
 pub(crate) use registry::Registry;
 pub(crate) use source::{SourceJob, make_source, start_source};
-pub(crate) use stage::Stage;
+pub(crate) use stage::{Stage, keep_table};
 
 /// Commands that wait for a job's attention.
 pub(crate) const COMMANDS: usize = 64;

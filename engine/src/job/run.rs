@@ -11,7 +11,7 @@ use super::branch::{canonical_branch, describe_ops};
 use super::feed::{Begin, Fed, Feed};
 use super::history::joint_epoch;
 use super::late::{Late, LateTap};
-use super::stage::{Setting, Stage, Stateful};
+use super::stage::{Setting, Stage, Stateful, TABLE};
 use super::writer::Writer;
 use super::{Branch, COMMANDS, Command, Demand, Job, Lease, Status};
 use crate::batch::{StreamBatch, physical_schema};
@@ -20,7 +20,7 @@ use crate::counters::{Counters, add};
 use crate::error::EngineError;
 use crate::operator::{Operator, Output};
 use crate::shared::Shared;
-use crate::stream::{LogLimits, MemoryStream, Offset, Position, Stream};
+use crate::stream::{LogLimits, MemoryStream, Position, Stream};
 
 /// A job to be started.
 pub(crate) struct JobSpec {
@@ -298,12 +298,25 @@ impl Task {
                 fed = self.feed.next() => match fed? {
                     Fed::Batch(batch) => self.batch(batch, interval).await?,
                     Fed::EndOfPartition(partition) => self.end_partition(partition).await?,
-                    Fed::End => return Ok(()),
+                    Fed::End => return self.answer_on().await,
                     Fed::Failed(error) => return Err(error),
                 },
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// A table that gets no more rows is still asked for what it holds.
+    async fn answer_on(&mut self) -> Result<(), Arc<EngineError>> {
+        if self.job.kind == TABLE {
+            self.job.set_status(Status::Ended);
+        }
+        while self.job.kind == TABLE
+            && let Some(command) = self.inbox.recv().await
+        {
+            self.answer(command);
+        }
+        Ok(())
     }
 
     /// Reads the history first: who asks for a snapshot gets a whole one.
@@ -394,11 +407,9 @@ impl Task {
             }
             self.book()?;
             self.running_partitions -= 1;
-            if self.keeps_partitions {
-                if partition < self.job.output.partitions() {
-                    self.job.output.end(partition);
-                }
-            } else if self.running_partitions == 0 {
+            if self.keeps_partitions && partition < self.job.output.partitions() {
+                self.job.output.end(partition);
+            } else if !self.keeps_partitions && self.running_partitions == 0 {
                 self.job.output.end(0);
                 if let Some(updates) = &self.job.updates {
                     updates.end(0);
@@ -440,7 +451,7 @@ impl Task {
             Work::Operator(operator) => operator.snapshot(),
             Work::HandOn => Ok(Vec::new()),
         };
-        let next = self.updates.as_ref().map_or(Offset(0), |updates| updates.next(0));
+        let next = self.updates.as_ref().unwrap_or(&self.output).next(0);
         // Whoever asked may have gone.
         let _ = reply.send(batches.map(|batches| (batches, next)));
     }

@@ -84,7 +84,9 @@ pub use deduplicate::{Deduplicate, RankingInput};
 pub use fill::{Fill, FillInput, FillSpec};
 pub use filter::Filter;
 pub use filter_updates::FilterUpdates;
-pub use join::{IntervalJoin, IntervalJoinSpec, JoinInputs, LookupJoin, LookupSpec, WindowJoin, WindowJoinSpec};
+pub use join::{
+    IntervalJoin, IntervalJoinSpec, JoinInputs, KeepLatest, LookupJoin, LookupSpec, WindowJoin, WindowJoinSpec,
+};
 pub use late::LateRows;
 pub(crate) use progress::Progress;
 pub use project::Project;

@@ -73,6 +73,7 @@ pub(crate) fn source(name: &str) -> (Fed, SourceDefinition) {
     let definition = SourceDefinition {
         name: name.to_owned(),
         schema: schema(),
+        key: Vec::new(),
         event_time: EventTimeSpec::Column { index: 0, watermark: WatermarkSpec::Delay(2 * SECOND) },
         idle_timeout: Duration::from_secs(10),
         retention: Duration::from_secs(900),

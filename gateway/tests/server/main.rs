@@ -8,4 +8,5 @@ mod late;
 mod limits;
 mod live;
 mod slow;
+mod tables;
 mod wire;

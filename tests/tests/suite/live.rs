@@ -15,33 +15,38 @@ const LEFT_OF_WINDOWS: &str = "SELECT s.window_end, s.host, s.n AS sent, l.n AS 
   LEFT JOIN (SELECT window_end, host, count(*) AS n FROM lost GROUP BY host, tumble('10s')) AS l
   ON s.host = l.host AND s.window_end = l.window_end";
 
-struct Bench {
-    lab: Lab,
+/// An engine with live sources.
+pub(crate) struct Bench {
+    pub(crate) lab: Lab,
     sources: BTreeMap<String, (Feeder, u64)>,
 }
 
 /// Live sources `sent` and `lost`, whose watermarks follow at once.
-async fn bench() -> Bench {
+pub(crate) async fn bench() -> Bench {
     let now = EventTime(parse_time("00:00:00").expect("a time"));
     let lab = Lab::new(EngineConfig::default(), Arc::new(ManualClock::new(now))).expect("an engine starts");
-    let mut sources = BTreeMap::new();
+    let mut bench = Bench { lab, sources: BTreeMap::new() };
     for name in ["sent", "lost"] {
-        let create = format!(
-            "CREATE SOURCE {name} (host VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (connector = 'replay')"
-        );
+        let columns = "(host VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts)";
+        bench.create(&format!("CREATE SOURCE {name} {columns} WITH (connector = 'replay')")).await;
+    }
+    bench
+}
+
+impl Bench {
+    /// Makes a source of one partition.
+    pub(crate) async fn create(&mut self, sql: &str) {
+        let sources = &mut self.sources;
         let mut connect = |name: &str, _: &_| -> Result<Arc<dyn squilla_engine::Connector>, String> {
             let (live, mut feeders) = Live::new(1);
             sources.insert(name.to_owned(), (feeders.remove(0), 0));
             Ok(Arc::new(live))
         };
-        lab.execute(&create, &mut connect).await.expect("the source is created");
+        self.lab.execute(sql, &mut connect).await.expect("the source is created");
     }
-    Bench { lab, sources }
-}
 
-impl Bench {
     /// Feeds rows of host a, and waits until the source's stream holds them.
-    async fn feed(&mut self, source: &str, seconds: &[u32]) {
+    pub(crate) async fn feed(&mut self, source: &str, seconds: &[u32]) {
         let lines: Vec<String> = seconds.iter().map(|second| format!("a, 00:00:{second:02}")).collect();
         self.feed_lines(source, lines).await;
     }
@@ -59,13 +64,13 @@ impl Bench {
         }
     }
 
-    async fn subscribe(&self, sql: &str) -> Subscription {
+    pub(crate) async fn subscribe(&self, sql: &str) -> Subscription {
         let asked = self.lab.query(sql);
         self.lab.engine.subscribe(&asked, SubscribeOptions::default()).await.expect("it runs")
     }
 
     /// Ends the sources, and gives all that a subscription is told.
-    async fn rest(&mut self, subscription: &mut Subscription) -> Vec<String> {
+    pub(crate) async fn rest(&mut self, subscription: &mut Subscription) -> Vec<String> {
         for (feeder, _) in self.sources.values_mut() {
             feeder.end().await;
         }

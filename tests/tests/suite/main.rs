@@ -3,6 +3,7 @@
 mod cases;
 mod endurance;
 mod live;
+mod live_lookups;
 mod oracle;
 mod planning;
 mod readme;

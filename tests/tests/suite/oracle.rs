@@ -3,6 +3,7 @@
 
 mod data;
 mod joins;
+mod lookups;
 mod made;
 mod queries;
 mod shapes;
@@ -129,5 +130,19 @@ fn generated_joins_give_the_rows_of_duckdb() {
         pairs.extend((0..QUERIES).map(|_| joins::window(&mut random)));
         pairs.extend((0..QUERIES / 4).map(|_| joins::unbounded(&mut random)));
         check(joins::SIDES, &tables, &pairs, folder.path());
+    }
+}
+
+#[test]
+fn generated_look_ups_give_the_rows_of_duckdb() {
+    let seeds = if std::env::var("SQUILLA_LONG").is_ok_and(|long| long == "1") { LONG_SEEDS } else { 1 };
+    for seed in 1..=seeds {
+        println!("seed {seed}");
+        let folder = tempfile::tempdir().expect("a folder for data");
+        let mut random = Random::new(2_000 + seed);
+        let mut tables = joins::sides(folder.path(), &mut random);
+        tables.push(lookups::table(folder.path(), &mut random));
+        let pairs: Vec<Pair> = (0..QUERIES).map(|_| lookups::look_up(&mut random)).collect();
+        check(&format!("{}{}", joins::SIDES, lookups::TABLES), &tables, &pairs, folder.path());
     }
 }

@@ -8,6 +8,7 @@ mod join;
 mod lookup;
 mod rank;
 mod rank_running;
+mod table;
 mod track;
 
 use std::fmt::Debug;
@@ -24,6 +25,7 @@ pub(crate) use join::JoinJob;
 pub(crate) use lookup::LookupJob;
 pub(crate) use rank::RankJob;
 pub(crate) use rank_running::RankRunningJob;
+pub(crate) use table::{TABLE, keep_table};
 pub(crate) use track::TrackJob;
 
 use crate::clock::EventTime;

@@ -131,11 +131,7 @@ impl LookupJoin {
         let fields = self.both.fields().iter().skip(self.sides[0].places.len()).cloned();
         let kept = with_count(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns, rows.num_rows())?;
         self.table.put(&keys, kept)?;
-        let used_bytes = self.table.bytes();
-        if used_bytes <= self.limit_bytes {
-            return Ok(());
-        }
-        Err(EngineError::TableBudget { table: self.name.clone(), used_bytes, limit_bytes: self.limit_bytes })
+        check_table(&self.name, &self.table, self.limit_bytes)
     }
 
     /// The stream's rows with what the table has for them.
@@ -201,6 +197,18 @@ impl LookupJoin {
             .collect();
         Ok(nullif(&found, &misses)?.as_primitive().clone())
     }
+}
+
+/// Whether a table keeps to the budget.
+///
+/// # Errors
+/// [`EngineError::TableBudget`] when it does not.
+pub(super) fn check_table(name: &str, table: &Table, limit_bytes: usize) -> Result<(), EngineError> {
+    let used_bytes = table.bytes();
+    if used_bytes <= limit_bytes {
+        return Ok(());
+    }
+    Err(EngineError::TableBudget { table: name.to_owned(), used_bytes, limit_bytes })
 }
 
 /// A batch of so many rows, which may have no columns.

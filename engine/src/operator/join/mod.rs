@@ -1,6 +1,7 @@
 //! Joins: pairs of rows of two inputs, found by hash on columns. One kind of waiting a file.
 
 mod interval;
+mod keep;
 mod lookup;
 mod pairs;
 mod progress;
@@ -10,6 +11,7 @@ mod told;
 mod window;
 
 pub use interval::{IntervalJoin, IntervalJoinSpec};
+pub use keep::KeepLatest;
 pub use lookup::{LookupJoin, LookupSpec};
 pub use window::{WindowJoin, WindowJoinSpec};
 

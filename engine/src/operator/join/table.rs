@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, Rows as RowKeys, SortField};
@@ -207,16 +207,26 @@ impl Table {
         Ok(())
     }
 
+    /// The latest row of each key, in the order in which they came, in batches of so many.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn rows(&self, batch_rows: usize) -> Result<Vec<RecordBatch>, EngineError> {
+        let mut places = self.places.clone();
+        places.sort_unstable();
+        let batch = |part: &[u32]| {
+            let columns = self.take(0..self.schema.fields().len(), &UInt32Array::from(part.to_vec()))?;
+            let options = RecordBatchOptions::new().with_row_count(Some(part.len()));
+            Ok(RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)?)
+        };
+        places.chunks(batch_rows).map(batch).collect()
+    }
+
     /// Copies the rows that are found together, and forgets the others.
     fn without_stale(&mut self) -> Result<(), EngineError> {
         let mut keys: Vec<u32> = (0..self.places.len() as u32).collect();
         keys.sort_unstable_by_key(|key| self.places[*key as usize]);
-        let mut pieces = Vec::new();
-        for part in keys.chunks(PIECE_ROWS) {
-            let numbers: UInt32Array = part.iter().map(|key| Some(self.places[*key as usize])).collect();
-            let columns = self.take(0..self.schema.fields().len(), &numbers)?;
-            pieces.push(RecordBatch::try_new(SchemaRef::clone(&self.schema), columns)?);
-        }
+        let pieces = self.rows(PIECE_ROWS)?;
         for (number, key) in (0..).zip(&keys) {
             self.places[*key as usize] = number;
         }

@@ -67,6 +67,8 @@ pub(crate) struct StreamFacts {
     pub(crate) log_bytes: u64,
     /// The greatest event time of rows no longer kept; `MIN` when all rows are kept.
     pub(crate) evicted_event_time: EventTime,
+    /// The latest event time of all rows so far; `MIN`: there were none.
+    pub(crate) max_event_time: EventTime,
 }
 
 impl MemoryStream {
@@ -105,6 +107,7 @@ impl MemoryStream {
             log_rows: log.entries.front().map_or(0, |entry| log.rows_total - entry.rows_before),
             log_bytes: log.bytes as u64,
             evicted_event_time: log.evicted_event_time,
+            max_event_time: log.max_event_time,
         }
     }
 
