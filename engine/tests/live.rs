@@ -146,10 +146,14 @@ async fn queries_with_the_same_filter_evaluate_it_once() {
     assert_eq!(filters[0].users.len(), 3);
     let id = filters[0].id.clone();
     let counts = || bench.engine.jobs().into_iter().find(|job| job.id == id).expect("it runs").counters;
-    while counts().unaccounted() != 0 || counts().rows_in < 3 {
+    let counted = loop {
+        let counted = counts();
+        if counted.unaccounted() == 0 && counted.rows_in == 3 {
+            break counted;
+        }
         tokio::task::yield_now().await;
-    }
-    assert_eq!((counts().rows_in, counts().filtered, counts().passed), (3, 1, 2));
+    };
+    assert_eq!((counted.filtered, counted.passed), (1, 2));
 }
 
 #[tokio::test]

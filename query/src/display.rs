@@ -47,6 +47,7 @@ fn write_node(plan: &Plan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Res
         Plan::Filter { predicate, .. } => write!(f, "filter {}", text(predicate))?,
         Plan::Project { exprs, .. } => write!(f, "project {}", named(exprs))?,
         Plan::AssignWindow { window, .. } => write!(f, "assign {window}")?,
+        Plan::ByArrival { .. } => write!(f, "by arrival")?,
         Plan::Sample { sample, .. } => {
             write!(f, "sample {}", sample.fraction)?;
             if !sample.keys.is_empty() {

@@ -49,6 +49,7 @@ impl Plan {
                 schema.index_of(left.schema().field(time).name()).ok()
             }
             Self::Aggregate { .. }
+            | Self::ByArrival { .. }
             | Self::AggregateRunning { .. }
             | Self::Gather { .. }
             | Self::Fill { .. }

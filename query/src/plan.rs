@@ -52,6 +52,11 @@ pub enum Plan {
         /// The input's fields and the three window columns.
         schema: SchemaRef,
     },
+    /// Gives rows the time of their arrival as their event time. The watermark is the clock.
+    ByArrival {
+        /// Input: rows as they come, of sources and streams.
+        input: Arc<Plan>,
+    },
     /// Keeps a share of the rows.
     Sample {
         /// Input.
@@ -170,7 +175,7 @@ impl Plan {
     /// The fields of the rows that come out.
     pub fn schema(&self) -> &SchemaRef {
         match self {
-            Self::Filter { input, .. } | Self::Sample { input, .. } => input.schema(),
+            Self::Filter { input, .. } | Self::Sample { input, .. } | Self::ByArrival { input } => input.schema(),
             Self::Scan { schema, .. }
             | Self::Project { schema, .. }
             | Self::AssignWindow { schema, .. }
@@ -193,6 +198,7 @@ impl Plan {
             Self::Filter { input, .. }
             | Self::Project { input, .. }
             | Self::AssignWindow { input, .. }
+            | Self::ByArrival { input }
             | Self::Sample { input, .. }
             | Self::Unnest { input, .. }
             | Self::Track { input, .. }

@@ -46,6 +46,8 @@ pub(crate) enum OpSpec {
         window: WindowSpec,
         schema: SchemaRef,
     },
+    /// Rows by their arrival.
+    ByArrival,
     Sample(SampleSpec),
     Unnest {
         outer: bool,
@@ -69,6 +71,11 @@ pub(crate) enum OpSpec {
 impl Branch {
     pub(crate) fn job(&self) -> &Arc<Job> {
         self.input.job()
+    }
+
+    /// Whether its rows go by their arrival.
+    pub(crate) fn is_by_arrival(&self) -> bool {
+        self.ops.contains(&OpSpec::ByArrival)
     }
 
     /// What is read of the input.
@@ -105,6 +112,7 @@ impl OpSpec {
             Self::Project { exprs, .. } => exprs.iter().any(|named| squilla_query::is_random(&named.expr)),
             Self::Sample(sample) => sample.keys.iter().any(squilla_query::is_random),
             Self::AssignWindow { .. }
+            | Self::ByArrival
             | Self::Unnest { .. }
             | Self::RankUpdates { .. }
             | Self::Select(_)
@@ -123,6 +131,7 @@ impl OpSpec {
             }
             Self::Project { exprs, schema } => format!("|project({}){}", canonical_named(exprs), types(schema)),
             Self::AssignWindow { window, schema } => format!("|window({window:?}){}", types(schema)),
+            Self::ByArrival => "|arrival".into(),
             Self::Sample(sample) => {
                 let keys: Vec<String> = sample.keys.iter().map(canonical_expr).collect();
                 format!("|sample({:?};{};{})", sample.fraction, sample.seed, keys.join(","))
@@ -140,6 +149,7 @@ impl OpSpec {
             Self::Filter(predicate) => Some(format!("keep rows where {}", short_text(predicate))),
             Self::Project { exprs, .. } => Some(format!("compute {}", list(exprs))),
             Self::AssignWindow { window, .. } => Some(format!("assign {}", describe_window(window))),
+            Self::ByArrival => Some("by arrival".into()),
             Self::Sample(sample) => Some(describe_sample(sample)),
             Self::Unnest { .. } => Some("a row for each element of a list".into()),
             Self::RankUpdates { rank, .. } => {

@@ -112,6 +112,7 @@ fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>)
         Plan::AssignWindow { input, window, schema } => {
             push(input, updates, fields, OpSpec::AssignWindow { window: *window, schema: schema.clone() })
         }
+        Plan::ByArrival { input } => push(input, updates, fields, OpSpec::ByArrival),
         Plan::Sample { input, sample } => push(input, updates, fields, OpSpec::Sample(sample.as_ref().clone())),
         Plan::Unnest { input, outer, ordinality, schema } => {
             let (outer, ordinality, schema) = (*outer, *ordinality, schema.clone());
@@ -231,7 +232,7 @@ impl Limb {
 
     fn push(&mut self, op: OpSpec) {
         match &op {
-            OpSpec::Filter(_) | OpSpec::Sample(_) | OpSpec::RankUpdates { .. } => {}
+            OpSpec::Filter(_) | OpSpec::Sample(_) | OpSpec::ByArrival | OpSpec::RankUpdates { .. } => {}
             OpSpec::Project { .. } | OpSpec::Select(_) => self.narrow = None,
             OpSpec::AssignWindow { .. } | OpSpec::Unnest { .. } | OpSpec::Rename(_) | OpSpec::Conform(_) => {
                 self.settle()

@@ -83,12 +83,12 @@ struct History {
 }
 
 impl Feed {
-    /// Opens the branches. `needed`: the event time
-    /// of the first result that whoever reads it needs.
+    /// Opens the branches. `needed`: the event time of the first result that whoever reads it needs. `now`: the time of
+    /// day.
     pub(crate) fn open(
         branches: &[Branch],
         stage: &Stage,
-        (begin, needed): (&Begin, EventTime),
+        (begin, needed, now): (&Begin, EventTime, EventTime),
         holding: bool,
         counters: &Arc<Counters>,
     ) -> Result<Self, EngineError> {
@@ -105,6 +105,12 @@ impl Feed {
         // What has begun only now has told nothing, and will tell nothing older than its first result.
         let come_to = |base: &Base| base.job.output.facts().watermark.max(base.job.missing_before);
         let watermark = below.iter().flatten().map(come_to).min().unwrap_or(EventTime::MIN).min(needed);
+        let by_arrival = branches.iter().any(Branch::is_by_arrival);
+        let watermark = if by_arrival { now } else { watermark };
+        if by_arrival && feed.missing_before > EventTime::MIN {
+            // What was not told of has arrived.
+            feed.missing_before = now;
+        }
         let since = if feed.reads_table {
             feed.looks_up_from(branches, &below, (begin, needed))
         } else {
@@ -118,7 +124,8 @@ impl Feed {
             }
             let whole = |step: &dyn Stateful| step.whole_from(feed.start, feed.missing_before);
             let whole = stage.stateful().filter(|_| feed.start > EventTime::MIN).map_or(EventTime::MIN, whole);
-            feed.complete_from = if feed.reads_table { whole } else { complete_from(all(), feed.start).max(whole) };
+            let kept = || complete_from(all(), feed.start, by_arrival).max(whole);
+            feed.complete_from = if feed.reads_table { whole } else { kept() };
             if let Begin::At(Start::Timestamp(moment)) = begin {
                 feed.complete_from = feed.complete_from.max(*moment);
             }
@@ -142,7 +149,9 @@ impl Feed {
             }
             let mut inlet = Inlet::open(branch, &start, holding, first(&feed), counters)?;
             if since.is_some() && *begin == Begin::Fresh {
-                inlet.catch_up(&below[at], feed.start, false)?;
+                // What a log has lies in the order of its arrival, not in that of event times.
+                let since = if by_arrival { EventTime::MIN } else { feed.start };
+                inlet.catch_up(&below[at], since, false)?;
             }
             feed.branches.push(inlet);
         }

@@ -99,8 +99,17 @@ pub(crate) fn first_open_window(window: &WindowSpec, grace_ns: i64, watermark: E
 }
 
 /// The moment from which on windows are whole, read from these logs at `start`; `MIN` when all are.
-pub(crate) fn complete_from<'a>(bases: impl Iterator<Item = &'a Base>, start: EventTime) -> EventTime {
-    let lost = bases.map(|base| base.job.output.facts().evicted_event_time).max().unwrap_or(EventTime::MIN);
+/// `by_arrival`: moments are those at which rows arrived.
+pub(crate) fn complete_from<'a>(
+    bases: impl Iterator<Item = &'a Base>,
+    start: EventTime,
+    by_arrival: bool,
+) -> EventTime {
+    let lost = bases.map(|base| {
+        let facts = base.job.output.facts();
+        if by_arrival { facts.evicted_arrival } else { facts.evicted_event_time }
+    });
+    let lost = lost.max().unwrap_or(EventTime::MIN);
     if lost >= start && lost > EventTime::MIN { lost.plus(1) } else { EventTime::MIN }
 }
 

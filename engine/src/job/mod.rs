@@ -37,7 +37,7 @@ pub(crate) use history::split_position;
 pub(crate) use late::{Late, start_late};
 pub(crate) use pipeline::Pipeline;
 pub(crate) use registry::Registry;
-pub(crate) use source::{SourceJob, make_source, start_source};
+pub(crate) use source::{ClockLease, SourceJob, make_source, start_source};
 pub(crate) use stage::{Stage, keep_table};
 
 /// Commands that wait for a job's attention.
@@ -78,6 +78,8 @@ pub(crate) struct Job {
     /// Name of the source or named stream that it writes.
     pub(crate) stream: Option<String>,
     pub(crate) source: Option<SourceJob>,
+    /// It goes by the arrival of rows: what keeps its sources telling the clock.
+    pub(crate) _clock: Vec<ClockLease>,
     status: Mutex<Status>,
     users: Mutex<BTreeMap<u64, String>>,
 }

@@ -11,7 +11,7 @@ use crate::batch::{StreamBatch, physical_schema};
 use crate::counters::Counters;
 use crate::error::EngineError;
 use crate::operator::{
-    AssignWindow, Conform, Filter, FilterUpdates, Operator, Output, Project, RankUpdates, Sample, Unnest,
+    AssignWindow, ByArrival, Conform, Filter, FilterUpdates, Operator, Output, Project, RankUpdates, Sample, Unnest,
 };
 
 /// Stateless operators behind each other. (Filters of running results remember which keys passed.)
@@ -41,6 +41,7 @@ impl Pipeline {
                 OpSpec::AssignWindow { window, schema: output } => {
                     Box::new(AssignWindow::new(&schema, *window, output, counters.clone())?)
                 }
+                OpSpec::ByArrival => Box::new(ByArrival::new(&schema)),
                 OpSpec::Sample(sample) => Box::new(Sample::new(&schema, sample, counters.clone())?),
                 OpSpec::Unnest { outer, ordinality, schema: output } => {
                     Box::new(Unnest::new(&schema, (*outer, *ordinality), output, counters.clone())?)

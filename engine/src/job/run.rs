@@ -13,7 +13,7 @@ use super::history::joint_epoch;
 use super::late::{Late, LateTap};
 use super::stage::{Setting, Stage, Stateful, TABLE};
 use super::writer::Writer;
-use super::{Branch, COMMANDS, Command, Demand, Job, Lease, Status};
+use super::{Branch, COMMANDS, ClockLease, Command, Demand, Job, Lease, SourceJob, Status};
 use crate::batch::{StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -66,7 +66,7 @@ pub(crate) fn spawn_job(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Resu
     let lossless = shared.config.lossless;
     let holding = lossless || (can_wait && (spec.stream.is_some() || rereadable));
     let begin = if lossless || rereadable && spec.begin == Begin::Fresh { Begin::Earliest } else { spec.begin.clone() };
-    let begin = (&begin, spec.needed);
+    let begin = (&begin, spec.needed, shared.clock.now());
     let feed = Feed::open(&spec.branches, &spec.stage, begin, holding, &counters)?;
     let work = Work::new(shared, &spec.stage, &feed, &counters)?;
     let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -142,10 +142,17 @@ fn make_job(
         missing_before,
         stream: spec.stream,
         source: None,
+        _clock: clock_of(&spec.branches),
         branches: spec.branches,
         status: std::sync::Mutex::new(Status::Running),
         users: std::sync::Mutex::default(),
     }
+}
+
+/// Has the sources of branches whose rows go by their arrival tell the clock.
+fn clock_of(branches: &[Branch]) -> Vec<ClockLease> {
+    let jobs = branches.iter().filter(|branch| branch.is_by_arrival()).flat_map(|branch| branch.job().chain());
+    jobs.filter_map(|job| job.source.as_ref().map(SourceJob::tell_clock)).collect()
 }
 
 fn job_kind(spec: &JobSpec) -> &'static str {

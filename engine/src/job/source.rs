@@ -24,6 +24,9 @@ use crate::stream::{LogLimits, MemoryStream, Offset, Position, Stream};
 const READ_AHEAD: usize = 2;
 /// How often the clock moves the watermark of a source that is idle.
 const IDLE_STEP_NS: i64 = 200_000_000;
+/// How often those who go by the arrival of rows are told the clock when none comes: windows of processing time close so
+/// much late at the most, and a poll's time.
+const CLOCK_STEP_NS: i64 = 200_000_000;
 
 /// What a source's job has beside other jobs.
 pub(crate) struct SourceJob {
@@ -33,6 +36,8 @@ pub(crate) struct SourceJob {
     columns: Mutex<BTreeSet<usize>>,
     /// Opens when reading may begin.
     gate: watch::Sender<bool>,
+    /// Jobs that go by the arrival of rows.
+    clocked: Arc<AtomicUsize>,
 }
 
 impl SourceJob {
@@ -45,9 +50,24 @@ impl SourceJob {
         read.is_superset(columns)
     }
 
+    /// Tells the clock from now on also when no row comes, for as long as the lease lives.
+    pub(crate) fn tell_clock(&self) -> ClockLease {
+        self.clocked.fetch_add(1, Relaxed);
+        ClockLease(self.clocked.clone())
+    }
+
     /// Lets the job begin.
     pub(crate) fn open_gate(&self) {
         self.gate.send_replace(true);
+    }
+}
+
+/// The wish of a job to be told the clock. Dropping it withdraws it.
+pub(crate) struct ClockLease(Arc<AtomicUsize>);
+
+impl Drop for ClockLease {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -83,6 +103,7 @@ pub(crate) fn make_source(
         info: info.clone(),
         columns: Mutex::new(columns),
         gate: watch::Sender::new(false),
+        clocked: Arc::default(),
     };
     Arc::new(Job {
         id: format!("j{number}"),
@@ -109,6 +130,7 @@ pub(crate) fn make_source(
         missing_before: EventTime::MIN,
         stream: Some(definition.name.clone()),
         source: Some(source),
+        _clock: Vec::new(),
         status: Mutex::new(Status::Running),
         users: Mutex::default(),
     })
@@ -176,6 +198,8 @@ struct Lane {
     /// What was told: ahead of the rows' while the partition is idle and the clock moves it.
     watermark: EventTime,
     last_rows: EventTime,
+    /// When anything was told of it.
+    last_told: EventTime,
     idle: bool,
     ended: bool,
 }
@@ -199,6 +223,7 @@ impl Lane {
             rows_watermark: EventTime::MIN,
             watermark: EventTime::MIN,
             last_rows: shared.clock.now(),
+            last_told: EventTime::MIN,
             idle: false,
             ended: false,
         }
@@ -274,7 +299,7 @@ impl Reading {
         let passed = stamped.rows.num_rows() as u64;
         lane.rows_watermark = stamped.watermark;
         lane.watermark = lane.watermark.max(stamped.watermark);
-        (lane.last_rows, lane.idle) = (now, false);
+        (lane.last_rows, lane.last_told, lane.idle) = (now, now, false);
         let batch = self.batch(at, stamped.rows, now);
         self.writer.write(vec![batch], Vec::new()).await?;
         counters.passed.fetch_add(passed, Relaxed);
@@ -286,26 +311,41 @@ impl Reading {
     /// moves their watermarks on.
     async fn empty(&mut self, at: usize) -> Result<(), EngineError> {
         let now = self.shared.clock.now();
+        if !self.idles(at, now) && !self.owes_clock(at, now) {
+            return Ok(());
+        }
+        self.lanes[at].last_told = now;
+        let none = arrow::array::RecordBatch::new_empty(self.stamp.schema().clone());
+        let batch = self.batch(at, none, now);
+        self.writer.write(vec![batch], Vec::new()).await
+    }
+
+    /// Whether somebody goes by the clock and was not told of it for a while.
+    fn owes_clock(&self, at: usize, now: EventTime) -> bool {
+        let wanted = self.job.source.as_ref().is_some_and(|source| source.clocked.load(Relaxed) > 0);
+        wanted && now.0.saturating_sub(self.lanes[at].last_told.0) >= CLOCK_STEP_NS
+    }
+
+    /// Takes a partition for idle when it is time, and moves its watermark; whether that is to be told.
+    fn idles(&mut self, at: usize, now: EventTime) -> bool {
         let lane = &self.lanes[at];
         let since = now.0.saturating_sub(lane.last_rows.0);
         if since < self.idle_ns {
-            return Ok(());
+            return false;
         }
         let all_idle = self.lanes.iter().all(|lane| lane.idle || lane.ended);
         let clocked = lane.rows_watermark.plus(since.saturating_sub(self.idle_ns));
         let moves = lane.rows_watermark > EventTime::MIN && !self.job.output.replay();
         let step = clocked.0.saturating_sub(lane.watermark.0) >= IDLE_STEP_NS;
         if lane.idle && !(all_idle && moves && step) {
-            return Ok(());
+            return false;
         }
         let lane = &mut self.lanes[at];
         if lane.idle {
             lane.watermark = lane.watermark.max(clocked);
         }
         lane.idle = true;
-        let none = arrow::array::RecordBatch::new_empty(self.stamp.schema().clone());
-        let batch = self.batch(at, none, now);
-        self.writer.write(vec![batch], Vec::new()).await
+        true
     }
 
     fn batch(&self, at: usize, rows: arrow::array::RecordBatch, arrival: EventTime) -> StreamBatch {

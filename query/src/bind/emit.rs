@@ -47,6 +47,7 @@ fn put_grace(plan: &Arc<Plan>, wait_ns: i64) -> Arc<Plan> {
         | Plan::AggregateRunning { input, .. }
         | Plan::Fill { input, .. }
         | Plan::AssignWindow { input, .. }
+        | Plan::ByArrival { input }
         | Plan::Sample { input, .. }
         | Plan::Track { input, .. }
         | Plan::Unnest { input, .. } => *input = put_grace(input, wait_ns),
@@ -286,6 +287,7 @@ pub(super) fn key_parts(plan: &Plan) -> Option<Parts> {
         Plan::Scan { .. }
         | Plan::Fill { .. }
         | Plan::AssignWindow { .. }
+        | Plan::ByArrival { .. }
         | Plan::Sample { .. }
         | Plan::Unnest { .. }
         | Plan::Track { .. }

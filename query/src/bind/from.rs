@@ -198,6 +198,7 @@ impl Binder<'_> {
         if call.column.as_ref().is_some_and(|column| !self.check_time(&bound, column)) {
             return None;
         }
+        let bound = if call.by_arrival { self.by_arrival(bound, at)? } else { bound };
         let mut bound = self.assign(bound, call.spec, at)?;
         if let Some(window) = &mut bound.window {
             window.partition_by = Some(partition_by);

@@ -36,6 +36,8 @@ pub(super) struct Grouping {
     pub(super) said: bool,
     /// The windows of `tumble(…)` or `hop(…)` in it.
     pub(super) short_form: Option<WindowSpec>,
+    /// The windows of the short form are of processing time.
+    pub(super) by_arrival: Option<bool>,
     /// Text of that call.
     pub(super) call: Option<String>,
     /// The other expressions, as they stand until [`Binder::resolve_keys`].
@@ -70,6 +72,7 @@ impl Binder<'_> {
         let mut grouping = Grouping {
             said: false,
             short_form: None,
+            by_arrival: None,
             call: None,
             syntax: Vec::new(),
             keys: Vec::new(),
@@ -112,7 +115,8 @@ impl Binder<'_> {
                 continue;
             }
             grouping.call = Some(expr.to_string());
-            grouping.short_form = self.short_form(&name, function, bound);
+            let call = self.short_form(&name, function, bound).map(|call| (call.spec, call.by_arrival));
+            (grouping.short_form, grouping.by_arrival) = call.unzip();
             good &= grouping.short_form.is_some();
         }
         sets.modify(modifiers);

@@ -4,6 +4,7 @@
 //! groups and projections on it, [`union`] takes several together. Expressions are planned and typed by
 //! DataFusion ([`expr`]); what plans they make is decided here.
 
+mod arrival;
 mod check;
 mod coerce;
 mod distinct;

@@ -95,7 +95,7 @@ pub(super) fn misused(plan: &Plan, at: Option<Span>) -> Option<Diagnostic> {
     }
     let changing = || plan.inputs().iter().any(|input| input.is_changing());
     let what = match plan {
-        Plan::AssignWindow { .. } | Plan::Gather { .. } => "a window",
+        Plan::AssignWindow { .. } | Plan::ByArrival { .. } | Plan::Gather { .. } => "a window",
         Plan::Aggregate { .. } | Plan::AggregateRunning { .. } => "an aggregate",
         Plan::Rank { .. } => "a rank",
         Plan::Join { .. } => "a join",

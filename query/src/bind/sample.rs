@@ -182,7 +182,10 @@ fn sampled(plan: &Plan) -> Sampled<'_> {
             Sampled::No => Sampled::By(sample),
             _ => Sampled::Mixed,
         },
-        Plan::Filter { input, .. } | Plan::Project { input, .. } | Plan::AssignWindow { input, .. } => sampled(input),
+        Plan::Filter { input, .. }
+        | Plan::Project { input, .. }
+        | Plan::AssignWindow { input, .. }
+        | Plan::ByArrival { input } => sampled(input),
         other => {
             let inputs = other.inputs();
             let any = inputs.iter().any(|input| !matches!(sampled(input), Sampled::No));

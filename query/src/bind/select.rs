@@ -48,10 +48,7 @@ impl Binder<'_> {
         }
         bound = self.unnest_all(bound, lists.map(|lists| lists.listed.as_slice()))?;
         let mut grouping = grouping?;
-        if let Some(spec) = grouping.short_form {
-            let at = grouping.at;
-            bound = self.assign(bound, spec, at)?;
-        }
+        bound = self.put_in_windows(bound, &grouping)?;
         let mut items = self.items(select, &bound);
         let tracking = self.tracking(select, tail, &mut items, &grouping, &bound).ok()?;
         let keys = self.resolve_keys(&mut grouping, &items, &bound);

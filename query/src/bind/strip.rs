@@ -86,12 +86,12 @@ fn walk(plan: &Arc<Plan>) -> Option<Stripped> {
             let mut fields = below.plan.schema().fields().to_vec();
             fields.pop();
             fields.extend(schema.fields().iter().skip(list).cloned());
-            let schema = Arc::new(Schema::new(fields));
-            let input = Arc::clone(&below.plan);
+            let (schema, input) = (Arc::new(Schema::new(fields)), Arc::clone(&below.plan));
             let plan = Plan::Unnest { input, outer: *outer, ordinality: *ordinality, schema };
             Some(Stripped { plan: Arc::new(plan), ..below })
         }
         Plan::Scan { .. }
+        | Plan::ByArrival { .. }
         | Plan::Aggregate { .. }
         | Plan::Gather { .. }
         | Plan::AggregateRunning { .. }

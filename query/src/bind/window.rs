@@ -33,6 +33,8 @@ pub(super) struct WindowCall {
     pub(super) spec: WindowSpec,
     /// The event-time column, when one is named.
     pub(super) column: Option<ast::Ident>,
+    /// Rows go by their arrival: it is `PROCTIME()` that stands in the column's place.
+    pub(super) by_arrival: bool,
 }
 
 /// All of them.
@@ -76,7 +78,7 @@ pub(super) fn window_function(expr: &ast::Expr) -> Option<(String, &ast::Functio
 
 impl Binder<'_> {
     /// The short form in GROUP BY.
-    pub(super) fn short_form(&mut self, name: &str, function: &ast::Function, bound: &Bound) -> Option<WindowSpec> {
+    pub(super) fn short_form(&mut self, name: &str, function: &ast::Function, bound: &Bound) -> Option<WindowCall> {
         let at = self.place(function);
         let ast::FunctionArguments::List(list) = &function.args else {
             self.tell(wrong_arguments(name, at));
@@ -93,7 +95,7 @@ impl Binder<'_> {
         let call = self.window_call(name, &args, at, false)?;
         match &call.column {
             Some(column) if !self.check_time(bound, column) => None,
-            _ => Some(call.spec),
+            _ => Some(call),
         }
     }
 
@@ -106,8 +108,9 @@ impl Binder<'_> {
         needs_column: bool,
     ) -> Option<WindowCall> {
         let column = args.first().and_then(|first| descriptor(first));
-        let lengths = if column.is_some() { &args[1..] } else { args };
-        if needs_column && column.is_none() && name != "count_window" {
+        let by_arrival = args.first().is_some_and(|first| is_arrival(first));
+        let lengths = if column.is_some() || by_arrival { &args[1..] } else { args };
+        if needs_column && column.is_none() && !by_arrival && name != "count_window" {
             self.tell(
                 wrong_arguments(name, at).note("the second argument names the event-time column: DESCRIPTOR(ts)"),
             );
@@ -124,12 +127,12 @@ impl Binder<'_> {
         }
         if name == "count_window" {
             let kind = self.count_window(lengths, at)?;
-            return Some(WindowCall { spec: WindowSpec { kind, offset_ns: 0 }, column });
+            return Some(WindowCall { spec: WindowSpec { kind, offset_ns: 0 }, column, by_arrival: false });
         }
         if name == "tumble"
             && let Some(kind) = self.calendar(lengths, at)?
         {
-            return Some(WindowCall { spec: WindowSpec { kind, offset_ns: 0 }, column });
+            return Some(WindowCall { spec: WindowSpec { kind, offset_ns: 0 }, column, by_arrival });
         }
         let mut read = Vec::with_capacity(lengths.len());
         for (index, length) in lengths.iter().enumerate() {
@@ -141,7 +144,8 @@ impl Binder<'_> {
             WindowKind::Cumulate { size_ns, .. } => size_ns,
             kind => WindowSpec { kind, offset_ns }.slide_ns(),
         };
-        Some(WindowCall { spec: WindowSpec { offset_ns: offset_ns.rem_euclid(grid_ns), kind }, column })
+        let spec = WindowSpec { offset_ns: offset_ns.rem_euclid(grid_ns), kind };
+        Some(WindowCall { spec, column, by_arrival })
     }
 
     /// Windows by the calendar: of months and years, and of days and weeks in a time zone. `Some(None)`: they are not.
@@ -306,6 +310,20 @@ impl Binder<'_> {
             self.made_by_rows_at = at;
         }
         self.grown(Bound { plan: Arc::new(plan), window, nodes: bound.nodes + 1, ..bound }, at)
+    }
+}
+
+/// `PROCTIME()`, `now()`, or a `DESCRIPTOR` of one.
+fn is_arrival(expr: &ast::Expr) -> bool {
+    let ast::Expr::Function(function) = expr else { return false };
+    let args = match &function.args {
+        ast::FunctionArguments::List(list) => list.args.as_slice(),
+        _ => &[],
+    };
+    match (function_name(function).as_str(), args) {
+        ("proctime" | "now" | "current_timestamp" | "localtimestamp", []) => true,
+        ("descriptor", [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(inner))]) => is_arrival(inner),
+        _ => false,
     }
 }
 

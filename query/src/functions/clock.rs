@@ -12,8 +12,11 @@ use datafusion_expr::{
 use crate::timestamp_type;
 
 /// Names of the functions that tell when a row arrived, and what each makes of that moment.
-const CLOCKS: [(&str, &[&str]); 3] =
-    [("now", &["current_timestamp", "localtimestamp"]), ("current_date", &["today"]), ("current_time", &[])];
+const CLOCKS: [(&str, &[&str]); 3] = [
+    ("now", &["current_timestamp", "localtimestamp", "proctime"]),
+    ("current_date", &["today"]),
+    ("current_time", &[]),
+];
 
 /// A function of the moment at which a row arrived, which is logged with it: a replay has the same. The engine puts
 /// that moment in its place.
@@ -65,7 +68,11 @@ impl ScalarUDFImpl for ArrivalFunction {
         static DOCS: LazyLock<[Documentation; 3]> = LazyLock::new(|| {
             let doc = |what: &str, syntax: &str| Documentation::builder(DOC_SECTION_DATETIME, what, syntax).build();
             [
-                doc("When the row arrived, by the wall clock. It is logged: a replay has the same.", "now()"),
+                doc(
+                    "When the row arrived, by the wall clock. It is logged: a replay has the same. In the place of an \
+                     event-time column it makes windows of processing time: tumble(PROCTIME(), '10s').",
+                    "now()",
+                ),
                 doc("The day on which the row arrived, in UTC.", "current_date()"),
                 doc("The time of day at which the row arrived, in UTC.", "current_time()"),
             ]

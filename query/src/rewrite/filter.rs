@@ -37,6 +37,7 @@ fn push(plan: &Arc<Plan>, mut conditions: Vec<Expr>) -> Arc<Plan> {
                 conditions.into_iter().partition(|condition| columns(condition).iter().any(of_window));
             keep(with_inputs(plan, &mut |_| push(input, below.clone())), above)
         }
+        Plan::ByArrival { .. } => Arc::new(with_inputs(plan, &mut |input| push(input, conditions.clone()))),
         // What is kept of keys does not depend on conditions; places are those in the stream itself.
         Plan::Sample { sample, .. } if !sample.keys.is_empty() => {
             Arc::new(with_inputs(plan, &mut |input| push(input, conditions.clone())))

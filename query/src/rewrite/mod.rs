@@ -34,6 +34,7 @@ fn with_inputs(plan: &Plan, replace: &mut dyn FnMut(&Arc<Plan>) -> Arc<Plan>) ->
         Plan::Filter { input, .. }
         | Plan::Project { input, .. }
         | Plan::AssignWindow { input, .. }
+        | Plan::ByArrival { input }
         | Plan::Sample { input, .. }
         | Plan::Unnest { input, .. }
         | Plan::Track { input, .. }

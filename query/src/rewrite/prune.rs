@@ -32,14 +32,14 @@ pub(super) fn prune(plan: &Arc<Plan>, wanted: &BTreeSet<String>) -> Arc<Plan> {
             fields.extend(schema.fields().iter().skip(schema.fields().len() - 3).cloned());
             Arc::new(Plan::AssignWindow { input, window: *window, schema: Arc::new(Schema::new(fields)) })
         }
+        Plan::ByArrival { input } => Arc::new(Plan::ByArrival { input: prune(input, wanted) }),
         Plan::Sample { input, sample } => {
             let mut read = wanted.clone();
             read.extend(sample.keys.iter().flat_map(columns));
             Arc::new(Plan::Sample { input: prune(input, &read), sample: sample.clone() })
         }
         Plan::Unnest { input, outer, ordinality, schema } => {
-            let mut read = wanted.clone();
-            let list = input.schema().fields().len() - 1;
+            let (mut read, list) = (wanted.clone(), input.schema().fields().len() - 1);
             read.insert(input.schema().field(list).name().clone());
             let input = prune(input, &read);
             let mut fields = input.schema().fields().to_vec();

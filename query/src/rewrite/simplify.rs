@@ -44,6 +44,7 @@ pub(super) fn fold(plan: &Arc<Plan>) -> Arc<Plan> {
         | Plan::Unnest { .. }
         | Plan::Track { .. }
         | Plan::AssignWindow { .. }
+        | Plan::ByArrival { .. }
         | Plan::Join { .. }
         | Plan::Rank { .. }
         | Plan::Union { .. } => {}

@@ -6,6 +6,7 @@ mod live;
 mod live_lookups;
 mod oracle;
 mod planning;
+mod processing_time;
 mod readme;
 mod replay;
 mod sharing;

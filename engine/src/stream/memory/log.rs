@@ -24,6 +24,8 @@ pub(super) struct Log {
     pub(super) bytes_total: u64,
     /// The greatest event time among evicted rows.
     pub(super) evicted_event_time: EventTime,
+    /// The latest arrival among evicted rows.
+    pub(super) evicted_arrival: EventTime,
     pub(super) max_event_time: EventTime,
     pub(super) partitions: Vec<Partition>,
     pub(super) holders: Vec<Weak<AtomicU64>>,
@@ -85,6 +87,7 @@ impl Log {
             rows_total: 0,
             bytes_total: 0,
             evicted_event_time: EventTime::MIN,
+            evicted_arrival: EventTime::MIN,
             max_event_time: EventTime::MIN,
             partitions: (0..partitions).map(partition).collect(),
             holders: Vec::new(),
@@ -115,6 +118,9 @@ impl Log {
         self.evicted_event_time = self.evicted_event_time.max(entry.max_event_time);
         if let Item::Batch(batch) = entry.item {
             self.partitions[batch.partition as usize].evicted = batch.next;
+            if batch.rows.num_rows() > 0 {
+                self.evicted_arrival = self.evicted_arrival.max(batch.arrival);
+            }
         }
     }
 

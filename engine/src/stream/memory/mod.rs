@@ -69,6 +69,8 @@ pub(crate) struct StreamFacts {
     pub(crate) evicted_event_time: EventTime,
     /// The latest event time of all rows so far; `MIN`: there were none.
     pub(crate) max_event_time: EventTime,
+    /// When the latest of those arrived; `MIN` when all rows are kept.
+    pub(crate) evicted_arrival: EventTime,
 }
 
 impl MemoryStream {
@@ -108,6 +110,7 @@ impl MemoryStream {
             log_bytes: log.bytes as u64,
             evicted_event_time: log.evicted_event_time,
             max_event_time: log.max_event_time,
+            evicted_arrival: log.evicted_arrival,
         }
     }
 

@@ -1,0 +1,113 @@
+//! Processing time, and where queries start: what is told depends on the clock and on what was there before.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use squilla_engine::{Clock, EngineConfig, EventTime, ManualClock, SubscribeOptions, Subscription, SubscriptionEvent};
+use squilla_tests::case::replay::{Feeder, Live, deliveries};
+use squilla_tests::case::{parse_time, render_value};
+use squilla_tests::lab::Lab;
+
+const PER_TEN_SECONDS: &str = "SELECT window_start, count(*) AS n FROM events GROUP BY tumble(PROCTIME(), '10s')";
+
+struct Bench {
+    lab: Lab,
+    clock: Arc<ManualClock>,
+    schema: SchemaRef,
+    feeder: Feeder,
+    fed: u64,
+}
+
+fn moment(text: &str) -> EventTime {
+    EventTime(parse_time(text).expect("a time"))
+}
+
+/// A live source whose watermark follows at once.
+async fn bench() -> Bench {
+    let clock = Arc::new(ManualClock::new(moment("00:00:00")));
+    let lab = Lab::new(EngineConfig::default(), clock.clone()).expect("an engine starts");
+    let mut fed = None;
+    let create = "CREATE SOURCE events (id BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (connector = 'replay')";
+    let mut connect = |_: &str, schema: &SchemaRef| -> Result<Arc<dyn squilla_engine::Connector>, String> {
+        let (live, mut feeders) = Live::new(1);
+        fed = Some((schema.clone(), feeders.remove(0)));
+        Ok(Arc::new(live))
+    };
+    lab.execute(create, &mut connect).await.expect("the source is created");
+    let (schema, feeder) = fed.expect("it was connected");
+    Bench { lab, clock, schema, feeder, fed: 0 }
+}
+
+impl Bench {
+    /// Feeds rows, a batch each, and waits until the source's stream holds them.
+    async fn feed(&mut self, lines: &[&str]) {
+        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        for delivery in deliveries(&self.schema, &lines, 1).expect("the rows fit") {
+            self.feeder.rows(delivery).await;
+            self.fed += 1;
+        }
+        let held = || self.lab.engine.streams()[0].rows;
+        while held() < self.fed {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Moves the clock, and polls the source, which has nothing.
+    async fn clock(&mut self, time: &str) {
+        self.clock.set(moment(time));
+        for _ in 0..8 {
+            self.feeder.empty().await;
+            self.feeder.handled().await;
+        }
+    }
+
+    async fn subscribe(&self, sql: &str) -> Subscription {
+        let asked = self.lab.query(sql);
+        self.lab.engine.subscribe(&asked, SubscribeOptions::default()).await.expect("it runs")
+    }
+}
+
+/// The next `count` rows.
+async fn rows(subscription: &mut Subscription, count: usize) -> Vec<String> {
+    let mut rows = Vec::new();
+    while rows.len() < count {
+        match subscription.next().await {
+            SubscriptionEvent::Rows { batch, skip, .. } => {
+                let visible = batch.visible();
+                rows.extend((skip..visible.num_rows()).map(|row| {
+                    let values = visible.columns().iter().map(|column| render_value(column, row));
+                    values.collect::<Vec<_>>().join(", ")
+                }));
+            }
+            SubscriptionEvent::Progress(_) => {}
+            other => panic!("rows were expected, not {other:?}"),
+        }
+    }
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_close_by_the_clock_when_no_row_comes() {
+    let mut bench = bench().await;
+    let mut subscription = bench.subscribe(PER_TEN_SECONDS).await;
+    bench.feed(&["1, 00:00:50", "2, 00:00:01"]).await;
+    bench.clock("00:00:10.3").await;
+    assert_eq!(rows(&mut subscription, 1).await, ["00:00:00, 2"]);
+    bench.feed(&["3, 00:00:50"]).await;
+    bench.clock("00:00:31").await;
+    assert_eq!(rows(&mut subscription, 1).await, ["00:00:10, 1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fresh_query_begins_with_the_window_that_is_open_by_the_clock() {
+    let mut bench = bench().await;
+    bench.feed(&["1, 00:00:50"]).await;
+    bench.clock("00:00:12").await;
+    bench.feed(&["2, 00:00:01"]).await;
+    let mut subscription = bench.subscribe(PER_TEN_SECONDS).await;
+    bench.feed(&["3, 00:00:01"]).await;
+    bench.clock("00:00:21").await;
+    assert_eq!(rows(&mut subscription, 1).await, ["00:00:10, 2"]);
+    assert_eq!(subscription.info().complete_from, None);
+    assert_eq!(bench.clock.now(), moment("00:00:21"));
+}
