@@ -224,6 +224,9 @@ impl Engine {
     /// [`EngineError::UnknownRelation`], [`EngineError::Plan`], [`EngineError::Limit`], [`EngineError::Source`].
     pub async fn subscribe(&self, query: &Query, options: SubscribeOptions) -> Result<Subscription, EngineError> {
         let shared = &self.inner.shared;
+        // A client that comes back with its position goes on there.
+        let from = options.from.or_else(|| query.since.map(Start::from));
+        let options = SubscribeOptions { from, ..options };
         let admission = self.admit(query, None)?;
         let relations = self.lease_relations(query, &admission.live.id).await?;
         let node = self.plan(query)?;

@@ -7,7 +7,7 @@ use crate::catalog::{Catalog, RelationKind};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::limits::{MAX_SCRIPT_BYTES, MAX_STATEMENT_BYTES, check_length, check_shape};
 use crate::params::Params;
-use crate::parse::{Parsed, parse};
+use crate::parse::{Parsed, QuerySyntax, parse};
 use crate::statement::{CreateSink, CreateStream, CreateView, InsertInto, Statement};
 use crate::text::{DIALECT, Text, is_space};
 use crate::{StatementText, suggest};
@@ -49,6 +49,7 @@ fn bind_statement(text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, V
         }
         Parsed::CreateSource(source) => Statement::CreateSource(source),
         Parsed::CreateStream(named, syntax) => {
+            without_since(&syntax, "a named stream")?;
             let query = bind::query(&syntax, text, catalog, Reader::Named("CREATE STREAM"))?;
             let (name, if_not_exists) = (named.name, named.if_not_exists);
             Statement::CreateStream(CreateStream { name, if_not_exists, query, sql: whole() })
@@ -62,16 +63,19 @@ fn bind_statement(text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, V
                 let mistake = Diagnostic::new("invalid", "STATE TTL belongs to the query that reads a view");
                 return Err(vec![mistake.at(state_ttl.span).help("leave it out here")]);
             }
+            without_since(&syntax, "a view")?;
             let query = bind::query(&syntax, text, catalog, Reader::Named("CREATE VIEW"))?;
             let (name, if_not_exists) = (named.name, named.if_not_exists);
             Statement::CreateView(CreateView { name, if_not_exists, query, sql: whole() })
         }
         Parsed::CreateSink(named, options, syntax) => {
+            syntax.iter().try_for_each(|syntax| without_since(syntax, "a sink"))?;
             let query = syntax.map(|syntax| bind::query(&syntax, text, catalog, Reader::Client)).transpose()?;
             let (name, if_not_exists) = (named.name, named.if_not_exists);
             Statement::CreateSink(CreateSink { name, if_not_exists, options, query, sql: whole() })
         }
         Parsed::InsertInto(sink, at, syntax) => {
+            without_since(&syntax, "a sink")?;
             let missing = missing_sink(&sink, at, catalog);
             let query = bind::query(&syntax, text, catalog, Reader::Client);
             match (missing, query) {
@@ -86,6 +90,13 @@ fn bind_statement(text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, V
         Parsed::Describe(describe) => Statement::Describe(describe),
         Parsed::Kill(query) => Statement::Kill { query },
     })
+}
+
+/// Where to start is for those to say who read.
+fn without_since(syntax: &QuerySyntax, what: &str) -> Result<(), Vec<Diagnostic>> {
+    let Some(since) = &syntax.since else { return Ok(()) };
+    let mistake = Diagnostic::new("misplaced", format!("{what} starts with the rows that come")).at(since.span);
+    Err(vec![mistake.help("leave SINCE out here; a live query may say it of what it reads")])
 }
 
 fn missing_sink(name: &str, at: Option<Span>, catalog: &dyn Catalog) -> Option<Diagnostic> {

@@ -52,10 +52,25 @@ pub struct Query {
     pub plan: Plan,
     /// When results are told. Belongs to the reader: it is not part of the plan.
     pub emit: Emit,
+    /// Where its inputs start; `None`: where its reader says. Belongs to the reader, too.
+    pub since: Option<Since>,
     /// The output columns by which running results replace each other (those of the window and of the group keys), of
     /// results that change or are told while they do; `analyze` refuses a query whose `SELECT` list lacks one. Empty
     /// otherwise, and where there is one group only.
     pub key: Vec<String>,
+}
+
+/// Where a query starts to read what its inputs have kept. It goes on with live rows, with no gap and no row twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// With the first row that is kept.
+    Earliest,
+    /// With the rows that come from now on.
+    Latest,
+    /// So long before the inputs' clock.
+    Ago(Duration),
+    /// At an event time, in nanoseconds since 1970.
+    Moment(i64),
 }
 
 /// When a windowed query's results are told.

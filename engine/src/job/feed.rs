@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::select_all;
 
-use super::history::{Base, bases, complete_from, split_position};
+use super::history::{Base, at_moment, bases, complete_from, split_position};
 use super::stage::{Stage, Stateful, TABLE};
 use super::{Branch, OpSpec, Pipeline};
 use crate::batch::StreamBatch;
@@ -107,6 +107,7 @@ impl Feed {
         let watermark = below.iter().flatten().map(come_to).min().unwrap_or(EventTime::MIN).min(needed);
         let by_arrival = branches.iter().any(Branch::is_by_arrival);
         let watermark = if by_arrival { now } else { watermark };
+        let begin = &at_moment(begin, below.iter().flatten());
         if by_arrival && feed.missing_before > EventTime::MIN {
             // What was not told of has arrived.
             feed.missing_before = now;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use squilla_query::{WindowKind, WindowSpec};
 
-use super::{Branch, Job, OpSpec};
+use super::{Begin, Branch, Job, OpSpec};
 use crate::clock::EventTime;
-use crate::stream::{Position, Stream};
+use crate::stream::{Position, Start, Stream};
 
 /// A log below a job and the stateless steps between them.
 pub(crate) struct Base {
@@ -111,6 +111,17 @@ pub(crate) fn complete_from<'a>(
     });
     let lost = lost.max().unwrap_or(EventTime::MIN);
     if lost >= start && lost > EventTime::MIN { lost.plus(1) } else { EventTime::MIN }
+}
+
+/// A place so long ago as the moment that it is: windows that start before it are partial.
+pub(crate) fn at_moment<'b>(begin: &Begin, bases: impl Iterator<Item = &'b Base>) -> Begin {
+    let Begin::At(Start::Ago(ago)) = begin else { return begin.clone() };
+    let clock = bases.map(|base| base.job.output.facts().clock).max();
+    let ago_ns = i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX);
+    match clock {
+        Some(clock) if clock > EventTime::MIN => Begin::At(Start::Timestamp(clock.plus(-ago_ns))),
+        _ => Begin::Earliest,
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use squilla_query::Since;
 use thiserror::Error;
 
 use crate::batch::StreamBatch;
@@ -103,6 +104,17 @@ pub enum Start {
     Timestamp(EventTime),
     /// So long before the stream's clock.
     Ago(Duration),
+}
+
+impl From<Since> for Start {
+    fn from(since: Since) -> Self {
+        match since {
+            Since::Earliest => Self::Earliest,
+            Since::Latest => Self::Latest,
+            Since::Ago(ago) => Self::Ago(ago),
+            Since::Moment(moment) => Self::Timestamp(EventTime(moment)),
+        }
+    }
 }
 
 /// What a reader gets.

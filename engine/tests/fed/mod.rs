@@ -131,5 +131,5 @@ pub(crate) fn aggregate(input: Plan, aggregates: &[AggregateCall]) -> Plan {
 }
 
 pub(crate) fn query(plan: Plan) -> Query {
-    Query { sql: "by hand".into(), plan, emit: Emit::OnWindowClose, key: Vec::new() }
+    Query { sql: "by hand".into(), plan, emit: Emit::OnWindowClose, since: None, key: Vec::new() }
 }

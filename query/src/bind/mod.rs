@@ -120,6 +120,7 @@ pub(crate) fn query(
     catalog: &dyn Catalog,
     reader: Reader,
 ) -> Result<Query, Vec<Diagnostic>> {
+    let since = syntax.since.as_ref().map(|clause| clause.since);
     let mut binder = Binder::new(catalog, text);
     binder.time_to_live = TimeToLive::of(syntax.state_ttl);
     let bound = binder.query(&syntax.query, &Ctes::new());
@@ -134,7 +135,7 @@ pub(crate) fn query(
     let plan = emit::with_grace(&bound.plan, syntax.emit.as_ref());
     let plan = crate::rewrite::rewrite(plan);
     match emit::emission(&plan, syntax.emit.as_ref(), reader, catalog) {
-        Ok((emit, key)) => Ok(Query { sql: syntax.sql.clone(), plan, emit, key }),
+        Ok((emit, key)) => Ok(Query { sql: syntax.sql.clone(), plan, emit, since, key }),
         Err(diagnostic) => Err(vec![Diagnostic { span: diagnostic.span.or(text.end_span()), ..diagnostic }]),
     }
 }

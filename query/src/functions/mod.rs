@@ -209,6 +209,12 @@ fn windows() -> Vec<FunctionInfo> {
              late_watermark, late_at and late_input. Windows over them wait five minutes for rows.",
         ),
         window(
+            "since",
+            "FROM s SINCE INTERVAL '5 minutes', SINCE TIMESTAMP '…' or SINCE EARLIEST",
+            "Where a live query starts: with what its inputs have kept, then goes on with the rows that come. Windows that \
+             began before are told with what there is of them, and complete_from says so.",
+        ),
+        window(
             "tumble",
             "tumble(size) in GROUP BY, or FROM TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])",
             "Windows of one size, each row in exactly one; of months and years, or days in a time zone, by the calendar: \

@@ -8,6 +8,7 @@ mod create;
 mod emit;
 mod partition;
 mod sample;
+mod since;
 mod state_ttl;
 mod table;
 
@@ -24,6 +25,7 @@ use crate::text::{DIALECT, Text, is_word, word};
 
 pub(crate) use emit::{EmitKind, EmitSyntax};
 pub(crate) use partition::{FILL, PARTITION_BY};
+pub(crate) use since::SinceSyntax;
 pub(crate) use state_ttl::StateTtl;
 pub(crate) use table::AS_OF;
 
@@ -75,6 +77,8 @@ pub(crate) struct QuerySyntax {
     pub(crate) query: Box<ast::Query>,
     /// The `EMIT` clause; `None`: there is none.
     pub(crate) emit: Option<EmitSyntax>,
+    /// The `SINCE` clause; `None`: there is none.
+    pub(crate) since: Option<SinceSyntax>,
     /// The `STATE TTL` clause; `None`: there is none.
     pub(crate) state_ttl: Option<StateTtl>,
 }
@@ -161,6 +165,7 @@ struct Reader<'t> {
     text: &'t Text<'t>,
     parser: Parser<'static>,
     emit: Option<EmitSyntax>,
+    since: Option<SinceSyntax>,
     state_ttl: Option<StateTtl>,
 }
 
@@ -168,10 +173,10 @@ impl<'t> Reader<'t> {
     fn new(text: &'t Text<'t>) -> Reads<Self> {
         let (tokens, state_ttl) = state_ttl::cut(text)?;
         let (tokens, emit) = emit::cut(tokens, text)?;
-        refuse_clauses(&tokens, text)?;
+        let (tokens, since) = since::cut(text, tokens)?;
         let tokens = sample::with_keys(without_table_arguments(table::with_versions(tokens, text)?));
         let parser = Parser::new(&DIALECT).with_recursion_limit(PARSER_DEPTH).with_tokens_with_locations(tokens);
-        Ok(Self { text, parser, emit, state_ttl })
+        Ok(Self { text, parser, emit, since, state_ttl })
     }
 
     /// A diagnostic of what the parser says.
@@ -258,6 +263,9 @@ impl<'t> Reader<'t> {
         if let Some(emit) = &self.emit {
             return Err(Diagnostic::new("syntax", "EMIT belongs to a query").at(emit.span));
         }
+        if let Some(since) = &self.since {
+            return Err(Diagnostic::new("syntax", "SINCE belongs to a query").at(since.span));
+        }
         if let Some(state_ttl) = &self.state_ttl {
             return Err(Diagnostic::new("syntax", "STATE TTL belongs to a query").at(state_ttl.span));
         }
@@ -271,7 +279,13 @@ impl<'t> Reader<'t> {
         self.end()?;
         let end = self.text.end_span().map_or(self.text.sql().len(), |span| span.end);
         let sql = self.text.slice(Span { start, end });
-        Ok(QuerySyntax { sql, query, emit: self.emit.take(), state_ttl: self.state_ttl.take() })
+        Ok(QuerySyntax {
+            sql,
+            query,
+            emit: self.emit.take(),
+            since: self.since.take(),
+            state_ttl: self.state_ttl.take(),
+        })
     }
 
     fn insert(&mut self) -> Reads<Parsed> {
@@ -405,18 +419,6 @@ impl<'t> Reader<'t> {
 fn place(text: &str) -> Option<(u64, u64)> {
     let (line, column) = text.strip_prefix(" at Line: ")?.split_once(", Column: ")?;
     Some((line.parse().ok()?, column.trim().parse().ok()?))
-}
-
-/// Clauses that are not built, and that the parser would misread.
-fn refuse_clauses(tokens: &[TokenWithSpan], text: &Text<'_>) -> Reads<()> {
-    for pair in tokens.windows(2) {
-        let at = text.span(pair[0].span);
-        if is_word(&pair[0].token, "since") && is_word(&pair[1].token, "interval") {
-            return Err(unsupported("SINCE is not available", at)
-                .help("a query starts with the latest rows; the client chooses an earlier start, such as -5m"));
-        }
-    }
-    Ok(())
 }
 
 /// Takes out the word `TABLE` of `TUMBLE(TABLE t, …)`, and writes `PARTITION BY …` in it as a call.

@@ -111,3 +111,34 @@ async fn a_fresh_query_begins_with_the_window_that_is_open_by_the_clock() {
     assert_eq!(subscription.info().complete_from, None);
     assert_eq!(bench.clock.now(), moment("00:00:21"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn since_an_interval_what_was_kept_comes_first_and_then_what_comes() {
+    let mut bench = bench().await;
+    bench.feed(&["1, 00:00:01", "2, 00:00:50"]).await;
+    bench.clock("00:01:00").await;
+    bench.feed(&["3, 00:00:55"]).await;
+    for since in ["INTERVAL '20 seconds'", "'20s'", "TIMESTAMP '2026-01-01T00:00:40Z'"] {
+        let mut subscription = bench.subscribe(&format!("SELECT id FROM events SINCE {since} WHERE id > 0")).await;
+        assert_eq!(rows(&mut subscription, 2).await, ["2", "3"], "{since}");
+    }
+    let mut all = bench.subscribe("SELECT id FROM events SINCE EARLIEST").await;
+    let mut none = bench.subscribe("SELECT id FROM events SINCE LATEST").await;
+    let mut some = bench.subscribe("SELECT id FROM events SINCE INTERVAL '20' SECOND").await;
+    bench.feed(&["4, 00:00:56"]).await;
+    assert_eq!(rows(&mut all, 4).await, ["1", "2", "3", "4"]);
+    assert_eq!(rows(&mut some, 3).await, ["2", "3", "4"]);
+    assert_eq!(rows(&mut none, 1).await, ["4"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_that_began_before_the_start_are_told_and_marked() {
+    let mut bench = bench().await;
+    bench.feed(&["1, 00:00:01", "2, 00:00:05", "3, 00:00:06", "4, 00:00:15"]).await;
+    bench.clock("00:00:20").await;
+    let sql = "SELECT window_start, count(*) AS n FROM events SINCE INTERVAL '15 seconds' GROUP BY tumble('10s')";
+    let mut subscription = bench.subscribe(sql).await;
+    assert_eq!(subscription.info().complete_from, Some(moment("00:00:05")));
+    bench.feed(&["5, 00:00:31"]).await;
+    assert_eq!(rows(&mut subscription, 2).await, ["00:00:00, 2", "00:00:10, 1"]);
+}

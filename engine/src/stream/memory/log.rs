@@ -40,6 +40,8 @@ pub(super) struct Entry {
     pub(super) bytes_before: u64,
     pub(super) bytes: usize,
     pub(super) max_event_time: EventTime,
+    /// When it was committed. What is read again has arrived long before.
+    pub(super) committed: EventTime,
 }
 
 #[derive(Debug, Clone)]
@@ -130,7 +132,7 @@ impl Log {
         let held = self.held_from();
         while let Some(entry) = self.entries.front() {
             let over = self.bytes > limits.bytes;
-            let old = matches!(&entry.item, Item::Batch(batch) if batch.arrival < oldest);
+            let old = matches!(&entry.item, Item::Batch(_)) && entry.committed < oldest;
             if !over && !old {
                 return true;
             }
@@ -142,7 +144,7 @@ impl Log {
         true
     }
 
-    pub(super) fn push(&mut self, item: Item) {
+    pub(super) fn push(&mut self, item: Item, committed: EventTime) {
         let (rows, bytes, max_event_time) = match &item {
             Item::Batch(batch) => {
                 let latest = batch.event_times().iter().copied().max().unwrap_or(i64::MIN);
@@ -156,6 +158,7 @@ impl Log {
             bytes_before: self.bytes_total,
             bytes,
             max_event_time,
+            committed,
         });
         self.rows_total += rows;
         self.bytes_total += bytes as u64;
@@ -189,7 +192,7 @@ impl Log {
         Ok(())
     }
 
-    pub(super) fn apply(&mut self, commit: Commit) {
+    pub(super) fn apply(&mut self, commit: Commit, now: EventTime) {
         let state = &mut self.partitions[commit.partition as usize];
         state.sequence += 1;
         if let Some(kept) = commit.state {
@@ -201,7 +204,7 @@ impl Log {
             state.next = batch.next;
             state.watermark = state.watermark.max(batch.watermark);
             state.idle = batch.idle;
-            self.push(Item::Batch(Arc::new(batch)));
+            self.push(Item::Batch(Arc::new(batch)), now);
         }
     }
 }

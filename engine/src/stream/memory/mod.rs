@@ -27,7 +27,7 @@ use reader::MemoryReader;
 pub(crate) struct LogLimits {
     /// Bytes of batches.
     pub(crate) bytes: usize,
-    /// Age by arrival.
+    /// Age since it was committed.
     pub(crate) age: Duration,
 }
 
@@ -69,6 +69,8 @@ pub(crate) struct StreamFacts {
     pub(crate) evicted_event_time: EventTime,
     /// The latest event time of all rows so far; `MIN`: there were none.
     pub(crate) max_event_time: EventTime,
+    /// What the stream's clock shows: of a replay the greatest event time.
+    pub(crate) clock: EventTime,
     /// When the latest of those arrived; `MIN` when all rows are kept.
     pub(crate) evicted_arrival: EventTime,
 }
@@ -111,6 +113,7 @@ impl MemoryStream {
             evicted_event_time: log.evicted_event_time,
             max_event_time: log.max_event_time,
             evicted_arrival: log.evicted_arrival,
+            clock: if self.replay { log.max_event_time } else { self.clock.now() },
         }
     }
 
@@ -172,8 +175,9 @@ impl Stream for MemoryStream {
             {
                 let mut log = self.write();
                 log.check(&commit)?;
-                if log.evict(&self.limits, self.clock.now()) {
-                    log.apply(commit);
+                let now = self.clock.now();
+                if log.evict(&self.limits, now) {
+                    log.apply(commit, now);
                     break;
                 }
             }
@@ -187,7 +191,7 @@ impl Stream for MemoryStream {
         let mut log = self.write();
         let Some(state) = log.partitions.get_mut(partition as usize) else { return };
         if !std::mem::replace(&mut state.ended, true) {
-            log.push(Item::End(partition));
+            log.push(Item::End(partition), self.clock.now());
         }
         drop(log);
         self.wake();

@@ -14,7 +14,7 @@ use squilla_engine::{
     EngineConfig, EventTime, RowKind, SubscribeOptions, Subscription, SubscriptionEvent, SystemClock,
 };
 use squilla_gateway::{Answer, Service, ServiceConfig};
-use squilla_query::{Diagnostic, Query, StatementText};
+use squilla_query::{Diagnostic, Query, Since, StatementText};
 use tokio::time::MissedTickBehavior;
 
 use super::Outcome;
@@ -97,6 +97,9 @@ async fn set_up(
                 writer.end(output)?;
             }
             Answer::Live(query) => {
+                if query.since.is_some_and(|since| since != Since::Earliest) {
+                    return Err(script.mistakes(&[reads_all(statement)], statement.span.start));
+                }
                 if let Some((earlier, _)) = setup.select.replace((statement.clone(), query)) {
                     return Err(script.mistakes(&[one_select(&earlier)], earlier.span.start));
                 }
@@ -117,6 +120,12 @@ fn analyze_is_last(statement: &StatementText) -> Diagnostic {
     Diagnostic::new("misplaced", "EXPLAIN ANALYZE runs the sources: it stands last in a script")
         .at(first_line(statement))
         .help("move it to the end")
+}
+
+fn reads_all(statement: &StatementText) -> Diagnostic {
+    Diagnostic::new("misplaced", "a script reads its inputs from their start")
+        .at(first_line(statement))
+        .help("leave SINCE out, and say which rows are meant: WHERE ts >= TIMESTAMP '…'")
 }
 
 fn one_select(earlier: &StatementText) -> Diagnostic {
