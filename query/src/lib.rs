@@ -23,6 +23,7 @@ mod named_windows;
 mod params;
 mod parse;
 mod plan;
+mod rank_spec;
 mod rewrite;
 mod sample;
 mod statement;

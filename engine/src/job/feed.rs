@@ -99,7 +99,7 @@ impl Feed {
             reads_table: stage.reads_table(),
             start: EventTime::MIN,
             complete_from: EventTime::MIN,
-            missing_before: branches.iter().map(|branch| branch.job().missing_before).max().unwrap_or(EventTime::MIN),
+            missing_before: missing_before(branches, now),
         };
         let below: Vec<Vec<Base>> = branches.iter().map(bases).collect();
         // What has begun only now has told nothing, and will tell nothing older than its first result.
@@ -108,10 +108,6 @@ impl Feed {
         let by_arrival = branches.iter().any(Branch::is_by_arrival);
         let watermark = if by_arrival { now } else { watermark };
         let begin = &at_moment(begin, below.iter().flatten());
-        if by_arrival && feed.missing_before > EventTime::MIN {
-            // What was not told of has arrived.
-            feed.missing_before = now;
-        }
         let since = if feed.reads_table {
             feed.looks_up_from(branches, &below, (begin, needed))
         } else {
@@ -458,6 +454,14 @@ impl History {
             Some(Read::End | Read::Failed(_)) | None => Ok(None),
         }
     }
+}
+
+/// Results that inputs have not told are earlier than this; `MIN`: all were told.
+fn missing_before(branches: &[Branch], now: EventTime) -> EventTime {
+    let missing = branches.iter().map(|branch| branch.job().missing_before).max().unwrap_or(EventTime::MIN);
+    let by_arrival = branches.iter().any(Branch::is_by_arrival);
+    // By the clock, all that was not told has arrived.
+    if by_arrival && missing > EventTime::MIN { now } else { missing }
 }
 
 /// Whether the first steps of a branch are filters only, which queries share.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use squilla_query::{WindowKind, WindowSpec};
 
+use super::feed::Feed;
 use super::{Begin, Branch, Job, OpSpec};
 use crate::clock::EventTime;
 use crate::stream::{Position, Start, Stream};
@@ -122,6 +123,17 @@ pub(crate) fn at_moment<'b>(begin: &Begin, bases: impl Iterator<Item = &'b Base>
         Some(clock) if clock > EventTime::MIN => Begin::At(Start::Timestamp(clock.plus(-ago_ns))),
         _ => Begin::Earliest,
     }
+}
+
+/// A stateless job's positions are its inputs'.
+pub(crate) fn stateless_start(branches: &[Branch], feed: &Feed) -> Position {
+    let mut offsets = BTreeMap::new();
+    let mut first = 0;
+    for (branch, position) in branches.iter().zip(feed.positions()) {
+        offsets.extend(position.offsets.iter().map(|(partition, place)| (first + partition, *place)));
+        first += branch.job().output.partitions();
+    }
+    Position { epoch: joint_epoch(branches), offsets }
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::branch::{canonical_branch, describe_ops};
 use super::feed::{Begin, Fed, Feed};
-use super::history::joint_epoch;
+use super::history::stateless_start;
 use super::late::{Late, LateTap};
 use super::stage::{Setting, Stage, Stateful, TABLE};
 use super::writer::Writer;
-use super::{Branch, COMMANDS, ClockLease, Command, Demand, Job, Lease, SourceJob, Status};
+use super::{Branch, COMMANDS, Command, Demand, Job, Lease, Status};
 use crate::batch::{StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -142,17 +142,11 @@ fn make_job(
         missing_before,
         stream: spec.stream,
         source: None,
-        _clock: clock_of(&spec.branches),
+        _clock: super::source::clock_of(&spec.branches),
         branches: spec.branches,
         status: std::sync::Mutex::new(Status::Running),
         users: std::sync::Mutex::default(),
     }
-}
-
-/// Has the sources of branches whose rows go by their arrival tell the clock.
-fn clock_of(branches: &[Branch]) -> Vec<ClockLease> {
-    let jobs = branches.iter().filter(|branch| branch.is_by_arrival()).flat_map(|branch| branch.job().chain());
-    jobs.filter_map(|job| job.source.as_ref().map(SourceJob::tell_clock)).collect()
 }
 
 fn job_kind(spec: &JobSpec) -> &'static str {
@@ -170,17 +164,6 @@ fn job_kind(spec: &JobSpec) -> &'static str {
 
 fn fresh_epoch(shared: &Shared) -> Position {
     Position { epoch: shared.new_epoch(), offsets: std::collections::BTreeMap::new() }
-}
-
-/// A stateless job's positions are its inputs'.
-fn stateless_start(branches: &[Branch], feed: &Feed) -> Position {
-    let mut offsets = std::collections::BTreeMap::new();
-    let mut first = 0;
-    for (branch, position) in branches.iter().zip(feed.positions()) {
-        offsets.extend(position.offsets.iter().map(|(partition, place)| (first + partition, *place)));
-        first += branch.job().output.partitions();
-    }
-    Position { epoch: joint_epoch(branches), offsets }
 }
 
 /// What a task does with a batch.

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::stamp::Stamp;
 use super::writer::Writer;
-use super::{COMMANDS, Demand, Job, Status};
+use super::{Branch, COMMANDS, Demand, Job, Status};
 use crate::batch::{Memo, RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::Counters;
@@ -362,4 +362,10 @@ impl Reading {
             memo: Memo::default(),
         }
     }
+}
+
+/// Has the sources of branches whose rows go by their arrival tell the clock.
+pub(crate) fn clock_of(branches: &[Branch]) -> Vec<ClockLease> {
+    let jobs = branches.iter().filter(|branch| branch.is_by_arrival()).flat_map(|branch| branch.job().chain());
+    jobs.filter_map(|job| job.source.as_ref().map(SourceJob::tell_clock)).collect()
 }
