@@ -103,7 +103,7 @@ pub(crate) fn record_column(create: &CreateSource, options: &mut Options<'_>) ->
     Some(name.to_owned())
 }
 
-/// The unit of whole numbers that are read as TIMESTAMP.
+/// The unit of numbers that are read as TIMESTAMP.
 pub(crate) fn timestamp_unit(options: &mut Options<'_>) -> TimestampUnit {
     let units = [
         ("s", TimestampUnit::Second),
@@ -166,8 +166,7 @@ fn event_time(create: &CreateSource, made: &Made) -> Result<EventTimeSpec, Vec<D
     let data_type = schema.field(index).data_type();
     if !is_event_time(data_type) {
         let message = format!("the event time must be a TIMESTAMP, column \"{}\" is {data_type}", clause.column);
-        let help =
-            "declare the column as TIMESTAMP; timestamp_unit = 's' | 'ms' | 'us' | 'ns' says what whole numbers count";
+        let help = "declare the column as TIMESTAMP; timestamp_unit = 's' | 'ms' | 'us' | 'ns' says what numbers count";
         return Err(vec![Diagnostic::new("type_mismatch", message).at(clause.span).help(help)]);
     }
     let expression = squilla_query::bind_watermark(clause, schema)?;

@@ -7,6 +7,7 @@
 mod connector;
 mod define;
 pub mod encode;
+mod event_time;
 mod faults;
 mod format;
 mod infer;
@@ -63,12 +64,12 @@ pub async fn define_sink(
     sink::define(create, schema, env)
 }
 
-/// Columns of a body of NDJSON or of a JSON array of objects.
+/// Columns of a source, from a body of NDJSON or of a JSON array of objects.
 ///
 /// # Errors
 /// Why there are none.
-pub fn infer_json(body: &[u8]) -> Result<SchemaRef, String> {
-    infer::json_body(body)
+pub fn infer_json(create: &CreateSource, body: &[u8]) -> Result<SchemaRef, String> {
+    Ok(event_time::with_event_time(&infer::json_body(body)?, create))
 }
 
 /// A connector and its options, for help and completion.

@@ -324,8 +324,8 @@ impl Service {
         // Another publisher may have been first.
         let Some(definition) = names.get(name) else { return Ok(()) };
         let Body::Pending(create) = &definition.body else { return Ok(()) };
-        let events = body.clone();
-        let inferred = tokio::task::spawn_blocking(move || infer_json(&events)).await;
+        let (events, pending) = (body.clone(), create.clone());
+        let inferred = tokio::task::spawn_blocking(move || infer_json(&pending, &events)).await;
         let columns = inferred
             .map_err(|error| PublishRefusal::Define(Refusal::panicked(error)))?
             .map_err(|reason| PublishRefusal::Publish(PublishError::Malformed(reason)))?;

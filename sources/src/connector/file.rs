@@ -19,6 +19,7 @@ use squilla_query::{CreateSource, Diagnostic};
 use super::failed;
 use super::text_file::TextFile;
 use crate::define::{Made, WATERMARK_DELAY, record_column, relaxed, timestamp_unit};
+use crate::event_time::{check_unit, with_event_time};
 use crate::format::TextDecoder;
 use crate::format::column::is_decodable;
 use crate::format::csv::{CsvDecoder, CsvLayout};
@@ -40,7 +41,7 @@ pub(super) const OPTIONS: [(&str, &str); 7] = [
     ("header", "of CSV: whether the first record names the columns, 'true' unless said"),
     ("delimiter", "of CSV: what stands between fields, ',' unless said"),
     ("record_column", "of JSON: the JSON column that takes each record as a whole"),
-    ("timestamp_unit", "what whole numbers read as TIMESTAMP count: 's', 'ms' (unless said), 'us' or 'ns'"),
+    ("timestamp_unit", "what numbers read as TIMESTAMP count: 's', 'ms' (unless said), 'us' or 'ns'"),
 ];
 
 /// The formats of files.
@@ -97,7 +98,11 @@ pub(crate) fn define(
     }
     let schema = match &create.schema {
         Some(declared) => declared_schema(relaxed(declared), format, first)?,
-        None => inferred_schema(first, format)?,
+        None => {
+            let schema = with_event_time(&inferred_schema(first, format)?, create);
+            check_unit(&schema, create)?;
+            schema
+        }
     };
     let connector = FileConnector {
         name: create.name.clone(),
@@ -261,7 +266,7 @@ impl Connector for FileConnector {
                     TextDecoder::Csv(CsvDecoder::new(wanted.clone(), &self.schema, self.unit, layout))
                 }
                 Format::Parquet => {
-                    let opened = parquet::open(&self.name, &path, &wanted);
+                    let opened = parquet::open(&self.name, &path, &wanted, self.unit);
                     readers.push(Box::new(opened.map_err(|message| failed(&self.name, message, false))?));
                     continue;
                 }

@@ -43,7 +43,7 @@ pub(super) const DESCRIPTION: &str =
 pub(super) const OPTIONS: [(&str, &str); 3] = [
     ("format", "'json', which is the only one"),
     ("record_column", "of JSON: the JSON column that takes each record as a whole"),
-    ("timestamp_unit", "what whole numbers read as TIMESTAMP count: 's', 'ms' (unless said), 'us' or 'ns'"),
+    ("timestamp_unit", "what numbers read as TIMESTAMP count: 's', 'ms' (unless said), 'us' or 'ns'"),
 ];
 
 /// Takes what is published.

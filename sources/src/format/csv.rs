@@ -316,7 +316,7 @@ impl Cells for CsvCells {
     }
 
     fn timestamp(raw: &[u8], unit: TimestampUnit) -> Result<i64, Misfit> {
-        scalar::timestamp_or_number(plain(raw), unit).ok_or(Misfit::Expected("an RFC 3339 timestamp or a whole number"))
+        scalar::timestamp_or_number(plain(raw), unit).ok_or(Misfit::Expected("an RFC 3339 timestamp or a number"))
     }
 
     fn text(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {

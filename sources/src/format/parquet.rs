@@ -10,12 +10,16 @@ use std::sync::Arc;
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use ::parquet::file::reader::ChunkReader;
+use arrow::array::AsArray;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
+use arrow::error::ArrowError;
 use async_trait::async_trait;
 use squilla_engine::{EngineError, PartitionReader, ReadEvent, Reject};
 
 use super::BATCH_ROWS;
+use super::scalar::TimestampUnit;
 use crate::connector::failed;
 
 /// Rows of a batch whose conversion failed that are told.
@@ -39,10 +43,10 @@ pub(crate) fn schema(path: &Path) -> Result<SchemaRef, String> {
 }
 
 /// Opens a file for reading some of its columns.
-pub(crate) fn open(source: &str, path: &Path, wanted: &SchemaRef) -> Result<ParquetFile, String> {
+pub(crate) fn open(source: &str, path: &Path, wanted: &SchemaRef, unit: TimestampUnit) -> Result<ParquetFile, String> {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let file = File::open(path).map_err(|error| format!("{name}: {error}"))?;
-    open_reader(source, &name, file, wanted)
+    open_reader(source, &name, file, wanted, unit)
 }
 
 /// As [`open`], of a file that is somewhere else.
@@ -51,6 +55,7 @@ pub(crate) fn open_reader<R: ChunkReader + 'static>(
     name: &str,
     input: R,
     wanted: &SchemaRef,
+    unit: TimestampUnit,
 ) -> Result<ParquetFile, String> {
     let bytes = input.len();
     let wrong = |error: ::parquet::errors::ParquetError| format!("{name}: {error}");
@@ -65,6 +70,7 @@ pub(crate) fn open_reader<R: ChunkReader + 'static>(
         name: name.to_owned(),
         reader,
         wanted: wanted.clone(),
+        unit,
         row: 0,
         row_bytes: bytes / rows,
     })
@@ -76,6 +82,8 @@ pub(crate) struct ParquetFile {
     name: String,
     reader: ParquetRecordBatchReader,
     wanted: SchemaRef,
+    /// What numbers that are read as timestamps count.
+    unit: TimestampUnit,
     /// Rows read so far.
     row: u64,
     /// Bytes of the file a row, on average.
@@ -94,7 +102,7 @@ impl ParquetFile {
                 columns.push(new_null_array(field.data_type(), rows));
                 continue;
             };
-            let column = arrow::compute::cast(found, field.data_type()).map_err(|error| {
+            let column = converted(found, field.data_type(), self.unit).map_err(|error| {
                 failed(&self.source, format!("{}: column \"{}\": {error}", self.name, field.name()), false)
             })?;
             if column.null_count() > found.null_count() || !field.is_nullable() {
@@ -129,6 +137,34 @@ impl ParquetFile {
             record: value.chars().take(2_048).collect(),
         }
     }
+}
+
+/// A column as one of another type; what does not convert is null.
+fn converted(found: &ArrayRef, data_type: &DataType, unit: TimestampUnit) -> Result<ArrayRef, ArrowError> {
+    let each = unit.nanoseconds();
+    let is_time = *data_type == DataType::Timestamp(TimeUnit::Nanosecond, None);
+    if is_time && found.data_type().is_integer() {
+        let numbers = arrow::compute::cast(found, &DataType::Int64)?;
+        let numbers = numbers.as_primitive::<Int64Type>();
+        return Ok(Arc::new(numbers.unary_opt::<_, TimestampNanosecondType>(|number| number.checked_mul(each))));
+    }
+    if is_time && found.data_type().is_floating() {
+        let numbers = arrow::compute::cast(found, &DataType::Float64)?;
+        let numbers = numbers.as_primitive::<Float64Type>();
+        return Ok(Arc::new(numbers.unary_opt::<_, TimestampNanosecondType>(|number| of_float(number, each))));
+    }
+    arrow::compute::cast(found, data_type)
+}
+
+/// A number times `each`, the fraction apart: what the number holds is kept to the nanosecond. `None`: out of range.
+fn of_float(number: f64, each: i64) -> Option<i64> {
+    let whole = number.trunc();
+    // Beyond it, whole numbers of 64 bits end; NaN is not within either.
+    if !(whole.abs() < 9.2e18) {
+        return None;
+    }
+    let fraction = ((number - whole) * each as f64).round();
+    (whole as i64).checked_mul(each)?.checked_add(fraction as i64)
 }
 
 #[async_trait]

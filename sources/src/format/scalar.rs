@@ -237,11 +237,21 @@ fn zone_seconds(text: &[u8]) -> Option<i64> {
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3_600 + minutes * 60))
 }
 
-/// A timestamp as text: RFC 3339, or a whole number of `unit`s since 1970.
+/// Nanoseconds since 1970 of a number of `unit`s, exactly; digits beyond nanoseconds are rounded.
+#[inline]
+pub(crate) fn epoch(text: &[u8], unit: TimestampUnit) -> Result<i64, Unfit> {
+    let ns = match plain_integer(text) {
+        Some(number) => i128::from(number) * i128::from(unit.nanoseconds()),
+        None => scaled(text, unit.nanoseconds().ilog10().cast_signed(), true)?,
+    };
+    i64::try_from(ns).map_err(|_| Unfit::Range)
+}
+
+/// A timestamp as text: RFC 3339, or a number of `unit`s since 1970.
 pub(crate) fn timestamp_or_number(text: &[u8], unit: TimestampUnit) -> Option<i64> {
     match plain_integer(text) {
         Some(number) => number.checked_mul(unit.nanoseconds()),
-        None => timestamp(text),
+        None => timestamp(text).or_else(|| epoch(text, unit).ok()),
     }
 }
 
@@ -306,6 +316,25 @@ mod tests {
         }
         assert_eq!(timestamp_or_number(b"1700000000000", TimestampUnit::Millisecond), Some(moment));
         assert_eq!(timestamp_or_number(b"9223372036854775807", TimestampUnit::Second), None);
+    }
+
+    #[test]
+    fn fractions_of_epochs_are_read_without_a_float_between() {
+        let moment = 1_700_000_000_000_000_000;
+        let second = TimestampUnit::Second;
+        assert_eq!(epoch(b"1700000000", second), Ok(moment));
+        assert_eq!(epoch(b"1700000000.123456789", second), Ok(moment + 123_456_789));
+        assert_eq!(epoch(b"1700000000.1234567895", second), Ok(moment + 123_456_790));
+        assert_eq!(epoch(b"1.7e9", second), Ok(moment));
+        assert_eq!(epoch(b"-0.5", second), Ok(-500_000_000));
+        assert_eq!(epoch(b"1700000000000.25", TimestampUnit::Millisecond), Ok(moment + 250_000));
+        assert_eq!(epoch(b"1700000000000000.5", TimestampUnit::Microsecond), Ok(moment + 500));
+        assert_eq!(epoch(b"1700000000000000000.4", TimestampUnit::Nanosecond), Ok(moment));
+        assert_eq!(epoch(b"9223372036.854775807", second), Ok(i64::MAX));
+        assert_eq!(epoch(b"9223372036.854775808", second), Err(Unfit::Range));
+        assert_eq!(epoch(b"1e300", second), Err(Unfit::Range));
+        assert_eq!(epoch(b"x", second), Err(Unfit::NotANumber));
+        assert_eq!(timestamp_or_number(b"1700000000.5", second), Some(moment + 500_000_000));
     }
 
     #[test]

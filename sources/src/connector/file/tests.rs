@@ -220,3 +220,84 @@ async fn mistakes_say_what_to_write() {
     let mistakes = crate::define_source(&create, &env).await.expect_err("a mistake");
     assert_eq!(mistakes[0].help.as_deref(), Some("did you mean \"name\"?"));
 }
+
+/// Event times in nanoseconds, of all rows of a file whose columns were inferred.
+async fn inferred_times(name: &str, text: &[u8], watermark: Option<&str>, unit: Option<&str>) -> Vec<i64> {
+    let (folder, env) = folder();
+    write(&folder, name, text);
+    let mut options = vec![("connector", "file"), ("path", name)];
+    options.extend(unit.map(|unit| ("timestamp_unit", unit)));
+    let mut create = create("events", None, &options);
+    create.watermark = watermark.map(|column| squilla_query::WatermarkClause {
+        column: column.to_owned(),
+        expression: format!("{column} - INTERVAL '1 second'"),
+        span: None,
+    });
+    let definition = crate::define_source(&create, &env).await.expect("a source");
+    let squilla_engine::EventTimeSpec::Column { index, .. } = definition.event_time else { panic!("an event time") };
+    let rows = read_all(&definition, &[index]).await;
+    rows.column(0).as_primitive::<TimestampNanosecondType>().values().to_vec()
+}
+
+#[tokio::test]
+async fn inferred_numbers_are_times_where_the_statement_says_so() {
+    const SECOND: i64 = 1_000_000_000;
+    let moment = 1_700_000_000 * SECOND;
+    let lines = |values: [&str; 2]| format!("{{\"id\":1,\"ts\":{}}}\n{{\"id\":2,\"ts\":{}}}\n", values[0], values[1]);
+    let cells = |values: [&str; 2]| format!("id,ts\n1,{}\n2,{}\n", values[0], values[1]);
+    let forms = [
+        (["1700000000", "1700000001"], Some("s"), SECOND),
+        (["1700000000.000000000", "1700000000.123456789"], Some("s"), 123_456_789),
+        (["1700000000000", "1700000000001"], None, 1_000_000),
+        (["1700000000000", "1700000000000.5"], Some("ms"), 500_000),
+        (["1700000000000000", "1700000000000001"], Some("us"), 1_000),
+        (["1700000000000000000", "1700000000000000001"], Some("ns"), 1),
+    ];
+    for (values, unit, later) in forms {
+        let expected = [moment, moment + later];
+        let (json, csv) = (lines(values), cells(values));
+        assert_eq!(inferred_times("a.ndjson", json.as_bytes(), Some("ts"), unit).await, expected, "{json}");
+        assert_eq!(inferred_times("a.csv", csv.as_bytes(), Some("ts"), unit).await, expected, "{csv}");
+        if unit.is_some() {
+            assert_eq!(inferred_times("a.ndjson", json.as_bytes(), None, unit).await, expected, "{json}");
+            assert_eq!(inferred_times("a.csv", csv.as_bytes(), None, unit).await, expected, "{csv}");
+        }
+    }
+    for text in ["2023-11-14T22:13:20Z", "2023-11-14 22:13:20", "2023-11-14T23:13:20.000+01:00", "2023-11-14T22:13:20"]
+    {
+        let json = format!("{{\"ts\":\"{text}\"}}\n");
+        assert_eq!(inferred_times("a.ndjson", json.as_bytes(), None, None).await, [moment], "{text}");
+        assert_eq!(inferred_times("a.csv", format!("ts\n{text}\n").as_bytes(), None, None).await, [moment], "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_unit_without_times_is_refused() {
+    let (folder, env) = folder();
+    write(&folder, "a.ndjson", b"{\"id\":1,\"sent\":1700000000}\n");
+    let mistakes = define_file(&env, &[("path", "a.ndjson"), ("timestamp_unit", "s")]).await.expect_err("no times");
+    assert_eq!(mistakes[0].code, "bad_option");
+    assert!(mistakes[0].help.as_deref().is_some_and(|help| help.contains("WATERMARK FOR")));
+}
+
+#[tokio::test]
+async fn numbers_of_parquet_are_times_in_their_unit() {
+    let (folder, env) = folder();
+    let columns: Vec<(&str, arrow::array::ArrayRef)> = vec![
+        ("whole", Arc::new(arrow::array::Int64Array::from(vec![1_700_000_000, i64::MAX]))),
+        ("part", Arc::new(arrow::array::Float64Array::from(vec![1.5, 2.25]))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).expect("columns");
+    let mut file = Vec::new();
+    let mut writer = ::parquet::arrow::ArrowWriter::try_new(&mut file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("written");
+    write(&folder, "a.parquet", &file);
+    let declared = ["whole", "part"].map(|name| Field::new(name, squilla_query::timestamp_type(), true)).to_vec();
+    let options = [("connector", "file"), ("path", "a.parquet"), ("timestamp_unit", "s")];
+    let definition = crate::define_source(&create("events", Some(declared), &options), &env).await.expect("a file");
+    let mut readers = definition.connector.open(&[0, 1]).await.expect("opened");
+    let ReadEvent::Batch { rows, undecodable, .. } = readers[0].next().await.expect("read") else { panic!("rows") };
+    let times = |at: usize| rows.column(at).as_primitive::<TimestampNanosecondType>().values().to_vec();
+    assert_eq!((times(0), times(1), undecodable), (vec![1_700_000_000_000_000_000], vec![1_500_000_000], 1));
+}

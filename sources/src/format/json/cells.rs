@@ -92,13 +92,10 @@ impl Cells for JsonCells {
 
     #[inline]
     fn timestamp(raw: &[u8], unit: TimestampUnit) -> Result<i64, Misfit> {
-        const EXPECTED: Misfit = Misfit::Expected("an RFC 3339 timestamp or a whole number");
+        const EXPECTED: Misfit = Misfit::Expected("an RFC 3339 timestamp or a number");
         match quoted(raw) {
             Some(text) => scalar::timestamp_or_number(text, unit).ok_or(EXPECTED),
-            None if is_number(raw) => {
-                let number = scalar::integer(raw)?;
-                number.checked_mul(unit.nanoseconds().into()).and_then(|ns| ns.try_into().ok()).ok_or(Misfit::Range)
-            }
+            None if is_number(raw) => Ok(scalar::epoch(raw, unit)?),
             None => Err(EXPECTED),
         }
     }
