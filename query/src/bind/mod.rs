@@ -17,6 +17,7 @@ mod group;
 mod join;
 mod lambda;
 mod late;
+mod named_call;
 mod names;
 mod order;
 mod rank;

@@ -14,7 +14,7 @@ use super::names::{MAX_EXPANDED_NODES, expand_aliases, nodes};
 use super::order::Tail;
 use super::rank::{Hidden, Ranking, over};
 use super::rank_limit::limited;
-use super::{Binder, Bound, Ctes, column_of, unnest};
+use super::{Binder, Bound, Ctes, column_of, named_call, unnest};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::parse::fold;
 use crate::plan::{NamedExpr, Plan};
@@ -34,6 +34,8 @@ impl Binder<'_> {
     /// Binds a `SELECT` without what may follow it.
     pub(super) fn select(&mut self, select: &ast::Select, ctes: &Ctes, tail: Option<&Tail>) -> Option<Bound> {
         self.refuse_parts(select);
+        let named = named_call::put_in_place(select);
+        let select = named.as_ref().unwrap_or(select);
         let cut = unnest::cut(select);
         let (select, lists) = cut.as_ref().map_or((select, None), |(select, lists)| (select, Some(lists)));
         let (bound, selection) = self.from(select, ctes)?;

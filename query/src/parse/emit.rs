@@ -18,7 +18,7 @@ pub(crate) struct EmitSyntax {
 /// When results are told, in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EmitKind {
-    /// `ON WINDOW CLOSE [GRACE interval]`.
+    /// `ON WINDOW CLOSE [GRACE interval]`, or `FINAL`.
     OnWindowClose {
         /// How long windows wait after their end.
         grace_ns: i64,
@@ -49,7 +49,7 @@ pub(super) fn cut(tokens: Vec<TokenWithSpan>, text: &Text<'_>) -> Reads<(Vec<Tok
         let next = tokens.get(at + 1).map(|next| &next.token);
         let starts = at > 0
             && is_word(&token.token, "emit")
-            && next.is_some_and(|next| ["on", "every", "changes"].iter().any(|word| is_word(next, word)));
+            && next.is_some_and(|next| ["on", "every", "changes", "final"].iter().any(|word| is_word(next, word)));
         if !starts {
             continue;
         }
@@ -82,6 +82,8 @@ impl Clause<'_> {
     fn read(&mut self) -> Reads<EmitKind> {
         let kind = if self.take("changes") {
             EmitKind::Changes
+        } else if self.take("final") {
+            EmitKind::OnWindowClose { grace_ns: 0 }
         } else if self.take("every") {
             let at = self.here();
             let interval_ns = self.interval()?;
@@ -109,7 +111,13 @@ impl Clause<'_> {
             EmitKind::OnWindowClose { grace_ns }
         };
         if self.at < self.tokens.len() {
-            return Err(self.expected("the end of the statement"));
+            let mistake = self.expected("the end of the statement");
+            let limit = is_word(&self.tokens[self.at].token, "limit");
+            return Err(if limit {
+                mistake.help("LIMIT stands before EMIT, and needs windows; squilla sql --limit 10 stops a live query")
+            } else {
+                mistake
+            });
         }
         Ok(kind)
     }
@@ -135,7 +143,7 @@ impl Clause<'_> {
             .map_err(|(message, help)| Diagnostic::new("invalid", message).at(at).help(help))
     }
 
-    fn take(&mut self, word: &str) -> bool {
+    pub(super) fn take(&mut self, word: &str) -> bool {
         let found = self.tokens.get(self.at).is_some_and(|token| is_word(&token.token, word));
         self.at += usize::from(found);
         found

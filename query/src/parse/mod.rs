@@ -6,6 +6,7 @@
 
 mod create;
 mod emit;
+mod ksql;
 mod partition;
 mod sample;
 mod since;
@@ -174,6 +175,7 @@ impl<'t> Reader<'t> {
         let (tokens, state_ttl) = state_ttl::cut(text)?;
         let (tokens, emit) = emit::cut(tokens, text)?;
         let (tokens, since) = since::cut(text, tokens)?;
+        let tokens = ksql::into_group_by(tokens, text)?;
         let tokens = sample::with_keys(without_table_arguments(table::with_versions(tokens, text)?));
         let parser = Parser::new(&DIALECT).with_recursion_limit(PARSER_DEPTH).with_tokens_with_locations(tokens);
         Ok(Self { text, parser, emit, since, state_ttl })
