@@ -160,7 +160,8 @@ fn is_disordered(plan: &Plan, find: &FindColumns<'_>) -> bool {
 fn columns(plan: &Plan, joined: bool, find: &FindColumns<'_>) -> (SchemaRef, TimeAttribute) {
     match plan {
         Plan::Scan { relation, .. } if !joined => {
-            find(relation).unwrap_or_else(|| (Arc::clone(plan.schema()), TimeAttribute::Arrival))
+            let own = |(schema, time)| (crate::arrival_column::own_columns(&schema), time);
+            find(relation).map_or_else(|| (Arc::clone(plan.schema()), TimeAttribute::Arrival), own)
         }
         Plan::Filter { input, .. } | Plan::Sample { input, .. } if !joined => columns(input, joined, find),
         other => {

@@ -8,6 +8,7 @@
 //! them to DataFusion's physical expressions as they are.
 
 mod analyze;
+mod arrival_column;
 mod bind;
 mod calendar;
 mod catalog;
@@ -33,6 +34,7 @@ mod track;
 mod types;
 mod window_spec;
 
+pub use arrival_column::{ArrivalColumn, tells_arrival};
 pub use calendar::Calendar;
 pub use catalog::{Catalog, Relation, RelationKind, TimeAttribute};
 pub use diagnostic::{Diagnostic, DiagnosticParts, Span};

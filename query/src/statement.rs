@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
+use crate::arrival_column::ArrivalColumn;
 use crate::catalog::RelationKind;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::plan::Plan;
@@ -104,6 +105,8 @@ pub struct CreateSource {
     pub if_not_exists: bool,
     /// The declared columns; `None`: to be inferred.
     pub schema: Option<SchemaRef>,
+    /// Columns that tell when a row arrived: the source has none such, its readers find them.
+    pub arrivals: Vec<ArrivalColumn>,
     /// The `WATERMARK FOR` clause; `None`: see [`crate::TimeAttribute`] for the default.
     pub watermark: Option<WatermarkClause>,
     /// The `PRIMARY KEY` of a table to look up in; `None`: it is a stream of rows.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::Schema;
 use squilla_query::{
-    Catalog, CreateSource, Diagnostic, Emit, LateStream, ParamValue, Params, Query, Relation, RelationKind, Statement,
-    TimeAttribute, analyze,
+    Catalog, Diagnostic, Emit, LateStream, ParamValue, Params, Query, Relation, RelationKind, Statement, TimeAttribute,
+    analyze,
 };
 
 struct TestCatalog(Vec<Relation>);
@@ -41,8 +41,9 @@ fn relation(line: &str) -> Relation {
     let made = if kind == "table" { "TABLE" } else { "SOURCE" };
     let statement = format!("CREATE {made} {name} {} WITH (connector = 'x')", &rest[..=close]);
     let created = analyze(&statement, &TestCatalog(Vec::new())).expect("the columns are read");
-    let Statement::CreateSource(CreateSource { schema: Some(schema), key, .. }) = created else { panic!("{line}") };
-    let kind = match key {
+    let Statement::CreateSource(created) = created else { panic!("{line}") };
+    let schema = created.visible(created.schema.as_ref().expect("columns"));
+    let kind = match created.key {
         Some(key) => RelationKind::Table { key: key.columns },
         None if kind == "stream" => RelationKind::Stream,
         None => RelationKind::Source,
@@ -110,6 +111,9 @@ fn show(statement: &Statement) -> String {
             for field in source.schema.iter().flat_map(|schema| schema.fields()) {
                 let null = if field.is_nullable() { "" } else { " NOT NULL" };
                 out.push_str(&format!("\n  {} {}{null}", field.name(), field.data_type()));
+            }
+            for column in &source.arrivals {
+                out.push_str(&format!("\n  {} tells the arrival, behind {} columns", column.name, column.at));
             }
             if let Some(watermark) = &source.watermark {
                 out.push_str(&format!("\n  watermark for {} as [{}]", watermark.column, watermark.expression));

@@ -61,6 +61,7 @@ pub(crate) fn source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDef
             return Err(others);
         }
     };
+    create.check_arrivals(&made.schema).map_err(|mistake| vec![mistake])?;
     if let Some(key) = &create.key {
         key.check(&made.schema).map_err(|mistake| vec![mistake])?;
     }

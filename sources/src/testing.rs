@@ -23,6 +23,7 @@ pub(crate) fn create(name: &str, columns: Option<Vec<Field>>, options: &[(&str, 
         name: name.to_owned(),
         if_not_exists: false,
         schema: columns.map(|columns| Arc::new(Schema::new(columns))),
+        arrivals: Vec::new(),
         watermark: None,
         key: None,
         options: options

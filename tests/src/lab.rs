@@ -169,6 +169,7 @@ impl Lab {
             None => RelationKind::Source,
         };
         let name = create.name.clone();
+        let schema = create.visible(&schema);
         self.names.add(Relation { name, kind, schema, time, windows: None, late: None, replay: false });
         Ok(())
     }

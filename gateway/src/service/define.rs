@@ -381,7 +381,7 @@ fn relation_of_source(create: &CreateSource, definition: &SourceDefinition) -> R
     Relation {
         name: definition.name.clone(),
         kind: kind_of_source(create),
-        schema: definition.schema.clone(),
+        schema: create.visible(&definition.schema),
         time,
         windows: None,
         late: None,

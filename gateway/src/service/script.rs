@@ -62,9 +62,10 @@ fn pretend(
                 || schema.fields().iter().find(|field| *field.data_type() == squilla_query::timestamp_type());
             let kind = kind_of_source(&create);
             let implied = || Some(first_time()?.name().clone()).filter(|_| kind == RelationKind::Source);
-            let column = create.watermark.map(|clause| clause.column).or_else(implied);
+            let column = create.watermark.as_ref().map(|clause| clause.column.clone()).or_else(implied);
             let time = column.map_or(TimeAttribute::Arrival, TimeAttribute::Column);
             let name = create.name.clone();
+            let schema = create.visible(&schema);
             let relation = Relation { name, kind, schema, time, windows: None, late: None, replay: false };
             (create.name, create.if_not_exists, Body::Readable(relation))
         }

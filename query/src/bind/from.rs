@@ -11,7 +11,6 @@ use crate::catalog::{Relation, RelationKind, TimeAttribute};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::named_windows::NamedWindows;
 use crate::parse::{fold, unsupported};
-use crate::plan::Plan;
 use crate::suggest;
 use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME};
 
@@ -195,9 +194,7 @@ impl Binder<'_> {
         }?;
         let (partition_by, rest) = self.partition_by(&name, rest, &bound, at)?;
         let call = self.window_call(&name, rest, at, true)?;
-        if call.column.as_ref().is_some_and(|column| !self.check_time(&bound, column)) {
-            return None;
-        }
+        let call = self.with_time(&bound, call)?;
         let bound = if call.by_arrival { self.by_arrival(bound, at)? } else { bound };
         let mut bound = self.assign(bound, call.spec, at)?;
         if let Some(window) = &mut bound.window {
@@ -229,7 +226,7 @@ pub(super) fn scan(relation: &Relation) -> Bound {
         }
     };
     Bound {
-        plan: Arc::new(Plan::Scan { relation: relation.name.clone(), schema: Arc::clone(&relation.schema) }),
+        plan: Arc::new(crate::arrival_column::scan(relation)),
         qualifier: None,
         joined: None,
         label: format!("{kind} \"{}\"", relation.name),

@@ -59,6 +59,7 @@ use state_ttl::TimeToLive;
 pub(crate) use emit::{ranks_groups, running_key};
 pub(crate) use expr::{columns, columns_with_repeats, substitute};
 pub(crate) use sample::SAMPLE_BY;
+pub(crate) use window::is_arrival;
 
 /// Who will read the query's results.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -106,7 +106,7 @@ impl Binder<'_> {
         };
         let scope = bound.scope("TABLESAMPLE")?;
         let keys = by.iter().map(|key| self.expr(key, &scope)).collect::<Option<Vec<_>>>()?;
-        if keys.is_empty() && !matches!(bound.plan.as_ref(), Plan::Scan { .. }) {
+        if keys.is_empty() && !is_scan(&bound.plan) {
             self.refuse(
                 format!("rows of {} have no place of their own to sample by", bound.label),
                 at,
@@ -278,5 +278,17 @@ fn standard_error(args: &[Expr], sample: Option<&SampleSpec>, wrong: &mut Vec<(S
             Some(spread * lit(left_out.sqrt()) / sqrt(with(count_udaf(), vec![argument.clone()])))
         }
         _ => refuse("standard_error takes count, sum or avg", "write standard_error(sum(x))"),
+    }
+}
+
+/// Rows as they stand in a log, perhaps with their arrival beside them.
+fn is_scan(plan: &Plan) -> bool {
+    match plan {
+        Plan::Scan { .. } => true,
+        Plan::Project { input, exprs, .. } => {
+            let has_arrival = exprs.iter().any(|item| plan.is_arrival(&item.name));
+            has_arrival && matches!(input.as_ref(), Plan::Scan { .. })
+        }
+        _ => false,
     }
 }

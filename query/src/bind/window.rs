@@ -93,10 +93,7 @@ impl Binder<'_> {
             return None;
         };
         let call = self.window_call(name, &args, at, false)?;
-        match &call.column {
-            Some(column) if !self.check_time(bound, column) => None,
-            _ => Some(call),
-        }
+        self.with_time(bound, call)
     }
 
     /// Reads the arguments behind the relation: `[DESCRIPTOR(ts),] [slide,] size [, offset]`.
@@ -264,6 +261,17 @@ impl Binder<'_> {
         }
     }
 
+    /// The windows by what the column that they name tells: the event time, or the arrival.
+    pub(super) fn with_time(&mut self, bound: &Bound, call: WindowCall) -> Option<WindowCall> {
+        let Some(column) = &call.column else { return Some(call) };
+        if bound.plan.is_arrival(&fold(column)) {
+            // Windows of rows go by their order anyway.
+            let by_arrival = !matches!(call.spec.kind, WindowKind::Count { .. });
+            return Some(WindowCall { by_arrival, ..call });
+        }
+        self.check_time(bound, column).then_some(call)
+    }
+
     /// The column is one that carries the event time.
     pub(super) fn check_time(&mut self, bound: &Bound, column: &ast::Ident) -> bool {
         let at = self.text.span(column.span);
@@ -314,7 +322,7 @@ impl Binder<'_> {
 }
 
 /// `PROCTIME()`, `now()`, or a `DESCRIPTOR` of one.
-fn is_arrival(expr: &ast::Expr) -> bool {
+pub(crate) fn is_arrival(expr: &ast::Expr) -> bool {
     let ast::Expr::Function(function) = expr else { return false };
     let args = match &function.args {
         ast::FunctionArguments::List(list) => list.args.as_slice(),

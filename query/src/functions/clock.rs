@@ -4,8 +4,9 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::{Result, exec_err};
+use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
     scalar_doc_sections::DOC_SECTION_DATETIME,
 };
 
@@ -41,6 +42,12 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(ArrivalFunction { name, aliases, returns, signature }))
     };
     CLOCKS.into_iter().map(function).collect()
+}
+
+/// `now()`.
+pub(crate) fn arrival() -> Expr {
+    static NOW: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| all().remove(0));
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&NOW), Vec::new()))
 }
 
 impl ScalarUDFImpl for ArrivalFunction {

@@ -23,6 +23,7 @@ use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPla
 use datafusion_sql::sqlparser::ast;
 
 pub use clock::ArrivalFunction;
+pub(crate) use clock::arrival;
 
 use crate::FunctionInfo;
 use crate::types::column_type;

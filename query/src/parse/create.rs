@@ -7,9 +7,14 @@ use datafusion_sql::sqlparser::ast;
 use datafusion_sql::sqlparser::tokenizer::Token;
 
 use super::{Named, Parsed, Reader, Reads, unsupported};
+use crate::arrival_column::ArrivalColumn;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::statement::{CreateSource, OptionValue, PrimaryKey, WatermarkClause};
 use crate::types::{TYPES, column_type};
+
+/// What can be said of a column that is no source's.
+const COMPUTED: &str =
+    "of computed columns there is name AS PROCTIME(), when the row arrived; compute others in a query";
 
 /// Columns that a source may declare.
 const MAX_COLUMNS: usize = 1_000;
@@ -17,8 +22,35 @@ const MAX_COLUMNS: usize = 1_000;
 #[derive(Default)]
 pub(super) struct Columns {
     fields: Vec<Field>,
+    arrivals: Vec<ArrivalColumn>,
     watermark: Option<WatermarkClause>,
     pub(super) key: Option<PrimaryKey>,
+}
+
+impl Columns {
+    /// Columns of the arrival have names of their own, and are neither the event time nor those of a look-up table.
+    fn check_arrivals(&self) -> Reads<()> {
+        for (at, column) in self.arrivals.iter().enumerate() {
+            let name = &column.name;
+            let known = self.fields.iter().any(|field| field.name() == name)
+                || self.arrivals[..at].iter().any(|other| other.name == *name);
+            if known {
+                let message = format!("column \"{name}\" is declared twice");
+                return Err(Diagnostic::new("invalid", message).at(column.span));
+            }
+            if self.key.is_some() {
+                return Err(unsupported("a table with a key does not tell when its rows arrived", column.span)
+                    .help("leave it out; a CREATE SOURCE can have it"));
+            }
+            if let Some(clause) = self.watermark.as_ref().filter(|clause| clause.column == *name) {
+                let message = format!("\"{name}\" tells the arrival of rows, which has no watermark");
+                return Err(Diagnostic::new("invalid", message).at(clause.span).help(format!(
+                    "leave the clause out: windows over {name} go by the clock, TUMBLE(TABLE s, DESCRIPTOR({name}), …)"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Reader<'_> {
@@ -90,7 +122,8 @@ impl Reader<'_> {
         }
         let options = self.options()?;
         self.end_without_emit()?;
-        let Columns { fields, watermark, key } = columns;
+        columns.check_arrivals()?;
+        let Columns { fields, arrivals, watermark, key } = columns;
         if let Some(key) = key.as_ref().filter(|_| !table) {
             return Err(unsupported("a source has no key", key.span)
                 .help("CREATE TABLE name (id BIGINT, …, PRIMARY KEY (id)) WITH (…) makes a table to look up in"));
@@ -106,6 +139,7 @@ impl Reader<'_> {
             name: named.name,
             if_not_exists: named.if_not_exists,
             schema,
+            arrivals,
             watermark,
             key,
             options,
@@ -124,6 +158,8 @@ impl Reader<'_> {
                     return Err(Diagnostic::new("invalid", "there are two WATERMARK clauses").at(clause.span));
                 }
                 columns.watermark = Some(clause);
+            } else if super::is_word(&next, "as") {
+                columns.arrivals.push(self.arrival_column(columns.fields.len())?);
             } else if let Some(key) = self.key_clause()? {
                 columns.set_key(key)?;
             } else {
@@ -136,7 +172,7 @@ impl Reader<'_> {
                 }
                 columns.fields.push(field);
             }
-            if columns.fields.len() > MAX_COLUMNS {
+            if columns.fields.len() + columns.arrivals.len() > MAX_COLUMNS {
                 return Err(
                     Diagnostic::new("limit", format!("too many columns: the limit is {MAX_COLUMNS}")).at(self.here())
                 );
@@ -148,6 +184,24 @@ impl Reader<'_> {
                 return Err(self.expected("\",\" or \")\""));
             }
         }
+    }
+
+    /// `name AS PROCTIME()`.
+    fn arrival_column(&mut self, at: usize) -> Reads<ArrivalColumn> {
+        let start = self.here();
+        let (name, _) = self.name("a column's name")?;
+        self.expect_word("as")?;
+        let from = self.here();
+        let expr = self.parser.parse_expr().map_err(|error| self.error(&error))?;
+        let end = self.text.span(self.parser.get_current_token().span).or(from);
+        let span = |start: Option<Span>| match (start, end) {
+            (Some(start), Some(end)) => Some(Span { start: start.start, end: end.end }),
+            _ => None,
+        };
+        if crate::bind::is_arrival(&expr) {
+            return Ok(ArrivalColumn { name, at, span: span(start) });
+        }
+        Err(unsupported(format!("column \"{name}\" cannot be computed here"), span(from)).help(COMPUTED))
     }
 
     fn column(&mut self, columns: &mut Columns) -> Reads<Field> {

@@ -84,16 +84,15 @@ impl Binder<'_> {
             return None;
         }
         let names = left.names();
+        let tells_moment = |field: &String| left.times.contains(field) || left.plan.is_arrival(field);
         let is_time = match moment {
             ast::Expr::Function(call) => NOW.contains(&function_name(call).as_str()),
             ast::Expr::Identifier(name) => {
-                names.iter().any(|column| column.name == fold(name) && left.times.contains(&column.field))
+                names.iter().any(|column| column.name == fold(name) && tells_moment(&column.field))
             }
             ast::Expr::CompoundIdentifier(parts) => match parts.as_slice() {
                 [relation, name] => names.iter().any(|column| {
-                    column.qualifier == Some(fold(relation))
-                        && column.name == fold(name)
-                        && left.times.contains(&column.field)
+                    column.qualifier == Some(fold(relation)) && column.name == fold(name) && tells_moment(&column.field)
                 }),
                 _ => false,
             },
