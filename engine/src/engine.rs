@@ -1,6 +1,7 @@
 //! The engine's front: definitions and queries in, subscriptions and facts out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -13,12 +14,12 @@ use crate::clock::Clock;
 use crate::counters::FailedSample;
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
-use crate::job::{Lease, Linger, Node, Registry, Relations, Use, build, explain, plan_jobs, wanted_columns};
+use crate::job::{Lease, Linger, Node, Registry, Relations, Use, build_stream, explain, plan_jobs, wanted_columns};
 use crate::relation::{Relation, base_name};
-use crate::shared::Shared;
+use crate::shared::{Logs, Shared};
 use crate::sink::{Sink, SinkHandle, spawn_sink};
 use crate::source::SourceDefinition;
-use crate::stream::Start;
+use crate::stream::{Durability, LogLimits, Start};
 use crate::subscription::{Admission, LiveQueries, LiveQuery, Policy, Subscription};
 
 /// Limits and behaviour of an engine.
@@ -40,6 +41,10 @@ pub struct EngineConfig {
     pub subscription_lag_bytes: u64,
     /// All readers hold back sources that can wait, so that nothing is skipped (`squilla run`).
     pub lossless: bool,
+    /// Where streams that last keep their logs; `None`: there can be none.
+    pub log_folder: Option<PathBuf>,
+    /// Bytes that all logs on disk together may hold. Beyond, appends are refused.
+    pub log_disk_bytes: u64,
 }
 
 impl Default for EngineConfig {
@@ -53,6 +58,8 @@ impl Default for EngineConfig {
             linger_unsubscribed: Duration::from_secs(2),
             subscription_lag_bytes: 16 << 20,
             lossless: false,
+            log_folder: None,
+            log_disk_bytes: 64 << 30,
         }
     }
 }
@@ -67,6 +74,26 @@ pub struct SubscribeOptions {
     pub policy: Option<Policy>,
     /// At most so many deliveries a second; updates between are conflated, appended rows are gathered.
     pub max_hz: Option<f64>,
+}
+
+/// How the log of a named stream is kept.
+#[derive(Debug, Clone)]
+pub struct StreamOptions {
+    /// Whether its rows outlast the process.
+    pub durability: Durability,
+    /// How long rows are kept.
+    pub retention: Duration,
+    /// How many bytes of them.
+    pub retention_bytes: usize,
+    /// It was there when the process started: its log goes on. Otherwise it begins anew.
+    pub resumes: bool,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        let LogLimits { bytes, age } = LogLimits::NAMED;
+        Self { durability: Durability::Memory, retention: age, retention_bytes: bytes, resumes: false }
+    }
 }
 
 /// Runs jobs. Cheap to clone.
@@ -112,7 +139,9 @@ impl Engine {
         };
         let handle = runtime.handle().clone();
         let registry = Registry::new(linger, clock.clone(), handle.clone());
-        let shared = Arc::new(Shared::new(config, clock, handle, registry));
+        let logs = config.log_folder.clone().map(|folder| Logs::new(folder, config.log_disk_bytes)).transpose();
+        let logs = logs.map_err(|error| EngineError::Internal(Box::new(error)))?;
+        let shared = Arc::new(Shared::new(config, clock, handle, registry, logs));
         let inner = Inner {
             shared,
             relations: Mutex::default(),
@@ -142,17 +171,18 @@ impl Engine {
     /// Adds a named stream: a job that runs without clients; its output is a stream like any other.
     ///
     /// # Errors
-    /// [`EngineError::Exists`], [`EngineError::UnknownRelation`], [`EngineError::Plan`].
-    pub async fn create_stream(&self, name: &str, query: &Query) -> Result<(), EngineError> {
+    /// [`EngineError::Exists`], [`EngineError::UnknownRelation`], [`EngineError::Plan`], [`EngineError::Disk`].
+    pub async fn create_stream(&self, name: &str, query: &Query, options: StreamOptions) -> Result<(), EngineError> {
         self.check_free(name)?;
         let late = self.late_schema(query);
         let whole = late.is_some() && !self.config().lossless;
         let relations = self.lease_columns(query, name, whole).await?;
         // A name keeps its jobs running. Of a result that changes its own log gets what is final.
         let node = self.plan_final(query)?.named();
-        let built = build(&self.inner.shared, &node, &relations, name, Some(name), None)?;
+        let (lease, recovery) =
+            build_stream(&self.inner.shared, &node, &relations, name, query.plan.schema(), &options).await?;
         let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
-        let relation = Relation::stream(name, reads, query, built.lease.clone(), late);
+        let relation = Relation::stream(name, reads, query, lease, recovery, late);
         if whole {
             // Who asks for late rows does so afterwards. In a script it is known before the first row comes.
             relation.late_job(&self.inner.shared)?;
@@ -214,6 +244,9 @@ impl Engine {
         }
         if let Some(relation) = relation {
             relation.stop();
+            if let Some(logs) = &self.inner.shared.logs {
+                logs.remove(name);
+            }
         }
         Ok(())
     }
@@ -325,6 +358,11 @@ impl Engine {
         self.relations().values().map(|relation| relation.info()).collect()
     }
 
+    /// Bytes that all logs on disk hold together, and may hold; `None`: there are none.
+    pub fn disk_bytes(&self) -> Option<(u64, u64)> {
+        self.inner.shared.logs.as_ref().map(Logs::bytes)
+    }
+
     /// Live queries, oldest first.
     pub fn queries(&self) -> Vec<QueryInfo> {
         self.live().values().map(|live| live.info()).collect()
@@ -352,6 +390,9 @@ impl Engine {
         }
         for job in self.inner.shared.registry.jobs() {
             job.cancel.cancel();
+        }
+        if let Some(logs) = &self.inner.shared.logs {
+            logs.close().await;
         }
         let runtime = self.inner.runtime.lock().expect("no holder of this lock panics").take();
         if let Some(runtime) = runtime {

@@ -2,7 +2,9 @@
 
 use thiserror::Error;
 
-use crate::stream::{CommitError, PositionError};
+use std::sync::Arc;
+
+use crate::stream::{CommitError, DiskError, PositionError};
 
 /// An error of the engine. `Display` prints this error only; causes are chained by `source()`.
 #[derive(Debug, Error)]
@@ -83,6 +85,12 @@ pub enum EngineError {
     /// A stream refused a commit.
     #[error("a commit was refused")]
     Commit(#[from] CommitError),
+    /// A stream is to last, and there is no folder for its log.
+    #[error("\"{0}\" cannot be kept on disk: there is no data folder (start `squilla serve --data-dir DIR`)")]
+    NoLogFolder(String),
+    /// A log on disk cannot be used. A retry may help when the disk was full.
+    #[error("a log on disk cannot be used: {0}")]
+    Disk(Arc<DiskError>),
     /// A position cannot be read from.
     #[error("the position cannot be used")]
     Position(#[from] PositionError),
@@ -97,7 +105,11 @@ pub enum EngineError {
 impl EngineError {
     /// Whether doing the same again may succeed.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Source { retryable: true, .. } | Self::Limit { .. } | Self::Stopped | Self::TooSlow { .. })
+        match self {
+            Self::Commit(CommitError::Disk(error)) | Self::Disk(error) => error.retryable(),
+            Self::Source { retryable, .. } => *retryable,
+            other => matches!(other, Self::Limit { .. } | Self::Stopped | Self::TooSlow { .. }),
+        }
     }
 
     /// Stable, machine-readable kind, in snake case.
@@ -107,13 +119,14 @@ impl EngineError {
             Self::Exists(_) => "exists",
             Self::InUse { .. } => "in_use",
             Self::UnknownQuery(_) => "unknown_query",
-            Self::Plan(_) => "unsupported",
+            Self::Plan(_) | Self::NoLogFolder(_) => "unsupported",
             Self::StateBudget { .. } | Self::TableBudget { .. } => "state_budget",
             Self::Aggregate(_) => "aggregate",
             Self::Source { .. } => "source",
             Self::Sink(_) => "sink",
             Self::Limit { .. } => "limit",
             Self::TooSlow { .. } => "too_slow",
+            Self::Commit(CommitError::Disk(_)) | Self::Disk(_) => "disk",
             Self::Commit(_) | Self::Internal(_) => "internal",
             Self::Position(_) => "position",
             Self::Stopped => "stopped",

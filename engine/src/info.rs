@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use crate::clock::EventTime;
 use crate::counters::CountersSnapshot;
-use crate::job::Job;
+use crate::job::{Job, Recovery};
+use crate::stream::Durability;
 
 /// A running job, for `SHOW JOBS`.
 #[derive(Debug, Clone, Serialize)]
@@ -70,6 +71,14 @@ pub struct StreamInfo {
     pub log_rows: u64,
     /// Bytes kept in the log.
     pub log_bytes: u64,
+    /// Whether its rows outlast the process.
+    pub durability: Durability,
+    /// How a named stream goes on after the process has ended.
+    pub recovery: Option<Recovery>,
+    /// Rows that readers saw and the disk did not take.
+    pub unstored_rows: u64,
+    /// Rows on disk that were found damaged.
+    pub damaged_rows: u64,
     /// Who reads it: queries, streams and sinks, by id or name.
     pub users: Vec<String>,
     /// The ledger of the job that writes it.

@@ -25,14 +25,17 @@ mod subscription;
 pub use batch::{EVENT_TIME, Memo, RowKind, StreamBatch, WATERMARK, physical_schema, visible_schema};
 pub use clock::{Clock, EventTime, ManualClock, SystemClock};
 pub use counters::{Counters, CountersSnapshot, FailedSample};
-pub use engine::{Engine, EngineConfig, SubscribeOptions};
+pub use engine::{Engine, EngineConfig, StreamOptions, SubscribeOptions};
 pub use error::EngineError;
 pub use info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
+pub use job::Recovery;
 pub use sink::{Sink, SinkHandle, SinkSummary};
 pub use source::{
-    Connector, ConnectorInfo, EventTimeSpec, PartitionReader, ReadEvent, Reject, SourceDefinition, WatermarkSpec,
+    Connector, ConnectorInfo, EventTimeSpec, PartitionReader, ReadEvent, Receipt, Reject, SourceDefinition,
+    WatermarkSpec,
 };
 pub use stream::{
-    Commit, CommitError, Gap, GapReason, Offset, Owner, Position, PositionError, Read, Start, Stream, StreamReader,
+    Commit, CommitError, DiskError, Durability, Gap, GapReason, Offset, Owner, Position, PositionError, Read, Start,
+    Stream, StreamReader,
 };
 pub use subscription::{Policy, Progress, Subscription, SubscriptionEvent, SubscriptionInfo};

@@ -8,10 +8,10 @@ use squilla_query::{Query, WINDOW_TIME, late_of};
 
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, StreamInfo};
-use crate::job::{Job, Lease, Stage, Status, Use, keep_table, make_source, start_late, start_source};
+use crate::job::{Job, Lease, Recovery, Stage, Status, Use, keep_table, make_source, start_late, start_source};
 use crate::shared::Shared;
 use crate::source::{EventTimeSpec, SourceDefinition, WatermarkSpec};
-use crate::stream::Stream;
+use crate::stream::{Durability, Stream};
 
 /// A name that queries can read.
 pub(crate) struct Relation {
@@ -26,7 +26,14 @@ enum Definition {
     /// reads its rows: neither ever waits for the other.
     Rereadable { definition: SourceDefinition, current: Mutex<Weak<Job>>, table: Mutex<Weak<Job>> },
     /// A query.
-    Stream { reads: Vec<String>, event_time: String, schema: SchemaRef, lease: Arc<Lease>, late: LateRelation },
+    Stream {
+        reads: Vec<String>,
+        event_time: String,
+        schema: SchemaRef,
+        lease: Arc<Lease>,
+        recovery: Recovery,
+        late: LateRelation,
+    },
 }
 
 /// The late rows of a named stream.
@@ -56,7 +63,7 @@ impl Relation {
         let readers = definition.connector.open(&columns).await?;
         let partitions = count(&readers);
         let fingerprint = format!("source:{name}:{}", shared.next_id());
-        let job = make_source(shared, &definition, columns.into_iter().collect(), partitions, fingerprint);
+        let job = make_source(shared, &definition, columns.into_iter().collect(), partitions, fingerprint).await?;
         let lease = shared.registry.add(job.clone(), &name);
         start_source(shared, &job, Some(readers));
         if let Some(source) = job.source.as_ref().filter(|_| !shared.config.lossless) {
@@ -71,6 +78,7 @@ impl Relation {
         reads: Vec<String>,
         query: &Query,
         lease: Arc<Lease>,
+        recovery: Recovery,
         late: Option<SchemaRef>,
     ) -> Self {
         let event_time = if query.plan.is_windowed() { WINDOW_TIME } else { "that of what it reads" };
@@ -81,6 +89,7 @@ impl Relation {
                 event_time: event_time.to_owned(),
                 schema: query.plan.schema().clone(),
                 lease,
+                recovery,
                 late: LateRelation { schema: late, job: Mutex::default() },
             },
         }
@@ -197,7 +206,7 @@ impl Relation {
         }
         let partitions = count(&definition.connector.open(&[]).await?);
         let fingerprint = format!("source:{}:{}", self.name, shared.next_id());
-        let job = make_source(shared, definition, wanted, partitions, fingerprint);
+        let job = make_source(shared, definition, wanted, partitions, fingerprint).await?;
         *current.lock().expect("no holder of this lock panics") = Arc::downgrade(&job);
         let lease = shared.registry.add(job.clone(), user);
         start_source(shared, &job, None);
@@ -219,6 +228,7 @@ impl Relation {
             }
         };
         let facts = job.as_ref().map(|job| job.output.facts());
+        let disk = job.as_ref().and_then(|job| job.output.disk()).map(|disk| &disk.log);
         let label = source.as_ref().and_then(|(_, info)| info.label.clone());
         StreamInfo {
             name: self.name.clone(),
@@ -233,6 +243,13 @@ impl Relation {
             rows: facts.map_or(0, |facts| facts.rows_total),
             log_rows: facts.map_or(0, |facts| facts.log_rows),
             log_bytes: facts.map_or(0, |facts| facts.log_bytes),
+            durability: job.as_ref().map_or(Durability::Memory, |job| job.output.durability()),
+            recovery: match &self.definition {
+                Definition::Stream { recovery, .. } => Some(*recovery),
+                Definition::Live { .. } | Definition::Rereadable { .. } => None,
+            },
+            unstored_rows: disk.map_or(0, |log| log.unstored_rows()),
+            damaged_rows: disk.map_or(0, |log| log.damaged_rows()),
             users: job.as_ref().map(|job| self.users(job)).unwrap_or_default(),
             counters: job.as_ref().map(|job| job.counters.snapshot()).unwrap_or_default(),
             status: job.map_or_else(|| "waiting".into(), |job| job.status_text()),

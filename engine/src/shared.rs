@@ -2,16 +2,21 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
+use arrow::datatypes::SchemaRef;
 use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::engine::EngineConfig;
 use crate::error::EngineError;
 use crate::job::Registry;
-use crate::stream::LogLimits;
+use crate::stream::{
+    Disk, DiskBudget, DiskLog, DiskOptions, DiskWriter, Durability, LogLimits, MemoryStream, RealVolume, Resumed,
+    Volume,
+};
 
 /// See the module.
 pub(crate) struct Shared {
@@ -20,13 +25,21 @@ pub(crate) struct Shared {
     /// The compute runtime.
     pub(crate) handle: Handle,
     pub(crate) registry: Arc<Registry>,
+    /// Where streams that last lie; `None`: nowhere.
+    pub(crate) logs: Option<Logs>,
     ids: AtomicU64,
     state_bytes: AtomicUsize,
 }
 
 impl Shared {
-    pub(crate) fn new(config: EngineConfig, clock: Arc<dyn Clock>, handle: Handle, registry: Arc<Registry>) -> Self {
-        Self { config, clock, handle, registry, ids: AtomicU64::new(1), state_bytes: AtomicUsize::new(0) }
+    pub(crate) fn new(
+        config: EngineConfig,
+        clock: Arc<dyn Clock>,
+        handle: Handle,
+        registry: Arc<Registry>,
+        logs: Option<Logs>,
+    ) -> Self {
+        Self { config, clock, handle, registry, logs, ids: AtomicU64::new(1), state_bytes: AtomicUsize::new(0) }
     }
 
     /// A number that no other caller gets.
@@ -60,5 +73,128 @@ impl Shared {
             return Err(EngineError::StateBudget { scope: "process", used_bytes, limit_bytes });
         }
         Ok(())
+    }
+}
+
+/// The logs on disk of an engine.
+pub(crate) struct Logs {
+    folder: PathBuf,
+    volume: Arc<dyn Volume>,
+    budget: Arc<DiskBudget>,
+    writer: Arc<DiskWriter>,
+    open: Mutex<Vec<Weak<DiskLog>>>,
+}
+
+/// A stream that lasts.
+pub(crate) struct Lasting<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) durability: Durability,
+    pub(crate) schema: SchemaRef,
+    pub(crate) partitions: u32,
+    pub(crate) replay: bool,
+    /// What is kept on disk; in memory no more than that.
+    pub(crate) retention: LogLimits,
+    /// It was there when the process started: what it holds is kept.
+    pub(crate) resumes: bool,
+    /// Results of a window that are not all there are cut when it goes on.
+    pub(crate) whole_windows: bool,
+    /// Who writes it waits for room on the disk.
+    pub(crate) waits: bool,
+}
+
+impl Logs {
+    pub(crate) fn new(folder: PathBuf, limit_bytes: u64) -> std::io::Result<Self> {
+        Ok(Self {
+            folder,
+            volume: Arc::new(RealVolume),
+            budget: Arc::new(DiskBudget::new(limit_bytes)),
+            writer: Arc::new(DiskWriter::start()?),
+            open: Mutex::default(),
+        })
+    }
+
+    /// Bytes that all logs hold, and may hold.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        self.budget.bytes()
+    }
+
+    /// Opens the log of a stream, or begins it.
+    ///
+    /// # Errors
+    /// [`EngineError::Disk`].
+    pub(crate) async fn open(
+        &self,
+        shared: &Shared,
+        stream: Lasting<'_>,
+    ) -> Result<(Arc<MemoryStream>, Resumed), EngineError> {
+        let options = DiskOptions {
+            folder: self.folder_of(stream.name),
+            schema: stream.schema,
+            partitions: stream.partitions,
+            durability: stream.durability,
+            age: stream.retention.age,
+            bytes: stream.retention.bytes as u64,
+            epoch: shared.new_epoch(),
+            whole_windows: stream.whole_windows,
+        };
+        let (volume, budget, resumes) = (self.volume.clone(), self.budget.clone(), stream.resumes);
+        let opening = tokio::task::spawn_blocking(move || {
+            if !resumes {
+                // What a dropped stream of that name left.
+                DiskLog::remove(volume.as_ref(), &options.folder)?;
+            }
+            DiskLog::open(volume, budget, options)
+        });
+        let opened = opening.await.map_err(|error| EngineError::Internal(Box::new(error)))?;
+        let (log, resumed) = opened.map_err(|error| EngineError::Disk(Arc::new(error)))?;
+        if resumed.cut_bytes > 0 || resumed.damaged_rows > 0 {
+            let (bytes, rows) = (resumed.cut_bytes, resumed.damaged_rows);
+            tracing::warn!(
+                stream = stream.name,
+                bytes,
+                rows,
+                "a log was cut by these bytes at its end; rows are damaged"
+            );
+        }
+        self.open.lock().expect("no holder of this lock panics").push(Arc::downgrade(&log));
+        let disk = Disk { log, writer: self.writer.clone() };
+        let limits = LogLimits {
+            bytes: stream.retention.bytes.min(LogLimits::NAMED.bytes),
+            age: stream.retention.age.min(LogLimits::NAMED.age),
+        };
+        let clock = shared.clock.clone();
+        let opened = MemoryStream::on_disk(disk, &resumed, stream.replay, limits, clock, stream.waits);
+        Ok((opened, resumed))
+    }
+
+    /// Removes what a dropped stream has kept, soon.
+    pub(crate) fn remove(&self, name: &str) {
+        let (volume, folder) = (self.volume.clone(), self.folder_of(name));
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = DiskLog::remove(volume.as_ref(), &folder) {
+                tracing::error!(%error, folder = %folder.display(), "a dropped stream's log cannot be removed");
+            }
+        });
+    }
+
+    /// Returns when all that readers have seen is on disk. Nothing is appended afterwards.
+    pub(crate) async fn close(&self) {
+        let open: Vec<_> = self.open.lock().expect("no holder of this lock panics").drain(..).collect();
+        for log in open.iter().filter_map(Weak::upgrade) {
+            if let Err(error) = self.writer.flush(&log, true).await {
+                tracing::error!(%error, "a log on disk cannot be closed");
+            }
+        }
+    }
+
+    /// Names are written so that each is a folder's: letters, digits, `_` and `-` stay, other bytes are `%` and two
+    /// digits.
+    fn folder_of(&self, name: &str) -> PathBuf {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+        let escaped: String = name
+            .bytes()
+            .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
+            .collect();
+        self.folder.join(escaped)
     }
 }

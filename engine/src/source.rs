@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use datafusion_expr::Expr;
 
 use crate::error::EngineError;
+use crate::stream::Durability;
 
 /// Definition of a named source: what it reads and how its rows get their event time.
 #[derive(Debug, Clone)]
@@ -27,6 +28,10 @@ pub struct SourceDefinition {
     pub retention: Duration,
     /// Bytes of the stream's log.
     pub retention_bytes: usize,
+    /// Whether its rows outlast the process.
+    pub durability: Durability,
+    /// It was there when the process started: its log goes on. Otherwise it begins anew.
+    pub resumes: bool,
     /// Where the rows come from.
     pub connector: Arc<dyn Connector>,
 }
@@ -100,6 +105,9 @@ pub trait PartitionReader: Send {
     async fn next(&mut self) -> Result<ReadEvent, EngineError>;
 }
 
+/// Tells a publisher that its rows have been committed (in a stream that is durable: are on disk), or why not.
+pub type Receipt = tokio::sync::oneshot::Sender<Result<(), Arc<EngineError>>>;
+
 /// What a reader found.
 #[derive(Debug)]
 pub enum ReadEvent {
@@ -113,6 +121,8 @@ pub enum ReadEvent {
         rejects: Vec<Reject>,
         /// Bytes read from outside for all of these records.
         bytes: u64,
+        /// Who wants to know what became of them.
+        receipts: Vec<Receipt>,
     },
     /// Polled, and nothing there.
     Empty,

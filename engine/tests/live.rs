@@ -10,8 +10,8 @@ use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use datafusion_expr::{col, lit};
 use futures::FutureExt;
 use squilla_engine::{
-    Clock, Engine, EngineConfig, ManualClock, Policy, Position, RowKind, Start, SubscribeOptions, Subscription,
-    SubscriptionEvent,
+    Clock, Engine, EngineConfig, ManualClock, Policy, Position, RowKind, Start, StreamOptions, SubscribeOptions,
+    Subscription, SubscriptionEvent,
 };
 use squilla_query::{Emit, Query};
 
@@ -254,7 +254,7 @@ async fn a_slow_reader_is_told_what_it_missed() {
 async fn chained_streams_read_finals_and_a_dropped_stream_is_refused_while_used() {
     let bench = bench().await;
     let counts = query(aggregate(scan(), &[count("n")]));
-    bench.engine.create_stream("counts", &counts).await.expect("the name is free");
+    bench.engine.create_stream("counts", &counts, StreamOptions::default()).await.expect("the name is free");
     let mut reader = bench.subscribe(&query(fed::scan_of("counts", counts.plan.schema()))).await;
     bench.send(&[(1, "a", 1), (2, "a", 1), (20, "a", 1)]).await;
     assert_eq!(windows(&mut reader).await.1, vec![row(0, "a", 2)]);

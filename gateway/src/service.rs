@@ -31,7 +31,7 @@ pub use refusal::{PublishRefusal, Refusal};
 pub struct ServiceConfig {
     /// Limits of the engine.
     pub engine: EngineConfig,
-    /// Folder of the catalog; `None`: nothing is kept.
+    /// Folder of the catalog and of streams that last; `None`: nothing is kept.
     pub data_dir: Option<PathBuf>,
     /// Folders under which files may be read and written.
     pub roots: Vec<PathBuf>,
@@ -70,6 +70,8 @@ impl Service {
     /// # Errors
     /// A catalog that cannot be read or is locked by another process.
     pub async fn open(config: ServiceConfig) -> Result<Self, Refusal> {
+        let engine =
+            EngineConfig { log_folder: config.data_dir.as_ref().map(|folder| folder.join("streams")), ..config.engine };
         let store = match config.data_dir {
             None => Store::in_memory(),
             Some(folder) => {
@@ -77,7 +79,7 @@ impl Service {
                 opened.map_err(Refusal::panicked)??
             }
         };
-        let engine = Engine::new(config.engine, config.clock.clone()).map_err(Refusal::Engine)?;
+        let engine = Engine::new(engine, config.clock.clone()).map_err(Refusal::Engine)?;
         let sources =
             SourceEnv { roots: config.roots, publishers: Arc::default(), faults: Arc::default(), clock: config.clock };
         let service = Self {

@@ -48,11 +48,11 @@ fn bind_statement(text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, V
             Statement::Explain { query: bind::query(&syntax, text, catalog, Reader::Client)?, analyze }
         }
         Parsed::CreateSource(source) => Statement::CreateSource(source),
-        Parsed::CreateStream(named, syntax) => {
+        Parsed::CreateStream(named, options, syntax) => {
             without_since(&syntax, "a named stream")?;
             let query = bind::query(&syntax, text, catalog, Reader::Named("CREATE STREAM"))?;
             let (name, if_not_exists) = (named.name, named.if_not_exists);
-            Statement::CreateStream(CreateStream { name, if_not_exists, query, sql: whole() })
+            Statement::CreateStream(CreateStream { name, if_not_exists, options, query, sql: whole() })
         }
         Parsed::CreateView(named, syntax) => {
             if let Some(emit) = &syntax.emit {

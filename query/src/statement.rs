@@ -182,6 +182,8 @@ pub struct CreateStream {
     pub name: String,
     /// `IF NOT EXISTS` was said.
     pub if_not_exists: bool,
+    /// `WITH` options in source order; their meaning belongs to the crate `sources`.
+    pub options: Vec<OptionValue>,
     /// What it runs.
     pub query: Query,
     /// The whole statement.

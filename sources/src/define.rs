@@ -6,8 +6,8 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion_common::ScalarValue;
 use datafusion_expr::{Expr, Operator};
-use squilla_engine::{Connector, EventTimeSpec, SourceDefinition, WatermarkSpec};
-use squilla_query::{CreateSource, Diagnostic};
+use squilla_engine::{Connector, Durability, EventTimeSpec, SourceDefinition, StreamOptions, WatermarkSpec};
+use squilla_query::{CreateSource, CreateStream, Diagnostic};
 
 use crate::SourceEnv;
 use crate::connector::{self, CONNECTORS};
@@ -18,6 +18,9 @@ use crate::options::{Options, suggest};
 const RETENTION: Duration = Duration::from_secs(15 * 60);
 /// How large a stream's log gets unless the definition says otherwise, in bytes.
 const RETENTION_BYTES: usize = 64 << 20;
+/// The same of a log on disk.
+const DISK_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+const DISK_RETENTION_BYTES: usize = 8 << 30;
 /// How long a partition may be silent unless the definition says otherwise.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How far the watermark stays behind the event time unless the definition says otherwise.
@@ -39,12 +42,12 @@ pub(crate) fn source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDef
     let Some(kind) = options.required("connector", &help) else {
         return Err(options.finish("a source"));
     };
-    let (retention, retention_bytes, idle_timeout) = common(&mut options);
+    let Common { durability, retention, retention_bytes, idle_timeout } = common(&mut options);
     let made = match kind.to_ascii_lowercase().as_str() {
         "file" => connector::file::define(create, env, &mut options),
         "flights" => connector::flights::define(create, env, &mut options),
         "host" => connector::host::define(create, env, &mut options),
-        "http" => connector::http::define(create, env, &mut options),
+        "http" => connector::http::define(create, env, &mut options, durability != Durability::Memory),
         "generator" => connector::generator::define(create, env, &mut options),
         _ => {
             options.bad_value("connector", format!("there is no connector \"{kind}\""), suggest(kind, &names));
@@ -65,6 +68,10 @@ pub(crate) fn source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDef
     if let Some(key) = &create.key {
         key.check(&made.schema).map_err(|mistake| vec![mistake])?;
     }
+    if durability != Durability::Memory && made.connector.info().rereadable {
+        let message = format!("connector \"{kind}\" keeps no log: what it reads can be read again");
+        return Err(vec![Diagnostic::new("unsupported", message).help("leave out durability")]);
+    }
     let event_time = event_time(create, &made)?;
     Ok(SourceDefinition {
         name: create.name.clone(),
@@ -74,22 +81,47 @@ pub(crate) fn source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDef
         idle_timeout,
         retention,
         retention_bytes,
+        durability,
+        resumes: false,
         connector: made.connector,
     })
 }
 
-fn common(options: &mut Options<'_>) -> (Duration, usize, Duration) {
-    options.choice_with_help(
-        "durability",
-        &["memory"],
-        "write 'memory', or leave it out: logs on disk are not there yet",
-    );
+/// See [`crate::define_stream`].
+pub(crate) fn stream(create: &CreateStream) -> Result<StreamOptions, Vec<Diagnostic>> {
+    let mut options = Options::new(&create.options);
+    let (durability, retention, retention_bytes) = log(&mut options);
+    let mistakes = options.finish("a stream");
+    if mistakes.is_empty() {
+        Ok(StreamOptions { durability, retention, retention_bytes, resumes: false })
+    } else {
+        Err(mistakes)
+    }
+}
+
+/// What all sources have.
+struct Common {
+    durability: Durability,
+    retention: Duration,
+    retention_bytes: usize,
+    idle_timeout: Duration,
+}
+
+fn common(options: &mut Options<'_>) -> Common {
     options.refuse("partition_by", "leave it out: a source's partitions are those of the outside world");
-    (
-        options.duration("retention", RETENTION),
-        options.size("retention_size", RETENTION_BYTES),
-        options.duration("idle_timeout", IDLE_TIMEOUT),
-    )
+    let (durability, retention, retention_bytes) = log(options);
+    Common { durability, retention, retention_bytes, idle_timeout: options.duration("idle_timeout", IDLE_TIMEOUT) }
+}
+
+/// Where a stream's log lies, and how much it keeps.
+fn log(options: &mut Options<'_>) -> (Durability, Duration, usize) {
+    let kinds = [("memory", Durability::Memory), ("buffered", Durability::Buffered), ("durable", Durability::Durable)];
+    let durability = options.choice("durability", Durability::Memory, &kinds);
+    let (retention, bytes) = match durability {
+        Durability::Memory => (RETENTION, RETENTION_BYTES),
+        Durability::Buffered | Durability::Durable => (DISK_RETENTION, DISK_RETENTION_BYTES),
+    };
+    (durability, options.duration("retention", retention), options.size("retention_size", bytes))
 }
 
 /// The JSON column that takes each record as a whole, beside those that take fields of it.

@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use serde::Serialize;
-use squilla_engine::{Clock, Sink, SourceDefinition};
-use squilla_query::{CreateSink, CreateSource, Diagnostic};
+use squilla_engine::{Clock, Sink, SourceDefinition, StreamOptions};
+use squilla_query::{CreateSink, CreateSource, CreateStream, Diagnostic};
 use thiserror::Error;
 
 pub use faults::{Fault, FaultControl};
@@ -50,6 +50,14 @@ pub struct SourceEnv {
 /// without columns: they are inferred from the first events, see [`infer_json`].
 pub async fn define_source(create: &CreateSource, env: &SourceEnv) -> Result<SourceDefinition, Vec<Diagnostic>> {
     define::source(create, env)
+}
+
+/// How the log of a named stream is kept, from its definition.
+///
+/// # Errors
+/// Unknown and malformed options.
+pub fn define_stream(create: &CreateStream) -> Result<StreamOptions, Vec<Diagnostic>> {
+    define::stream(create)
 }
 
 /// Makes a sink from its definition, for rows of these fields.
@@ -129,4 +137,7 @@ pub enum PublishError {
         /// Rows that it holds.
         limit: usize,
     },
+    /// The stream did not take all of the rows; some may have been. Worth a retry when the disk has room.
+    #[error("the rows could not be stored: {0}")]
+    NotStored(String),
 }

@@ -98,15 +98,6 @@ impl<'a> Options<'a> {
         default
     }
 
-    /// Takes only these words, with help of its own.
-    pub(crate) fn choice_with_help(&mut self, name: &'static str, words: &[&str], help: &str) {
-        let Some(option) = self.find(name) else { return };
-        if !words.contains(&option.value.trim().to_ascii_lowercase().as_str()) {
-            let message = format!("option \"{name}\" cannot be \"{}\"", option.value);
-            self.mistakes.push(Diagnostic::new("unsupported", message).at(option.span).help(help));
-        }
-    }
-
     /// Refuses an option that is known but not supported, with help.
     pub(crate) fn refuse(&mut self, name: &'static str, help: &str) {
         if let Some(option) = self.find(name) {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use squilla_engine::{
-    Clock, Connector, Engine, EngineConfig, EngineError, EventTimeSpec, SourceDefinition, WatermarkSpec,
+    Clock, Connector, Durability, Engine, EngineConfig, EngineError, EventTimeSpec, SourceDefinition, StreamOptions,
+    WatermarkSpec,
 };
 use squilla_query::{
     Catalog, CreateSource, Diagnostic, Params, Plan, Query, Relation, RelationKind, Statement, TimeAttribute, analyze,
@@ -104,7 +105,7 @@ impl Lab {
                 self.create_source(&create, sql, schema, connector).await?;
             }
             Statement::CreateStream(create) => {
-                self.engine.create_stream(&create.name, &create.query).await?;
+                self.engine.create_stream(&create.name, &create.query, StreamOptions::default()).await?;
                 self.names.add_query(&create.name, create.kind(), &create.query.plan);
             }
             Statement::CreateView(create) => {
@@ -161,6 +162,8 @@ impl Lab {
             idle_timeout: IDLE_TIMEOUT,
             retention: RETENTION,
             retention_bytes: RETENTION_BYTES,
+            durability: Durability::Memory,
+            resumes: false,
             connector,
         };
         self.engine.create_source(definition).await?;

@@ -40,11 +40,11 @@ pub(crate) enum Node {
 /// One input of a [`Node::Job`].
 #[derive(Debug, Clone)]
 pub(crate) struct Limb {
-    input: Arc<Node>,
-    updates: bool,
+    pub(super) input: Arc<Node>,
+    pub(super) updates: bool,
     /// It is of the right input of a join.
-    right: bool,
-    ops: Vec<OpSpec>,
+    pub(super) right: bool,
+    pub(super) ops: Vec<OpSpec>,
     /// Columns to take at the end if nothing else takes fewer: the scan's.
     narrow: Option<SchemaRef>,
 }
@@ -389,12 +389,13 @@ fn build_at(
         branches = from_logs(&branches);
     }
     let (stage, stream) = (stage.clone(), stream.map(str::to_owned));
-    let spec = JobSpec { number, branches, stage, begin, needed, stream, private };
+    let (holding, output) = (false, None);
+    let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output };
     Ok(Built { lease: Arc::new(spawn_job(shared, spec, user)?), updates: false, fresh: true })
 }
 
 /// Whether a job's rows differ from those of an equal job: each reader then has its own.
-fn is_random(inputs: &[Limb], stage: &Stage) -> bool {
+pub(super) fn is_random(inputs: &[Limb], stage: &Stage) -> bool {
     inputs.iter().flat_map(|limb| &limb.ops).any(OpSpec::is_random) || stage.is_random()
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::select_all;
 
-use super::history::{Base, at_moment, bases, complete_from, split_position};
+use super::history::{Base, at_moment, bases, complete_from, split_position, start_of};
 use super::stage::{Stage, Stateful, TABLE};
 use super::{Branch, OpSpec, Pipeline};
 use crate::batch::StreamBatch;
@@ -27,6 +27,10 @@ pub(crate) enum Begin {
     Earliest,
     /// Straight from the logs, at a place. The branches are those of `history::from_logs`.
     At(Start),
+    /// As `At`, each branch at a place of its own.
+    Each(Vec<Position>),
+    /// Straight from the logs, with the rows of this event time and later; windows that start before it are not told.
+    After(EventTime),
 }
 
 /// What a job gets.
@@ -127,19 +131,17 @@ impl Feed {
                 feed.complete_from = feed.complete_from.max(*moment);
             }
         }
+        if let Begin::After(moment) = begin {
+            feed.start = *moment;
+            feed.complete_from = complete_from(below.iter().flatten(), *moment, false);
+        }
         let parts = match begin {
             Begin::At(Start::Position(position)) => split_position(position, branches),
             _ => Vec::new(),
         };
         let first = |feed: &Self| feed.branches.last().map_or(0, |inlet| inlet.first_partition + inlet.partitions);
         for (at, branch) in branches.iter().enumerate() {
-            let start = match begin {
-                Begin::Fresh if branch.fresh => Start::Earliest,
-                Begin::Fresh => Start::Latest,
-                Begin::Earliest => Start::Earliest,
-                Begin::At(Start::Position(_)) => Start::Position(parts[at].clone()),
-                Begin::At(start) => start.clone(),
-            };
+            let start = start_of(begin, branch, at, &parts);
             if feed.reads_table && branch.right {
                 feed.branches.push(Inlet::table(branch, *begin == Begin::Earliest, holding, first(&feed), counters)?);
                 continue;
@@ -147,8 +149,7 @@ impl Feed {
             let mut inlet = Inlet::open(branch, &start, holding, first(&feed), counters)?;
             if since.is_some() && *begin == Begin::Fresh {
                 // What a log has lies in the order of its arrival, not in that of event times.
-                let since = if by_arrival { EventTime::MIN } else { feed.start };
-                inlet.catch_up(&below[at], since, false)?;
+                inlet.catch_up(&below[at], (!by_arrival).then_some(feed.start), false)?;
             }
             feed.branches.push(inlet);
         }
@@ -214,6 +215,17 @@ impl Feed {
         self.branches.iter().map(|inlet| inlet.pipeline.state_bytes()).sum()
     }
 
+    /// The other batches of what was read last.
+    pub(crate) fn rest(&mut self) -> Vec<StreamBatch> {
+        let mut rest = Vec::new();
+        while let Some(Fed::Batch(_)) = self.ready.front()
+            && let Some(Fed::Batch(batch)) = self.ready.pop_front()
+        {
+            rest.push(batch);
+        }
+        rest
+    }
+
     /// Where the branches are.
     pub(crate) fn positions(&self) -> Vec<Position> {
         self.branches.iter().map(|inlet| inlet.live.position()).collect()
@@ -246,9 +258,9 @@ impl Feed {
     }
 
     /// The next batch of the history that lies before the live rows; `None` once they follow.
-    pub(crate) fn next_past(&mut self) -> Result<Option<Fed>, EngineError> {
+    pub(crate) async fn next_past(&mut self) -> Result<Option<Fed>, EngineError> {
         while self.ready.is_empty() {
-            if !self.read_history()? {
+            if !self.read_history().await? {
                 return Ok(None);
             }
         }
@@ -277,10 +289,10 @@ impl Feed {
     }
 
     /// Reads one piece of history; false when there is none left.
-    fn read_history(&mut self) -> Result<bool, EngineError> {
+    async fn read_history(&mut self) -> Result<bool, EngineError> {
         for inlet in &mut self.branches {
             if let Some(history) = inlet.history.front_mut() {
-                match history.step()? {
+                match history.step().await? {
                     Some(batches) => {
                         for batch in batches {
                             inlet.pass(batch, &self.counters, &mut self.ready)?;
@@ -384,17 +396,22 @@ impl Inlet {
         let start = if from_earliest { Start::Earliest } else { Start::Latest };
         let mut inlet = Self::open(branch, &start, holding, first_partition, counters)?;
         if !from_earliest && !held {
-            inlet.catch_up(&bases(branch), EventTime::MIN, holding)?;
+            inlet.catch_up(&bases(branch), Some(EventTime::MIN), holding)?;
         }
         Ok(inlet)
     }
 
     /// Puts the rows since `start` that lie before the live reader in front of it; `holding`: who writes waits for it.
-    fn catch_up(&mut self, bases: &[Base], start: EventTime, holding: bool) -> Result<(), EngineError> {
+    /// `None`: those that are in memory.
+    fn catch_up(&mut self, bases: &[Base], start: Option<EventTime>, holding: bool) -> Result<(), EngineError> {
         let live = self.live.position();
         for base in bases {
             let log = &base.job.output;
-            let from = if start == EventTime::MIN { Start::Earliest } else { Start::Timestamp(start) };
+            let from = match start {
+                None => log.start_in_memory(),
+                Some(EventTime::MIN) => Start::Earliest,
+                Some(start) => Start::Timestamp(start),
+            };
             // What upstream jobs count, they have counted when these rows were live.
             let scratch = Arc::new(Counters::default());
             let until = (0..log.partitions())
@@ -430,7 +447,7 @@ impl Inlet {
 
 impl History {
     /// Some rows, or `None` when the live rows follow.
-    fn step(&mut self) -> Result<Option<Vec<StreamBatch>>, EngineError> {
+    async fn step(&mut self) -> Result<Option<Vec<StreamBatch>>, EngineError> {
         let position = self.reader.position();
         let reached = (0..)
             .zip(&self.until)
@@ -438,8 +455,9 @@ impl History {
         if reached {
             return Ok(None);
         }
-        match self.reader.try_next() {
-            Some(Read::Batch(batch)) => {
+        // What lies before the live rows is there, in memory or on disk.
+        match self.reader.next().await {
+            Read::Batch(batch) => {
                 let until = self.until.get(batch.partition as usize).copied().unwrap_or_default();
                 if batch.next > until {
                     return Ok(Some(Vec::new()));
@@ -450,8 +468,8 @@ impl History {
                 }
                 Ok(Some(batches))
             }
-            Some(Read::Gap(_) | Read::EndOfPartition(_)) => Ok(Some(Vec::new())),
-            Some(Read::End | Read::Failed(_)) | None => Ok(None),
+            Read::Gap(_) | Read::EndOfPartition(_) => Ok(Some(Vec::new())),
+            Read::End | Read::Failed(_) => Ok(None),
         }
     }
 }

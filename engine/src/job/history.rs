@@ -67,6 +67,19 @@ pub(crate) fn split_position(position: &Position, branches: &[Branch]) -> Vec<Po
     parts
 }
 
+/// Where a branch begins to read. `parts`: a position of the job's, branch by branch.
+pub(crate) fn start_of(begin: &Begin, branch: &Branch, at: usize, parts: &[Position]) -> Start {
+    match begin {
+        Begin::Fresh if branch.fresh => Start::Earliest,
+        Begin::Fresh => Start::Latest,
+        Begin::Earliest | Begin::After(EventTime::MIN) => Start::Earliest,
+        Begin::At(Start::Position(_)) => Start::Position(parts[at].clone()),
+        Begin::At(start) => start.clone(),
+        Begin::Each(positions) => Start::Position(positions[at].clone()),
+        Begin::After(moment) => Start::Timestamp(*moment),
+    }
+}
+
 /// The epoch of a stateless job's output: that of its only input, or one made of all of them.
 pub(crate) fn joint_epoch(branches: &[Branch]) -> u64 {
     let mut epochs = branches.iter().map(|branch| branch.job().output.epoch());

@@ -211,6 +211,7 @@ pub(crate) fn start_late(
     });
     let (branches, name) = (branches.collect(), late_name(stream));
     let (begin, stage) = (Begin::Earliest, Stage::Late);
-    let spec = JobSpec { number, branches, stage, begin, stream: Some(name), private: true, needed: EventTime::MAX };
+    let (needed, private, holding, output) = (EventTime::MAX, true, false, None);
+    let spec = JobSpec { number, branches, stage, begin, needed, stream: Some(name), private, holding, output };
     spawn_job(shared, spec, stream)
 }

@@ -6,6 +6,7 @@ mod build;
 mod demand;
 mod feed;
 mod history;
+mod lasting;
 mod late;
 mod pipeline;
 mod registry;
@@ -13,6 +14,7 @@ mod run;
 mod source;
 mod stage;
 mod stamp;
+mod ticks;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -34,6 +36,8 @@ pub(crate) use build::{Built, Node, Relations, Use, build, explain, plan_jobs, w
 pub(crate) use demand::{Demand, DemandLease};
 pub(crate) use feed::Begin;
 pub(crate) use history::split_position;
+pub use lasting::Recovery;
+pub(crate) use lasting::build_stream;
 pub(crate) use late::{Late, start_late};
 pub(crate) use pipeline::Pipeline;
 pub(crate) use registry::Registry;

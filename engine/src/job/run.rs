@@ -12,6 +12,7 @@ use super::feed::{Begin, Fed, Feed};
 use super::history::stateless_start;
 use super::late::{Late, LateTap};
 use super::stage::{Setting, Stage, Stateful, TABLE};
+use super::ticks::{row_by_row, ticking};
 use super::writer::Writer;
 use super::{Branch, COMMANDS, Command, Demand, Job, Lease, Status};
 use crate::batch::{StreamBatch, physical_schema};
@@ -35,6 +36,10 @@ pub(crate) struct JobSpec {
     pub(crate) stream: Option<String>,
     /// Nobody else may use it.
     pub(crate) private: bool,
+    /// Its inputs do not overtake it.
+    pub(crate) holding: bool,
+    /// The stream that it writes, when that is there already.
+    pub(crate) output: Option<Arc<MemoryStream>>,
 }
 
 /// Text that is equal for jobs that write equal streams.
@@ -64,7 +69,7 @@ pub(crate) fn spawn_job(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Resu
     let can_wait = spec.branches.iter().all(|branch| branch.job().can_wait);
     let rereadable = spec.branches.iter().all(|branch| branch.job().rereadable);
     let lossless = shared.config.lossless;
-    let holding = lossless || (can_wait && (spec.stream.is_some() || rereadable));
+    let holding = lossless || spec.holding || (can_wait && (spec.stream.is_some() || rereadable));
     let begin = if lossless || rereadable && spec.begin == Begin::Fresh { Begin::Earliest } else { spec.begin.clone() };
     let begin = (&begin, spec.needed, shared.clock.now());
     let feed = Feed::open(&spec.branches, &spec.stage, begin, holding, &counters)?;
@@ -95,9 +100,6 @@ fn make_job(
     let sources: Vec<_> = spec.branches.iter().map(|b| (b.job().display_name(), b.ops.as_slice())).collect();
     let description = describe(&sources, &spec.stage);
     let replay = spec.branches.iter().any(|branch| branch.job().output.replay());
-    let mut labels: Vec<String> = spec.branches.iter().flat_map(|branch| branch.job().labels.clone()).collect();
-    labels.sort_unstable();
-    labels.dedup();
     let (schema, start, partitions, limits) = match &spec.stage {
         Stage::Stateless => {
             (feed.schema().clone(), stateless_start(&spec.branches, feed), feed.partitions(), LogLimits::HAND_OFF)
@@ -126,8 +128,10 @@ fn make_job(
         logged: !spec.stage.is_stateless(),
         can_wait: spec.branches.iter().all(|branch| branch.job().can_wait),
         rereadable: spec.branches.iter().all(|branch| branch.job().rereadable),
-        labels,
-        output: MemoryStream::new(schema, &start, partitions, replay, shared.limits(limits), shared.clock.clone()),
+        labels: labels(&spec.branches),
+        output: spec.output.unwrap_or_else(|| {
+            MemoryStream::new(schema, &start, partitions, replay, shared.limits(limits), shared.clock.clone())
+        }),
         updates,
         late: Late::of(shared, &spec.stage, feed.partitions(), replay),
         key_columns: key_columns.unwrap_or_default(),
@@ -147,6 +151,14 @@ fn make_job(
         status: std::sync::Mutex::new(Status::Running),
         users: std::sync::Mutex::default(),
     }
+}
+
+/// What must be told of the sources.
+fn labels(branches: &[Branch]) -> Vec<String> {
+    let mut labels: Vec<String> = branches.iter().flat_map(|branch| branch.job().labels.clone()).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    labels
 }
 
 fn job_kind(spec: &JobSpec) -> &'static str {
@@ -313,7 +325,7 @@ impl Task {
     async fn catch_up(&mut self) -> Result<(), EngineError> {
         let interval = *self.ticks.borrow();
         self.track(interval);
-        while let Some(fed) = self.feed.next_past()? {
+        while let Some(fed) = self.feed.next_past().await? {
             if let Fed::Batch(batch) = fed {
                 self.batch(batch, interval).await?;
             }
@@ -343,9 +355,15 @@ impl Task {
         self.late_from(&batch)?;
         match &mut self.work {
             Work::HandOn => {
-                add(&self.job.counters.passed, batch.rows.num_rows());
-                add(&self.job.counters.rows_out, batch.rows.num_rows());
                 output.rows.push(batch);
+                if self.job.output.disk().is_some() {
+                    // They are committed with the position behind them.
+                    output.rows.append(&mut self.feed.rest());
+                }
+                for batch in &output.rows {
+                    add(&self.job.counters.passed, batch.rows.num_rows());
+                    add(&self.job.counters.rows_out, batch.rows.num_rows());
+                }
             }
             Work::Operator(operator) => match (interval, self.shared.config.lossless) {
                 (Some(Duration::ZERO), true) => row_by_row(operator.as_mut(), &batch, &mut output)?,
@@ -422,7 +440,7 @@ impl Task {
 
     async fn write(&mut self, output: Output, arrival: EventTime) -> Result<(), EngineError> {
         if !output.rows.is_empty() {
-            let ids = self.job.branches.iter().map(|branch| branch.job().id.clone());
+            let ids = self.job.branches.iter().map(|branch| branch.job().display_name());
             let inputs = ids.zip(self.feed.positions()).collect();
             self.output.write(output.rows, inputs).await?;
         }
@@ -449,42 +467,4 @@ impl Task {
 
 fn nanoseconds(interval: Duration) -> i64 {
     i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// Processes a batch with the changes that each row makes, wherever batches end.
-fn row_by_row(operator: &mut dyn Operator, batch: &StreamBatch, output: &mut Output) -> Result<(), EngineError> {
-    let watermarks = batch.watermarks().to_vec();
-    for at in 0..watermarks.len() {
-        let mut row = batch.with_rows(batch.rows.slice(at, 1));
-        row.watermark = watermarks.get(at + 1).map_or(batch.watermark, |watermark| EventTime(*watermark));
-        operator.process(row, output)?;
-        operator.tick(output)?;
-    }
-    if watermarks.is_empty() { operator.process(batch.with_rows(batch.rows.clone()), output) } else { Ok(()) }
-}
-
-/// Processes a batch with running results by event time: a tick falls between two rows, wherever batches end.
-fn ticking(
-    operator: &mut dyn Operator,
-    batch: StreamBatch,
-    interval: i64,
-    next_tick: &mut EventTime,
-    output: &mut Output,
-) -> Result<(), EngineError> {
-    let (times, watermarks) = (batch.event_times().to_vec(), batch.watermarks().to_vec());
-    let mut from = 0;
-    for (at, time) in times.iter().enumerate() {
-        if *next_tick == EventTime::MIN || *time >= next_tick.0 {
-            if *next_tick != EventTime::MIN {
-                let mut slice = batch.with_rows(batch.rows.slice(from, at - from));
-                slice.watermark = EventTime(watermarks[at]);
-                operator.process(slice, output)?;
-                operator.tick(output)?;
-                from = at;
-            }
-            *next_tick = EventTime(time.div_euclid(interval).saturating_add(1).saturating_mul(interval));
-        }
-    }
-    let rest = batch.rows.slice(from, times.len() - from);
-    operator.process(batch.with_rows(rest), output)
 }

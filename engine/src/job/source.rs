@@ -16,9 +16,11 @@ use crate::batch::{Memo, RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::Counters;
 use crate::error::EngineError;
-use crate::shared::Shared;
-use crate::source::{ConnectorInfo, EventTimeSpec, PartitionReader, ReadEvent, SourceDefinition, WatermarkSpec};
-use crate::stream::{LogLimits, MemoryStream, Offset, Position, Stream};
+use crate::shared::{Lasting, Shared};
+use crate::source::{
+    ConnectorInfo, EventTimeSpec, PartitionReader, ReadEvent, Receipt, SourceDefinition, WatermarkSpec,
+};
+use crate::stream::{Durability, LogLimits, MemoryStream, Offset, Position, Stream};
 
 /// Decoded batches that wait for the job, per partition.
 const READ_AHEAD: usize = 2;
@@ -83,20 +85,39 @@ fn time_columns(definition: &SourceDefinition) -> BTreeSet<usize> {
 }
 
 /// The job of a source, not yet started. `columns`: what will be read at the least.
-pub(crate) fn make_source(
+///
+/// # Errors
+/// [`EngineError::Disk`] when its log on disk cannot be opened.
+pub(crate) async fn make_source(
     shared: &Arc<Shared>,
     definition: &SourceDefinition,
     mut columns: BTreeSet<usize>,
     partitions: u32,
     fingerprint: String,
-) -> Arc<Job> {
+) -> Result<Arc<Job>, EngineError> {
     let info = definition.connector.info();
     columns.extend(time_columns(definition));
     let number = shared.next_id();
-    let start = Position { epoch: shared.new_epoch(), offsets: std::collections::BTreeMap::new() };
-    let limits = shared.limits(LogLimits { bytes: definition.retention_bytes, age: definition.retention });
+    let retention = LogLimits { bytes: definition.retention_bytes, age: definition.retention };
     let schema = physical_schema(&definition.schema);
-    let output = MemoryStream::new(schema, &start, partitions, info.replay, limits, shared.clock.clone());
+    let output = match &shared.logs {
+        Some(logs) if definition.durability != Durability::Memory => {
+            let (name, durability) = (definition.name.as_str(), definition.durability);
+            let (replay, resumes) = (info.replay, definition.resumes);
+            let (whole_windows, waits) = (false, false);
+            let stream =
+                Lasting { name, durability, schema, partitions, replay, retention, resumes, whole_windows, waits };
+            logs.open(shared, stream).await?.0
+        }
+        None if definition.durability != Durability::Memory => {
+            return Err(EngineError::NoLogFolder(definition.name.clone()));
+        }
+        _ => {
+            let start = Position { epoch: shared.new_epoch(), offsets: std::collections::BTreeMap::new() };
+            let limits = shared.limits(retention);
+            MemoryStream::new(schema, &start, partitions, info.replay, limits, shared.clock.clone())
+        }
+    };
     let (commands, _) = mpsc::channel(COMMANDS);
     let source = SourceJob {
         definition: definition.clone(),
@@ -105,7 +126,7 @@ pub(crate) fn make_source(
         gate: watch::Sender::new(false),
         clocked: Arc::default(),
     };
-    Arc::new(Job {
+    Ok(Arc::new(Job {
         id: format!("j{number}"),
         fingerprint,
         kind: "source",
@@ -133,7 +154,7 @@ pub(crate) fn make_source(
         _clock: Vec::new(),
         status: Mutex::new(Status::Running),
         users: Mutex::default(),
-    })
+    }))
 }
 
 /// Starts a source's task. Readers were opened on all columns for a live source; a source that can be reread opens
@@ -180,7 +201,9 @@ async fn read(
     let info = &source.info;
     let live = !info.rereadable && !info.replay && !info.bounded;
     let stamp = Stamp::new(&source.definition.schema, &columns, &source.definition.event_time, live)?;
-    let lanes = readers.into_iter().zip(0..).map(|(reader, partition)| Lane::new(shared, partition, reader)).collect();
+    let resumed = job.output.watermarks();
+    let lanes = readers.into_iter().zip(0..).zip(resumed);
+    let lanes = lanes.map(|((reader, partition), watermark)| Lane::new(shared, partition, reader, watermark)).collect();
     let writer = Writer::new(job.output.clone(), true)?;
     let idle_ns = i64::try_from(source.definition.idle_timeout.as_nanos()).unwrap_or(i64::MAX);
     let mut reading = Reading { shared: shared.clone(), job: job.clone(), stamp, writer, lanes, idle_ns };
@@ -205,7 +228,8 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(shared: &Arc<Shared>, partition: u32, mut reader: Box<dyn PartitionReader>) -> Self {
+    /// `watermark`: what the rows imply that came before the process started.
+    fn new(shared: &Arc<Shared>, partition: u32, mut reader: Box<dyn PartitionReader>, watermark: EventTime) -> Self {
         let (sender, events) = mpsc::channel(READ_AHEAD);
         let task = shared.handle.spawn(async move {
             loop {
@@ -220,13 +244,20 @@ impl Lane {
             partition,
             events,
             _task: AbortOnDropHandle::new(task),
-            rows_watermark: EventTime::MIN,
-            watermark: EventTime::MIN,
+            rows_watermark: watermark,
+            watermark,
             last_rows: shared.clock.now(),
             last_told: EventTime::MIN,
             idle: false,
             ended: false,
         }
+    }
+}
+
+fn tell(receipts: Vec<Receipt>, result: &Result<(), Arc<EngineError>>) {
+    for receipt in receipts {
+        // A publisher that has gone does not want to know.
+        let _ = receipt.send(result.clone());
     }
 }
 
@@ -270,7 +301,7 @@ impl Reading {
 
     async fn take(&mut self, at: usize, event: Option<Result<ReadEvent, EngineError>>) -> Result<(), EngineError> {
         match event.transpose()? {
-            Some(ReadEvent::Batch { rows, undecodable, rejects, bytes }) => {
+            Some(ReadEvent::Batch { rows, undecodable, rejects, bytes, receipts }) => {
                 let counters = &self.job.counters;
                 counters.rows_in.fetch_add(rows.num_rows() as u64 + undecodable, Relaxed);
                 counters.undecodable.fetch_add(undecodable, Relaxed);
@@ -278,7 +309,14 @@ impl Reading {
                 for reject in rejects {
                     counters.sample(&format!("{}: {}", reject.place, reject.reason), &reject.record);
                 }
-                self.rows(at, &rows).await
+                match self.rows(at, &rows).await {
+                    Ok(()) => tell(receipts, &Ok(())),
+                    // The disk is full: these rows are counted and their publisher is told; the next may find room.
+                    Err(error) if error.retryable() => tell(receipts, &Err(Arc::new(error))),
+                    // Who waits for a receipt is told by its end.
+                    Err(error) => return Err(error),
+                }
+                Ok(())
             }
             Some(ReadEvent::Empty) => self.empty(at).await,
             Some(ReadEvent::End) | None => {
@@ -301,7 +339,10 @@ impl Reading {
         lane.watermark = lane.watermark.max(stamped.watermark);
         (lane.last_rows, lane.last_told, lane.idle) = (now, now, false);
         let batch = self.batch(at, stamped.rows, now);
-        self.writer.write(vec![batch], Vec::new()).await?;
+        if let Err(error) = self.writer.write(vec![batch], Vec::new()).await {
+            counters.dropped.fetch_add(passed, Relaxed);
+            return Err(error);
+        }
         counters.passed.fetch_add(passed, Relaxed);
         counters.rows_out.fetch_add(passed, Relaxed);
         Ok(())
@@ -317,7 +358,10 @@ impl Reading {
         self.lanes[at].last_told = now;
         let none = arrow::array::RecordBatch::new_empty(self.stamp.schema().clone());
         let batch = self.batch(at, none, now);
-        self.writer.write(vec![batch], Vec::new()).await
+        match self.writer.write(vec![batch], Vec::new()).await {
+            Err(error) if error.retryable() => Ok(()),
+            other => other,
+        }
     }
 
     /// Whether somebody goes by the clock and was not told of it for a while.

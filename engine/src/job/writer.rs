@@ -39,12 +39,13 @@ impl Writer {
                 outputs.push(batch);
             }
             let owner = &mut self.owners[partition as usize];
+            let mut next = owner.next;
             for batch in &mut outputs {
                 if self.renumber {
-                    batch.first = owner.next;
-                    batch.next = Offset(owner.next.0 + batch.rows.num_rows() as u64);
+                    batch.first = next;
+                    batch.next = Offset(next.0 + batch.rows.num_rows() as u64);
                 }
-                owner.next = batch.next;
+                next = batch.next;
             }
             let commit = Commit {
                 partition,
@@ -54,8 +55,8 @@ impl Writer {
                 state: None,
                 inputs: inputs.clone(),
             };
-            owner.sequence += 1;
             self.stream.commit(commit).await?;
+            (owner.sequence, owner.next) = (owner.sequence + 1, next);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Streams: where jobs meet. A stream's rows lie in one or more partitions; a row's place is an offset.
 
+mod disk;
 mod memory;
 mod position;
 
@@ -17,7 +18,9 @@ use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::error::EngineError;
 
-pub(crate) use memory::{LogLimits, MemoryStream};
+pub(crate) use disk::{DiskBudget, DiskLog, DiskOptions, DiskWriter, RealVolume, Resumed, Volume};
+pub use disk::{DiskError, Durability};
+pub(crate) use memory::{Disk, LogLimits, MemoryStream};
 pub use position::{Position, PositionError};
 
 /// A place in a partition. Ascends; is never reused.
@@ -57,7 +60,7 @@ pub struct Commit {
 }
 
 /// Why a commit was refused. Nothing of it took effect.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum CommitError {
     /// Another owner has taken the partition.
     #[error("partition {partition} has a newer owner")]
@@ -88,6 +91,9 @@ pub enum CommitError {
     /// There is no such partition.
     #[error("there is no partition {0}")]
     Partition(u32),
+    /// The log on disk does not take it.
+    #[error("{0}")]
+    Disk(Arc<DiskError>),
 }
 
 /// Where a reader starts.
@@ -155,6 +161,8 @@ pub enum GapReason {
     Retention,
     /// The stream is another incarnation than the position's.
     Epoch,
+    /// They cannot be read back from disk.
+    Damaged,
 }
 
 /// A stream: all that jobs know of each other. A log in memory stands behind it; one on disk or on other machines
@@ -208,7 +216,7 @@ pub trait StreamReader: Send {
     /// Rows between the reader and the end of the stream.
     fn behind_rows(&self) -> u64;
 
-    /// Bytes between the reader and the end of the stream.
+    /// Bytes in memory between the reader and the end of the stream; none while it reads what is on disk only.
     fn behind_bytes(&self) -> u64;
 
     /// Goes to the end of the stream, or so far that at most `keep_bytes` are left to read; the gap that this

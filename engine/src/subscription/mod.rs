@@ -124,6 +124,8 @@ pub struct Subscription {
     /// Rows before these places are not told again: the client resumed, or got them in its snapshot.
     told: BTreeMap<u32, (Offset, u64)>,
     lag_bytes: u64,
+    /// It began in the past, and has not come near the end since.
+    replays: bool,
     conflater: Option<Conflater>,
     /// Least time between deliveries, in nanoseconds; zero: none.
     period_ns: i64,
@@ -218,6 +220,9 @@ impl Subscription {
             return;
         }
         if self.reader.behind_bytes() <= self.lag_bytes {
+            self.replays = false;
+        }
+        if self.replays || self.reader.behind_bytes() <= self.lag_bytes {
             return;
         }
         if self.info.policy == Policy::Disconnect {

@@ -63,6 +63,7 @@ impl Subscription {
             query: user,
         };
         let now = shared.clock.now();
+        let replays = reader.behind_rows() > 0;
         Ok(Self {
             info,
             admission,
@@ -73,6 +74,7 @@ impl Subscription {
             reader,
             told,
             lag_bytes: shared.config.subscription_lag_bytes,
+            replays,
             conflater,
             period_ns: period(shared, options, told_as),
             next_delivery: now,

@@ -8,7 +8,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion_expr::{Expr, col, lit};
 use squilla_engine::{
-    Connector, ConnectorInfo, EngineError, EventTimeSpec, PartitionReader, ReadEvent, SourceDefinition, WatermarkSpec,
+    Connector, ConnectorInfo, Durability, EngineError, EventTimeSpec, PartitionReader, ReadEvent, SourceDefinition,
+    WatermarkSpec,
 };
 use squilla_query::{AggregateCall, Emit, NamedExpr, Plan, Query, WindowKind, WindowSpec, timestamp_type};
 use tokio::sync::mpsc;
@@ -61,7 +62,9 @@ impl Connector for Feed {
 impl PartitionReader for Reader {
     async fn next(&mut self) -> Result<ReadEvent, EngineError> {
         Ok(match self.0.recv().await {
-            Some(rows) => ReadEvent::Batch { rows, undecodable: 0, rejects: Vec::new(), bytes: 0 },
+            Some(rows) => {
+                ReadEvent::Batch { rows, undecodable: 0, rejects: Vec::new(), bytes: 0, receipts: Vec::new() }
+            }
             None => ReadEvent::End,
         })
     }
@@ -78,6 +81,8 @@ pub(crate) fn source(name: &str) -> (Fed, SourceDefinition) {
         idle_timeout: Duration::from_secs(10),
         retention: Duration::from_secs(900),
         retention_bytes: 64 << 20,
+        durability: Durability::Memory,
+        resumes: false,
         connector: Arc::new(Feed(Mutex::new(Some(receiver)))),
     };
     (Fed(sender), definition)

@@ -204,6 +204,8 @@ impl From<PublishRefusal> for ApiError {
             PublishError::Unknown(name) => Self::new(StatusCode::NOT_FOUND, "not_found", message)
                 .help(format!("create it first: CREATE SOURCE {name} WITH (connector = 'http')")),
             PublishError::Malformed(_) => Self::new(StatusCode::BAD_REQUEST, "malformed", message),
+            PublishError::NotStored(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "not_stored", message)
+                .help("send it again when the disk has room; some of its rows may be there"),
             PublishError::Full { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, "full", message)
                 .help("send again in a second: nothing of this request was taken")
                 .retryable(),

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use arrow::datatypes::Schema;
 use bytes::Bytes;
-use squilla_engine::{EngineError, EventTimeSpec, SourceDefinition};
+use squilla_engine::{EngineError, EventTimeSpec, SourceDefinition, StreamOptions};
 use squilla_query::{
     CreateSink, CreateSource, CreateStream, CreateView, Diagnostic, DropKind, DropRelation, InsertInto, Params, Query,
     Relation, RelationKind, Statement, TimeAttribute,
 };
-use squilla_sources::{PublishError, define_sink, define_source, infer_json};
+use squilla_sources::{PublishError, define_sink, define_source, define_stream, infer_json};
 
 use super::analyze::{Analyzed, place_of};
 use super::{Answer, PublishRefusal, Refusal, Service};
@@ -110,6 +110,7 @@ impl Service {
             Err(mistakes) => return Err(Refusal::Mistakes(mistakes)),
         };
         let relation = relation_of_source(&create, &definition);
+        let definition = SourceDefinition { resumes: task.stored.is_some(), ..definition };
         self.engine.create_source(definition).await.map_err(Refusal::Engine)?;
         self.record_running(&task, StoredKind::Source, &name, relation).await?;
         Ok(Answer::Done(format!("created source \"{name}\"")))
@@ -120,9 +121,11 @@ impl Service {
             return Ok(answer);
         }
         let kind = create.kind();
+        let options = define_stream(&create).map_err(Refusal::Mistakes)?;
         let name = create.name;
         let relation = relation_of_query(&name, kind, &create.query.plan, &self.names());
-        self.engine.create_stream(&name, &create.query).await.map_err(Refusal::Engine)?;
+        let options = StreamOptions { resumes: task.stored.is_some(), ..options };
+        self.engine.create_stream(&name, &create.query, options).await.map_err(Refusal::Engine)?;
         self.record_running(&task, StoredKind::Stream, &name, relation).await?;
         Ok(Answer::Done(format!("created stream \"{name}\"")))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
-use squilla_engine::{EventTime, JobInfo, QueryInfo, StreamInfo};
+use squilla_engine::{Durability, EventTime, JobInfo, QueryInfo, Recovery, StreamInfo};
 use squilla_query::{Describe, Diagnostic, RelationKind, Show, TimeAttribute};
 
 use super::{Refusal, Service, redact};
@@ -188,6 +188,20 @@ impl Service {
         fact("label", info.labels.join(", "));
         fact("status", info.status);
         fact("keeps", kept(&self.engine.jobs(), name));
+        if info.durability != Durability::Memory {
+            fact("durability", word(info.durability).to_owned());
+            fact("on disk", format!("{} rows, {} bytes", info.log_rows, info.log_bytes));
+            fact(
+                "after a restart",
+                info.recovery.map_or_else(String::new, |recovery| match recovery {
+                    Recovery::ExactlyOnce => "goes on where it ended: every row counts once".to_owned(),
+                    Recovery::Live => "goes on with what comes then: rows in between are missing".to_owned(),
+                }),
+            );
+            let lost = |rows: u64| if rows == 0 { String::new() } else { format!("{rows} rows") };
+            fact("not stored", lost(info.unstored_rows));
+            fact("damaged", lost(info.damaged_rows));
+        }
         fact("partitions", info.partitions.to_string());
         for (name, value) in info.options {
             fact(&name, value);
@@ -305,4 +319,13 @@ pub(super) fn strings(values: impl Iterator<Item = String>) -> ArrayRef {
 
 pub(super) fn moments(values: impl Iterator<Item = Option<EventTime>>) -> ArrayRef {
     Arc::new(values.map(|moment| moment.map(|moment| moment.0)).collect::<TimestampNanosecondArray>())
+}
+
+/// How it is written in an option.
+fn word(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Memory => "memory",
+        Durability::Buffered => "buffered",
+        Durability::Durable => "durable",
+    }
 }

@@ -91,12 +91,14 @@ impl Reader<'_> {
                     return Err(unsupported("a list of columns cannot be given here", self.here())
                         .help("name the columns in the SELECT list with AS"));
                 }
-                if kind == "stream" && self.peek_word().as_deref() == Some("with") {
-                    return Err(unsupported("CREATE STREAM takes no options", self.here()));
-                }
+                let options = if kind == "stream" { self.options()? } else { Vec::new() };
                 self.expect_word("as")?;
                 let query = self.query()?;
-                Ok(if kind == "stream" { Parsed::CreateStream(named, query) } else { Parsed::CreateView(named, query) })
+                Ok(if kind == "stream" {
+                    Parsed::CreateStream(named, options, query)
+                } else {
+                    Parsed::CreateView(named, query)
+                })
             }
             "sink" => {
                 let options = self.options()?;

@@ -41,7 +41,7 @@ pub(crate) enum Parsed {
     /// `CREATE SOURCE`, complete.
     CreateSource(CreateSource),
     /// `CREATE STREAM … AS`.
-    CreateStream(Named, QuerySyntax),
+    CreateStream(Named, Vec<OptionValue>, QuerySyntax),
     /// `CREATE VIEW … AS`.
     CreateView(Named, QuerySyntax),
     /// `CREATE SINK … WITH (…) [AS …]`.

@@ -277,7 +277,7 @@ impl FlightsReader {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let rows = RecordBatch::try_new_with_options(self.round.schema.clone(), columns, &options)?;
-        Ok(ReadEvent::Batch { rows, undecodable: 0, rejects: Vec::new(), bytes: 0 })
+        Ok(ReadEvent::Batch { rows, undecodable: 0, rejects: Vec::new(), bytes: 0, receipts: Vec::new() })
     }
 }
 

@@ -243,7 +243,7 @@ impl GeneratorReader {
         self.next += rows as u64;
         self.due_rows += rows as u64;
         // Nothing was read from outside.
-        Ok(ReadEvent::Batch { rows: batch, undecodable: 0, rejects: Vec::new(), bytes: 0 })
+        Ok(ReadEvent::Batch { rows: batch, undecodable: 0, rejects: Vec::new(), bytes: 0, receipts: Vec::new() })
     }
 
     /// Rows that are due by now.

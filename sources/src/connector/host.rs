@@ -223,7 +223,7 @@ impl PartitionReader for HostReader {
         let (sampler, rows) = sampled.map_err(|error| failed(&self.name, error.to_string(), true))?;
         self.state = State::Resting(sampler);
         let rows = rows.project(&self.columns)?;
-        Ok(ReadEvent::Batch { rows, undecodable: 0, rejects: Vec::new(), bytes: 0 })
+        Ok(ReadEvent::Batch { rows, undecodable: 0, rejects: Vec::new(), bytes: 0, receipts: Vec::new() })
     }
 }
 

@@ -13,9 +13,9 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
-use squilla_engine::{Connector, ConnectorInfo, EngineError, PartitionReader, ReadEvent};
+use squilla_engine::{Connector, ConnectorInfo, EngineError, PartitionReader, ReadEvent, Receipt};
 use squilla_query::{CreateSource, Diagnostic};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::define::{Made, WATERMARK_DELAY, record_column, relaxed, timestamp_unit};
 use crate::format::column::is_decodable;
@@ -59,6 +59,7 @@ pub(crate) fn define(
     create: &CreateSource,
     env: &SourceEnv,
     options: &mut Options<'_>,
+    receipts: bool,
 ) -> Result<Made, Vec<Diagnostic>> {
     options.choice("format", (), &[("json", ()), ("ndjson", ()), ("jsonl", ())]);
     let unit = timestamp_unit(options);
@@ -78,8 +79,14 @@ pub(crate) fn define(
         ]);
     }
     let schema = relaxed(declared);
-    let queue =
-        Arc::new(Queue { schema: schema.clone(), unit, record, waiting: Mutex::default(), arrived: Notify::new() });
+    let queue = Arc::new(Queue {
+        schema: schema.clone(),
+        unit,
+        record,
+        receipts,
+        waiting: Mutex::default(),
+        arrived: Notify::new(),
+    });
     env.publishers.register(&create.name, &queue);
     let connector = HttpConnector {
         name: create.name.clone(),
@@ -124,19 +131,32 @@ pub(crate) struct Queue {
     unit: TimestampUnit,
     /// The column that takes each record as a whole.
     record: Option<String>,
+    /// Publishers wait until their rows are committed.
+    receipts: bool,
     waiting: Mutex<Waiting>,
     arrived: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    batches: VecDeque<(Decoded, u64)>,
+    batches: VecDeque<Share>,
     rows: usize,
     bytes: usize,
 }
 
+/// A part of a body.
+#[derive(Debug)]
+struct Share {
+    decoded: Decoded,
+    body_bytes: u64,
+    receipt: Option<Receipt>,
+}
+
+type Committed = oneshot::Receiver<Result<(), Arc<EngineError>>>;
+
 impl Queue {
-    fn publish(&self, body: &[u8]) -> Result<PublishReport, PublishError> {
+    /// Queues the rows of a body. What comes tells that they are committed.
+    fn publish(&self, body: &[u8]) -> Result<(PublishReport, Vec<Committed>), PublishError> {
         let decoded = self.decode(body)?;
         let mut report = PublishReport { accepted: 0, rejected: 0, errors: Vec::new() };
         let mut bytes = 0;
@@ -150,11 +170,18 @@ impl Queue {
                 }
             }
         }
-        self.push(decoded, usize::try_from(report.accepted).expect("rows in memory"), bytes, body.len())?;
-        Ok(report)
+        let rows = usize::try_from(report.accepted).expect("rows in memory");
+        let committed = self.push(decoded, rows, bytes, body.len())?;
+        Ok((report, committed))
     }
 
-    fn push(&self, decoded: Vec<Decoded>, rows: usize, bytes: usize, body_bytes: usize) -> Result<(), PublishError> {
+    fn push(
+        &self,
+        decoded: Vec<Decoded>,
+        rows: usize,
+        bytes: usize,
+        body_bytes: usize,
+    ) -> Result<Vec<Committed>, PublishError> {
         let mut waiting = self.waiting.lock().expect("no holder of this lock panics");
         // A body that is larger than the queue can be taken by an empty one only.
         let is_full = waiting.rows + rows > QUEUE_ROWS
@@ -166,10 +193,17 @@ impl Queue {
         waiting.rows += rows;
         waiting.bytes += bytes;
         let share = body_bytes as u64 / decoded.len().max(1) as u64;
-        waiting.batches.extend(decoded.into_iter().map(|batch| (batch, share)));
+        let mut committed = Vec::new();
+        for decoded in decoded {
+            let receipt = self.receipts.then(oneshot::channel).map(|(receipt, told)| {
+                committed.push(told);
+                receipt
+            });
+            waiting.batches.push_back(Share { decoded, body_bytes: share, receipt });
+        }
         drop(waiting);
         self.arrived.notify_one();
-        Ok(())
+        Ok(committed)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Vec<Decoded>, PublishError> {
@@ -191,19 +225,19 @@ impl Queue {
     }
 
     /// What waits, up to a batch.
-    fn pop(&self) -> Vec<(Decoded, u64)> {
+    fn pop(&self) -> Vec<Share> {
         let mut waiting = self.waiting.lock().expect("no holder of this lock panics");
         let mut taken = Vec::new();
         let mut rows = 0;
-        while let Some((batch, _)) = waiting.batches.front() {
-            rows += batch.rows.num_rows();
+        while let Some(share) = waiting.batches.front() {
+            rows += share.decoded.rows.num_rows();
             if rows > BATCH_ROWS && !taken.is_empty() {
                 break;
             }
-            let (batch, bytes) = waiting.batches.pop_front().expect("it was looked at above");
-            waiting.rows -= batch.rows.num_rows();
-            waiting.bytes -= batch.rows.get_array_memory_size();
-            taken.push((batch, bytes));
+            let share = waiting.batches.pop_front().expect("it was looked at above");
+            waiting.rows -= share.decoded.rows.num_rows();
+            waiting.bytes -= share.decoded.rows.get_array_memory_size();
+            taken.push(share);
         }
         taken
     }
@@ -249,19 +283,21 @@ struct HttpReader {
 }
 
 impl HttpReader {
-    fn event(&self, taken: Vec<(Decoded, u64)>) -> Result<ReadEvent, EngineError> {
+    fn event(&self, taken: Vec<Share>) -> Result<ReadEvent, EngineError> {
         let (mut undecodable, mut bytes) = (0, 0);
         let mut rejects = Vec::new();
         let mut batches: Vec<RecordBatch> = Vec::with_capacity(taken.len());
         let of = format!("a body published to {}", self.name);
-        for (decoded, share) in taken {
+        let mut receipts = Vec::new();
+        for Share { decoded, body_bytes, receipt } in taken {
             undecodable += decoded.undecodable;
-            bytes += share;
+            bytes += body_bytes;
+            receipts.extend(receipt);
             rejects.extend(decoded.rejects.into_iter().map(|reject| reject.into_reject(&of)));
             batches.push(decoded.rows.project(&self.columns)?);
         }
         let rows = if batches.len() == 1 { batches.swap_remove(0) } else { concat_batches(&self.schema, &batches)? };
-        Ok(ReadEvent::Batch { rows, undecodable, rejects, bytes })
+        Ok(ReadEvent::Batch { rows, undecodable, rejects, bytes, receipts })
     }
 }
 
@@ -307,17 +343,27 @@ impl Publishers {
     }
 
     /// Decodes a body (NDJSON, a JSON array of objects, or one object) against the columns of the source and queues
-    /// its rows. Rows that do not decode are rejected one by one and counted by the source.
+    /// its rows. Rows that do not decode are rejected one by one and counted by the source. A stream that lasts
+    /// answers when the rows are committed: if it is durable, when they are on disk.
     ///
     /// # Errors
-    /// [`PublishError`]; nothing was taken then.
+    /// [`PublishError`]; nothing was taken then, but for [`PublishError::NotStored`].
     pub async fn publish(&self, source: &str, body: Bytes) -> Result<PublishReport, PublishError> {
         let queue = self.registry.find(source).ok_or_else(|| PublishError::Unknown(source.to_owned()))?;
-        if body.len() < LARGE_BODY {
-            return queue.publish(&body);
+        let (report, committed) = if body.len() < LARGE_BODY {
+            queue.publish(&body)?
+        } else {
+            let published = tokio::task::spawn_blocking(move || queue.publish(&body)).await;
+            published.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
+        };
+        for told in committed {
+            match told.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(PublishError::NotStored(error.to_string())),
+                Err(_) => return Err(PublishError::NotStored("the source has ended".to_owned())),
+            }
         }
-        let published = tokio::task::spawn_blocking(move || queue.publish(&body)).await;
-        published.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        Ok(report)
     }
 }
 

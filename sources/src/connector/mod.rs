@@ -23,10 +23,13 @@ pub(crate) fn failed(name: &str, message: impl Into<String>, retryable: bool) ->
 /// Options that all connectors take.
 const COMMON: [(&str, &str); 5] = [
     ("connector", "what the source reads from"),
-    ("retention", "how far back the stream's log reaches: '15m' unless said"),
-    ("retention_size", "how large the stream's log gets: '64MiB' unless said"),
+    ("retention", "how far back the stream's log reaches: '15m' unless said, on disk '7d'"),
+    ("retention_size", "how large the stream's log gets: '64MiB' unless said, on disk '8GiB'"),
     ("idle_timeout", "how long a silent partition holds back the others: '10s' unless said"),
-    ("durability", "'memory', which is the only one for now"),
+    (
+        "durability",
+        "'memory' (unless said), 'buffered' (on disk within 200 ms) or 'durable' (on disk before it is told)",
+    ),
 ];
 
 /// See [`crate::connectors`].

@@ -103,7 +103,7 @@ impl TextFile {
 
     fn event(&self, bytes: u64, decoded: Decoded) -> ReadEvent {
         let rejects = decoded.rejects.into_iter().map(|reject| reject.into_reject(&self.name)).collect();
-        ReadEvent::Batch { rows: decoded.rows, undecodable: decoded.undecodable, rejects, bytes }
+        ReadEvent::Batch { rows: decoded.rows, undecodable: decoded.undecodable, rejects, bytes, receipts: Vec::new() }
     }
 
     /// Lets go of a record that is too long, up to its line feed.

@@ -126,7 +126,13 @@ impl ParquetFile {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(kept));
         let batch = RecordBatch::try_new_with_options(self.wanted.clone(), columns, &options)?;
-        Ok(ReadEvent::Batch { rows: batch, undecodable, rejects, bytes: self.row_bytes * rows as u64 })
+        Ok(ReadEvent::Batch {
+            rows: batch,
+            undecodable,
+            rejects,
+            bytes: self.row_bytes * rows as u64,
+            receipts: Vec::new(),
+        })
     }
 
     fn reject(&self, field: &Field, found: &ArrayRef, row: usize) -> Reject {
@@ -160,7 +166,7 @@ fn converted(found: &ArrayRef, data_type: &DataType, unit: TimestampUnit) -> Res
 fn of_float(number: f64, each: i64) -> Option<i64> {
     let whole = number.trunc();
     // Beyond it, whole numbers of 64 bits end; NaN is not within either.
-    if !(whole.abs() < 9.2e18) {
+    if whole.is_nan() || whole.abs() >= 9.2e18 {
         return None;
     }
     let fraction = ((number - whole) * each as f64).round();

@@ -30,7 +30,13 @@ impl Delivery {
         let reject =
             |reason: &String| Reject { place: "a test".to_owned(), reason: reason.clone(), record: "?".to_owned() };
         let rejects = self.undecodable.iter().map(reject).collect();
-        Ok(ReadEvent::Batch { rows, undecodable: self.undecodable.len() as u64, rejects, bytes: 0 })
+        Ok(ReadEvent::Batch {
+            rows,
+            undecodable: self.undecodable.len() as u64,
+            rejects,
+            bytes: 0,
+            receipts: Vec::new(),
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::job::branch::{canonical_expr, canonical_named, describe_window, duration, list, types};
 use crate::job::history::first_open_window;
-use crate::operator::{Aggregate, AggregateSpec, Operator};
+use crate::operator::{Aggregate, AggregateSpec, Operator, RESULT_LAG_NS};
 
 /// Groups by window and keys.
 #[derive(Debug)]
@@ -90,6 +90,16 @@ impl Stateful for AggregateJob {
 
     fn judges_lateness(&self) -> bool {
         true
+    }
+
+    /// Results with a watermark W are those of all windows that end by W; the next ends 1 ms behind it or later.
+    fn resume(&self, told: EventTime) -> Option<EventTime> {
+        let closed = told.plus(RESULT_LAG_NS - 1).plus(self.grace_ns);
+        Some(if told == EventTime::MIN { told } else { first_open_window(&self.window, self.grace_ns, closed) })
+    }
+
+    fn told(&self, watermark: EventTime) -> EventTime {
+        watermark.plus(1 - RESULT_LAG_NS).plus(-self.grace_ns)
     }
 
     fn operator(&self, setting: Setting) -> Result<Box<dyn Operator>, EngineError> {

@@ -102,6 +102,18 @@ pub(crate) trait Stateful: Debug + Send + Sync {
         false
     }
 
+    /// The event time of the first row that it needs to go on behind results whose watermark is `told`, so that it
+    /// tells all that follow and none of those again. `None`: what it would tell depends on more.
+    fn resume(&self, told: EventTime) -> Option<EventTime> {
+        let _ = told;
+        None
+    }
+
+    /// The watermark of its results once the inputs have come to `watermark`: of a job that can [`Stateful::resume`].
+    fn told(&self, watermark: EventTime) -> EventTime {
+        watermark
+    }
+
     /// What runs.
     ///
     /// # Errors

@@ -41,7 +41,9 @@ pub(crate) fn keep_table(
     let stage = Stage::Stateful(Arc::new(TableJob { table: table.clone(), key, schema }));
     let (number, begin, stream) = (shared.next_id(), Begin::Earliest, Some(table.clone()));
     let needed = EventTime::MAX;
-    spawn_job(shared, JobSpec { number, branches: vec![branch], stage, begin, needed, stream, private: true }, &table)
+    let (branches, private, holding, output) = (vec![branch], true, false, None);
+    let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output };
+    spawn_job(shared, spec, &table)
 }
 
 impl Stateful for TableJob {

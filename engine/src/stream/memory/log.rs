@@ -1,6 +1,6 @@
 //! The ring itself: entries, partitions, and what is dropped when.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -10,6 +10,7 @@ use super::LogLimits;
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::error::EngineError;
+use crate::stream::disk::Resumed;
 use crate::stream::{Commit, CommitError, Offset, Position};
 
 /// What a stream holds.
@@ -107,6 +108,18 @@ impl Log {
         active.or_else(|| running().map(|p| p.watermark).min()).unwrap_or(EventTime::MAX)
     }
 
+    /// The place before an entry.
+    pub(super) fn position_before(&self, entry: &Entry, epoch: u64) -> Position {
+        let mut offsets: BTreeMap<u32, (Offset, u64)> =
+            (0..).zip(&self.partitions).map(|(index, p)| (index, (p.evicted, 0))).collect();
+        for before in self.entries.iter().take_while(|before| before.rows_before < entry.rows_before) {
+            if let Item::Batch(batch) = &before.item {
+                offsets.insert(batch.partition, (batch.next, 0));
+            }
+        }
+        Position { epoch, offsets }
+    }
+
     /// The entry at which the slowest holding reader is; `None` when nobody holds.
     fn held_from(&mut self) -> Option<u64> {
         self.holders.retain(|holder| holder.strong_count() > 0);
@@ -192,19 +205,30 @@ impl Log {
         Ok(())
     }
 
-    pub(super) fn apply(&mut self, commit: Commit, now: EventTime) {
+    /// Goes on where a log on disk ended.
+    pub(super) fn resume(&mut self, resumed: &Resumed) {
+        self.max_event_time = resumed.latest;
+        self.evicted_event_time = resumed.latest;
+        self.evicted_arrival = resumed.arrival;
+        for (partition, watermark) in self.partitions.iter_mut().zip(&resumed.watermarks) {
+            partition.watermark = *watermark;
+        }
+    }
+
+    /// A commit that was checked; its batches apart.
+    pub(super) fn apply(&mut self, commit: Commit, outputs: Vec<Arc<StreamBatch>>, now: EventTime) {
         let state = &mut self.partitions[commit.partition as usize];
         state.sequence += 1;
         if let Some(kept) = commit.state {
             state.state = Some(kept);
         }
         state.inputs = commit.inputs;
-        for batch in commit.outputs {
+        for batch in outputs {
             let state = &mut self.partitions[commit.partition as usize];
             state.next = batch.next;
             state.watermark = state.watermark.max(batch.watermark);
             state.idle = batch.idle;
-            self.push(Item::Batch(Arc::new(batch)), now);
+            self.push(Item::Batch(batch), now);
         }
     }
 }

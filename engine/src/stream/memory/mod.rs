@@ -1,10 +1,12 @@
-//! A stream's log in memory: a ring of batches, bounded by bytes and age.
+//! A stream's log in memory: a ring of batches, bounded by bytes and age. A log on disk may lie behind it, for what is
+//! older and for the next start of the process.
 //!
 //! All partitions lie in one ring in the order of their commits. A reader is a place in the ring: it costs no memory
 //! however far it is behind. A reader that *holds* makes commits wait when the ring is full; any other is overtaken,
 //! and is told the gap with its rows counted.
 
 mod log;
+mod past;
 mod reader;
 
 use std::sync::atomic::AtomicU64;
@@ -15,12 +17,17 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 
+use super::disk::{Append, DiskLog, DiskWriter, Durability, Resumed};
 use super::{Commit, CommitError, Offset, Owner, Position, Start, Stream, StreamReader};
+use crate::batch::StreamBatch;
 use crate::clock::{Clock, EventTime};
 use crate::error::EngineError;
 
 use log::{Item, Log};
 use reader::MemoryReader;
+
+/// When a commit is tried again that a full disk refused.
+const RETRY_AFTER_NS: i64 = 1_000_000_000;
 
 /// How much a log keeps.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +62,19 @@ pub(crate) struct MemoryStream {
     changed: watch::Sender<u64>,
     /// Wakes commits that wait for a holding reader.
     room: Notify,
+    /// What lasts.
+    disk: Option<Disk>,
+    /// Commits wait while the disk is full.
+    waits: bool,
 }
+
+/// A log on disk and who writes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    pub(crate) log: Arc<DiskLog>,
+    pub(crate) writer: Arc<DiskWriter>,
+}
+
 /// What is known of a stream at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamFacts {
@@ -94,7 +113,72 @@ impl MemoryStream {
             log: RwLock::new(Log::new(start, partitions)),
             changed: watch::Sender::new(0),
             room: Notify::new(),
+            disk: None,
+            waits: false,
         })
+    }
+
+    /// A stream that goes on where its log on disk ended.
+    pub(crate) fn on_disk(
+        disk: Disk,
+        resumed: &Resumed,
+        replay: bool,
+        limits: LogLimits,
+        clock: Arc<dyn Clock>,
+        waits: bool,
+    ) -> Arc<Self> {
+        let schema = disk.log.schema().clone();
+        let mut log = Log::new(&resumed.position, u32::try_from(resumed.first.len()).unwrap_or(u32::MAX));
+        log.resume(resumed);
+        Arc::new(Self {
+            schema,
+            epoch: resumed.position.epoch,
+            replay,
+            limits,
+            clock,
+            log: RwLock::new(log),
+            changed: watch::Sender::new(0),
+            room: Notify::new(),
+            disk: Some(disk),
+            waits,
+        })
+    }
+
+    /// Behind the last row.
+    pub(crate) fn end_position(&self) -> Position {
+        let log = self.read();
+        let offsets = (0..).zip(&log.partitions).map(|(index, p)| (index, (p.next, 0))).collect();
+        Position { epoch: self.epoch, offsets }
+    }
+
+    /// The first row in memory.
+    pub(crate) fn start_in_memory(&self) -> Start {
+        let log = self.read();
+        let offsets = (0..).zip(&log.partitions).map(|(index, p)| (index, (p.evicted, 0))).collect();
+        Start::Position(Position { epoch: self.epoch, offsets })
+    }
+
+    /// Whether the position is one of this stream's, of this or an earlier epoch, and not behind its end.
+    pub(crate) fn knows(&self, position: &Position) -> bool {
+        let known = match &self.disk {
+            Some(disk) => disk.log.translate(position),
+            None => (position.epoch == self.epoch).then(|| position.clone()),
+        };
+        let end = self.end_position();
+        let before_end = |(index, (offset, _)): (&u32, &(Offset, u64))| {
+            end.offsets.get(index).is_some_and(|(next, _)| offset <= next)
+        };
+        known.is_some_and(|position| position.offsets.iter().all(before_end))
+    }
+
+    /// Each partition's watermark.
+    pub(crate) fn watermarks(&self) -> Vec<EventTime> {
+        self.read().partitions.iter().map(|partition| partition.watermark).collect()
+    }
+
+    /// Its log on disk.
+    pub(crate) fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
     }
 
     /// Whether its clock runs apart from the wall clock.
@@ -102,15 +186,25 @@ impl MemoryStream {
         self.replay
     }
 
+    pub(crate) fn durability(&self) -> Durability {
+        self.disk.as_ref().map_or(Durability::Memory, |disk| disk.log.durability())
+    }
+
     pub(crate) fn facts(&self) -> StreamFacts {
+        let kept = self.disk.as_ref().map(|disk| (disk.log.rows(), disk.log.bytes()));
         let log = self.read();
+        let rows = log.entries.front().map_or(0, |entry| log.rows_total - entry.rows_before);
+        let (log_rows, log_bytes) = kept.unwrap_or((rows, log.bytes as u64));
         StreamFacts {
             watermark: log.watermark(),
             rows_total: log.rows_total,
             bytes_total: log.bytes_total,
-            log_rows: log.entries.front().map_or(0, |entry| log.rows_total - entry.rows_before),
-            log_bytes: log.bytes as u64,
-            evicted_event_time: log.evicted_event_time,
+            log_rows,
+            log_bytes,
+            evicted_event_time: match &self.disk {
+                Some(disk) => disk.log.removed_event_time(),
+                None => log.evicted_event_time,
+            },
             max_event_time: log.max_event_time,
             evicted_arrival: log.evicted_arrival,
             clock: if self.replay { log.max_event_time } else { self.clock.now() },
@@ -119,6 +213,21 @@ impl MemoryStream {
 
     /// Whether every row since the position is kept.
     pub(crate) fn covers(&self, position: &Position) -> bool {
+        if let Some(disk) = &self.disk
+            && let Some(position) = disk.log.translate(position)
+        {
+            let log = self.read();
+            let first = disk.log.first();
+            return (0..).zip(&log.partitions).all(|(index, p)| {
+                let wanted = position.offsets.get(&index).map_or(Offset(0), |(offset, _)| *offset);
+                first.offsets.get(&index).is_some_and(|(first, _)| *first <= wanted) && wanted <= p.next
+            });
+        }
+        self.in_memory(position)
+    }
+
+    /// Whether every row since the position is in memory.
+    fn in_memory(&self, position: &Position) -> bool {
         let log = self.read();
         position.epoch == self.epoch
             && (0..).zip(&log.partitions).all(|(index, p)| {
@@ -167,17 +276,40 @@ impl Stream for MemoryStream {
         })
     }
 
-    async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+    async fn commit(&self, mut commit: Commit) -> Result<(), CommitError> {
+        self.read().check(&commit)?;
+        let outputs: Vec<Arc<StreamBatch>> = commit.outputs.drain(..).map(Arc::new).collect();
+        if let Some(disk) = self.disk.as_ref().filter(|_| !outputs.is_empty()) {
+            // What lasts is on disk before anybody sees it. After a failure a buffered log is waited for too: rows
+            // would be lost behind the back of who commits them.
+            let wait = disk.log.durability() == Durability::Durable || disk.log.refusing();
+            loop {
+                let now = self.clock.now();
+                let append = Append {
+                    log: disk.log.clone(),
+                    batches: outputs.clone(),
+                    commit: disk.log.next_commit(),
+                    inputs: commit.inputs.clone(),
+                    now,
+                };
+                match disk.writer.append(append, wait).await {
+                    Ok(()) => break,
+                    Err(error) if self.waits && error.retryable() => {
+                        self.clock.sleep_until(now.plus(RETRY_AFTER_NS)).await;
+                    }
+                    Err(error) => return Err(CommitError::Disk(error)),
+                }
+            }
+        }
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
             {
                 let mut log = self.write();
-                log.check(&commit)?;
                 let now = self.clock.now();
                 if log.evict(&self.limits, now) {
-                    log.apply(commit, now);
+                    log.apply(commit, outputs, now);
                     break;
                 }
             }
@@ -203,6 +335,9 @@ impl Stream for MemoryStream {
     }
 
     fn reader(self: Arc<Self>, start: &Start, holding: bool) -> Box<dyn StreamReader> {
+        if let Some(disk) = self.disk.clone() {
+            return Box::new(past::PastReader::new(self, disk, start));
+        }
         let mut log = self.write();
         let mut reader = MemoryReader::at(self.clone(), &log, start);
         if holding {

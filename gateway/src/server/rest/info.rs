@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Serialize;
-use squilla_engine::{CountersSnapshot, EngineError, JobInfo, QueryInfo, StreamInfo};
+use squilla_engine::{CountersSnapshot, Durability, EngineError, JobInfo, QueryInfo, Recovery, StreamInfo};
 use utoipa::ToSchema;
 
 use super::Shared;
@@ -46,6 +46,16 @@ pub(super) struct StreamBody {
     log_rows: u64,
     /// Bytes kept to be read again.
     log_bytes: u64,
+    /// `memory`, `buffered` or `durable`.
+    #[schema(value_type = String)]
+    durability: Durability,
+    /// Of a named stream, how it goes on after a restart: `exactly_once` or `live`.
+    #[schema(value_type = Option<String>)]
+    recovery: Option<Recovery>,
+    /// Rows that readers saw and the disk did not take.
+    unstored_rows: u64,
+    /// Rows on disk that were found damaged.
+    damaged_rows: u64,
     /// Who reads it.
     users: Vec<String>,
     #[schema(value_type = Object)]
@@ -191,6 +201,10 @@ impl StreamBody {
             rows: 0,
             log_rows: 0,
             log_bytes: 0,
+            durability: Durability::Memory,
+            recovery: None,
+            unstored_rows: 0,
+            damaged_rows: 0,
             users: Vec::new(),
             counters: CountersSnapshot::default(),
         }
@@ -213,6 +227,10 @@ impl From<StreamInfo> for StreamBody {
             rows: info.rows,
             log_rows: info.log_rows,
             log_bytes: info.log_bytes,
+            durability: info.durability,
+            recovery: info.recovery,
+            unstored_rows: info.unstored_rows,
+            damaged_rows: info.damaged_rows,
             users: info.users,
             counters: info.counters,
         }

@@ -79,6 +79,20 @@ fn streams(app: &App, out: &mut Metrics) {
     for stream in &streams {
         out.sample("squilla_stream_log_bytes", &labels(stream), stream.log_bytes);
     }
+    out.family("squilla_stream_unstored_rows_total", "counter", "Rows that readers saw and the disk did not take.");
+    for stream in &streams {
+        out.sample("squilla_stream_unstored_rows_total", &labels(stream), stream.unstored_rows);
+    }
+    out.family("squilla_stream_damaged_rows", "gauge", "Rows on disk that were found damaged.");
+    for stream in &streams {
+        out.sample("squilla_stream_damaged_rows", &labels(stream), stream.damaged_rows);
+    }
+    if let Some((used, limit)) = app.service.engine().disk_bytes() {
+        out.family("squilla_disk_bytes", "gauge", "Bytes of all logs on disk.");
+        out.sample("squilla_disk_bytes", &[], used);
+        out.family("squilla_disk_limit_bytes", "gauge", "Bytes that all logs on disk may have.");
+        out.sample("squilla_disk_limit_bytes", &[], limit);
+    }
     out.family("squilla_stream_watermark_seconds", "gauge", "Watermark, in seconds since 1970.");
     for stream in &streams {
         let told = stream.watermark.filter(|moment| *moment != EventTime::MIN && *moment != EventTime::MAX);

@@ -47,7 +47,8 @@ struct Rejected {
         (status = BAD_REQUEST, body = ErrorAnswer, description = "neither NDJSON nor a JSON array"),
         (status = NOT_FOUND, body = ErrorAnswer, description = "no such http source"),
         (status = PAYLOAD_TOO_LARGE, body = ErrorAnswer, description = "over 16 MiB"),
-        (status = TOO_MANY_REQUESTS, body = ErrorAnswer, description = "the queue is full: nothing was taken")
+        (status = TOO_MANY_REQUESTS, body = ErrorAnswer, description = "the queue is full: nothing was taken"),
+        (status = INSUFFICIENT_STORAGE, body = ErrorAnswer, description = "not all rows could be stored")
     )
 )]
 pub(super) async fn publish(

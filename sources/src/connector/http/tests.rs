@@ -33,7 +33,7 @@ async fn accepted_rows_reach_the_reader_and_rejected_ones_are_told() {
     // A single object over several lines.
     assert_eq!(publish(&env, "{\n  \"a\": 5\n}\n").await.expect("taken").accepted, 1);
 
-    let ReadEvent::Batch { rows, undecodable, rejects, bytes } = readers[0].next().await.expect("read") else {
+    let ReadEvent::Batch { rows, undecodable, rejects, bytes, .. } = readers[0].next().await.expect("read") else {
         panic!("rows")
     };
     assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[1, 2, 3, 4, 5]);

@@ -1,0 +1,267 @@
+//! Named streams whose log is on disk: where they go on when the process starts again.
+//!
+//! A stream's own log says where: each record tells how far the inputs had been read when it was made, and the
+//! watermark behind it. Rows that are handed on or computed one by one go on at the inputs' positions of the last
+//! record. Windows go on with the first that was not told as a whole: what lies of it is cut, and the rows that it is
+//! made of are read again from the input's log. So neither a snapshot nor a second log is needed (cf. the state that
+//! Kafka Streams rebuilds from change logs), as long as the input's log reaches back to the oldest open window.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use serde::Serialize;
+
+use super::branch::OpSpec;
+use super::build::{Limb, Node, Relations, Use, build, is_random};
+use super::feed::Begin;
+use super::history::from_logs;
+use super::run::{JobSpec, spawn_job};
+use super::stage::{Stage, Stateful};
+use super::writer::Writer;
+use super::{Branch, Lease};
+use crate::batch::{Memo, RowKind, StreamBatch, physical_schema};
+use crate::clock::EventTime;
+use crate::engine::StreamOptions;
+use crate::error::EngineError;
+use crate::relation::base_name;
+use crate::shared::{Lasting, Shared};
+use crate::stream::{Durability, LogLimits, MemoryStream, Offset, Position, Resumed, Stream};
+
+/// How a named stream goes on after the process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovery {
+    /// With the rows that come then, a windowed query with the windows that are open then: what happened in between
+    /// is missing.
+    Live,
+    /// Where it ended: every row of its inputs counts once.
+    ExactlyOnce,
+}
+
+/// What a stream's rows are made of, where that can be read again.
+enum Shape {
+    /// Rows of relations, one by one.
+    Rows,
+    /// One windowed aggregate of such rows, and the steps behind it.
+    Windows { inputs: Vec<Limb>, step: Arc<dyn Stateful>, ops: Vec<OpSpec> },
+    /// Anything else.
+    Other,
+}
+
+/// Starts a named stream. `schema`: its visible fields.
+pub(crate) async fn build_stream(
+    shared: &Arc<Shared>,
+    node: &Node,
+    relations: &Relations,
+    name: &str,
+    schema: &SchemaRef,
+    options: &StreamOptions,
+) -> Result<(Arc<Lease>, Recovery), EngineError> {
+    let (Node::Job { inputs, stage }, true) = (node, options.durability != Durability::Memory) else {
+        let built = build(shared, node, relations, name, Some(name), None)?;
+        return Ok((built.lease, Recovery::Live));
+    };
+    let stream = NewStream { shared, relations, name, schema, options, stage };
+    let lasts = |relation: &String| {
+        let lease = relations.get(&Use::Rows(relation.clone())).filter(|_| base_name(relation) == relation);
+        lease.is_some_and(|lease| lease.job().output.durability() == Durability::Durable)
+    };
+    let shape = Shape::of(inputs);
+    let safe = options.durability == Durability::Durable && node.relations().iter().all(lasts);
+    match shape {
+        Shape::Rows if safe => stream.rows(inputs).await,
+        Shape::Windows { inputs, step, ops } if safe => stream.windows(&inputs, step, ops).await,
+        _ => stream.other(inputs).await,
+    }
+}
+
+impl Shape {
+    fn of(inputs: &[Limb]) -> Self {
+        if inputs.iter().all(Limb::is_rows) {
+            return Self::Rows;
+        }
+        let [only] = inputs else { return Self::Other };
+        let (mut ops, mut input) = (only.ops.clone(), &only.input);
+        loop {
+            match input.as_ref() {
+                Node::Job { inputs, stage: Stage::Stateless } if inputs.len() == 1 && !inputs[0].updates => {
+                    ops.splice(0..0, inputs[0].ops.iter().cloned());
+                    input = &inputs[0].input;
+                }
+                Node::Job { inputs, stage: Stage::Stateful(step) } => {
+                    let again =
+                        step.resume(EventTime::MIN).is_some() && !is_random(inputs, &Stage::Stateful(step.clone()));
+                    let by_arrival = inputs.iter().any(|limb| limb.ops.contains(&OpSpec::ByArrival));
+                    if !again || by_arrival || !inputs.iter().all(Limb::is_rows) || ops.iter().any(OpSpec::is_random) {
+                        return Self::Other;
+                    }
+                    return Self::Windows { inputs: inputs.clone(), step: step.clone(), ops };
+                }
+                _ => return Self::Other,
+            }
+        }
+    }
+}
+
+impl Limb {
+    /// Whether its rows are made of a relation's one by one.
+    fn is_rows(&self) -> bool {
+        !self.updates
+            && match self.input.as_ref() {
+                Node::Relation(_) => true,
+                Node::Job { inputs, stage: Stage::Stateless } => inputs.iter().all(Self::is_rows),
+                Node::Table(_) | Node::Job { .. } => false,
+            }
+    }
+}
+
+impl Node {
+    /// The relations that it reads.
+    fn relations(&self) -> Vec<String> {
+        match self {
+            Self::Relation(name) | Self::Table(name) => vec![name.clone()],
+            Self::Job { inputs, .. } => inputs.iter().flat_map(|limb| limb.input.relations()).collect(),
+        }
+    }
+}
+
+/// A stream that is being made.
+struct NewStream<'a> {
+    shared: &'a Arc<Shared>,
+    relations: &'a Relations,
+    name: &'a str,
+    schema: &'a SchemaRef,
+    options: &'a StreamOptions,
+    stage: &'a Stage,
+}
+
+impl NewStream<'_> {
+    /// Goes on at the inputs' positions of the last record.
+    async fn rows(&self, inputs: &[Limb]) -> Result<(Arc<Lease>, Recovery), EngineError> {
+        let branches = from_logs(&self.branches(inputs, self.name)?);
+        let (output, resumed) = self.open(&branches).await?;
+        let known = resumed.inputs.len() == branches.len()
+            && branches.iter().zip(&resumed.inputs).all(|(branch, (_, at))| branch.job().output.knows(at));
+        if self.options.resumes && !known {
+            tracing::warn!(stream = self.name, "its inputs are not what they were: it goes on with their next rows");
+        }
+        let begin = if known {
+            resumed.inputs.iter().map(|(_, position)| position.clone()).collect()
+        } else {
+            let ends: Vec<Position> = branches.iter().map(|branch| branch.job().output.end_position()).collect();
+            let names = branches.iter().map(|branch| branch.job().display_name());
+            self.mark(&output, EventTime::MIN, names.zip(ends.clone()).collect()).await?;
+            ends
+        };
+        let lease = self.spawn(branches, self.stage.clone(), Begin::Each(begin), Some(output))?;
+        Ok((lease, Recovery::ExactlyOnce))
+    }
+
+    /// Goes on with the first window that was not told as a whole.
+    async fn windows(
+        &self,
+        inputs: &[Limb],
+        step: Arc<dyn Stateful>,
+        ops: Vec<OpSpec>,
+    ) -> Result<(Arc<Lease>, Recovery), EngineError> {
+        let below = from_logs(&self.branches(inputs, self.name)?);
+        let replay = below.iter().any(|branch| branch.job().output.replay());
+        let (output, resumed) = self.open_with(1, replay, true).await?;
+        let mut told = resumed.watermarks[0];
+        if told == EventTime::MIN && !self.options.resumes {
+            let watermark = below.iter().map(|branch| branch.job().output.facts().watermark).min();
+            if let Some(watermark) = watermark.filter(|at| *at > EventTime::MIN && *at < EventTime::MAX) {
+                // The results of all windows that are closed by now.
+                told = step.told(watermark);
+                self.mark(&output, told, Vec::new()).await?;
+            }
+        }
+        let start = step.resume(told).unwrap_or(told);
+        let aggregate = self.spawn(below, Stage::Stateful(step), Begin::After(start), None)?;
+        let branch = Branch { input: aggregate, updates: false, fresh: true, late: false, right: false, ops };
+        let lease = self.spawn(vec![branch], self.stage.clone(), Begin::Earliest, Some(output))?;
+        Ok((lease, Recovery::ExactlyOnce))
+    }
+
+    /// Goes on with what comes.
+    async fn other(&self, inputs: &[Limb]) -> Result<(Arc<Lease>, Recovery), EngineError> {
+        let branches = self.branches(inputs, self.name)?;
+        let (output, _) = self.open(&branches).await?;
+        let (number, needed) = (self.shared.next_id(), EventTime::MAX);
+        let (stage, stream) = (self.stage.clone(), Some(self.name.to_owned()));
+        let (begin, output) = (Begin::Fresh, Some(output));
+        let spec = JobSpec { number, branches, stage, begin, needed, stream, private: false, holding: false, output };
+        Ok((Arc::new(spawn_job(self.shared, spec, self.name)?), Recovery::Live))
+    }
+
+    fn branches(&self, inputs: &[Limb], user: &str) -> Result<Vec<Branch>, EngineError> {
+        let branch = |limb: &Limb| {
+            let below = build(self.shared, &limb.input, self.relations, user, None, None)?;
+            let (input, ops) = (below.lease, limb.ops.clone());
+            Ok(Branch { input, updates: limb.updates, fresh: below.fresh, late: false, right: limb.right, ops })
+        };
+        inputs.iter().map(branch).collect()
+    }
+
+    async fn open(&self, branches: &[Branch]) -> Result<(Arc<MemoryStream>, Resumed), EngineError> {
+        let partitions = branches.iter().map(|branch| branch.job().output.partitions()).sum();
+        let replay = branches.iter().any(|branch| branch.job().output.replay());
+        self.open_with(partitions, replay, false).await
+    }
+
+    async fn open_with(
+        &self,
+        partitions: u32,
+        replay: bool,
+        whole_windows: bool,
+    ) -> Result<(Arc<MemoryStream>, Resumed), EngineError> {
+        let logs = self.shared.logs.as_ref().ok_or_else(|| EngineError::NoLogFolder(self.name.to_owned()))?;
+        let stream = Lasting {
+            name: self.name,
+            durability: self.options.durability,
+            schema: physical_schema(self.schema),
+            partitions,
+            replay,
+            retention: LogLimits { bytes: self.options.retention_bytes, age: self.options.retention },
+            resumes: self.options.resumes,
+            whole_windows,
+            waits: true,
+        };
+        logs.open(self.shared, stream).await
+    }
+
+    /// Writes a record without rows, so that there is one from the start.
+    async fn mark(
+        &self,
+        output: &Arc<MemoryStream>,
+        watermark: EventTime,
+        inputs: Vec<(String, Position)>,
+    ) -> Result<(), EngineError> {
+        let batch = StreamBatch {
+            kind: RowKind::Append,
+            partition: 0,
+            first: Offset(0),
+            next: Offset(0),
+            rows: arrow::array::RecordBatch::new_empty(output.schema().clone()),
+            watermark,
+            arrival: self.shared.clock.now(),
+            idle: false,
+            memo: Memo::default(),
+        };
+        Writer::new(output.clone(), true)?.write(vec![batch], inputs).await
+    }
+
+    /// Starts a job that its inputs do not overtake.
+    fn spawn(
+        &self,
+        branches: Vec<Branch>,
+        stage: Stage,
+        begin: Begin,
+        output: Option<Arc<MemoryStream>>,
+    ) -> Result<Arc<Lease>, EngineError> {
+        let stream = output.as_ref().map(|_| self.name.to_owned());
+        let (number, needed) = (self.shared.next_id(), EventTime::MAX);
+        let spec = JobSpec { number, branches, stage, begin, needed, stream, private: true, holding: true, output };
+        Ok(Arc::new(spawn_job(self.shared, spec, self.name)?))
+    }
+}

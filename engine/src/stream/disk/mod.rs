@@ -1,0 +1,387 @@
+//! A stream's log on disk: an append-only file of records a partition, cut into segments.
+//!
+//! What jobs and clients read live comes from memory; the log is read by those that go farther back, and when the
+//! process starts again. One thread writes for all streams ([`DiskWriter`]); readers read on threads for blocking work.
+//!
+//! **Crashes.** A record is whole or it is not there: checksums say so. When a log is opened, what lies behind its last
+//! whole commit is cut. If readers may have seen what was cut, the stream gets a new epoch; positions of the epochs
+//! before it stay good up to where the new one began (as Kafka's leader epochs do, KIP-101). Damage elsewhere is passed
+//! over, counted, and told to readers as a gap.
+//!
+//! **Full disks.** Nothing is appended beyond the budget, or when the disk is full: the append is refused, what was
+//! written of it is cut, and the log goes on when there is room.
+
+mod budget;
+mod error;
+mod meta;
+mod partition;
+mod reader;
+mod record;
+mod scan;
+mod segment;
+mod volume;
+mod writer;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use serde::Serialize;
+
+use crate::batch::StreamBatch;
+use crate::clock::EventTime;
+use crate::stream::{Offset, Position};
+
+use meta::Meta;
+use partition::PartitionLog;
+use record::Encoder;
+
+pub(crate) use budget::DiskBudget;
+pub use error::DiskError;
+pub(crate) use reader::{DiskRead, DiskReader};
+pub(crate) use volume::{RealVolume, Volume};
+pub(crate) use writer::{Append, DiskWriter};
+
+/// A segment is at most this large, unless a single commit is larger.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// A log has at least so many segments before the oldest goes: so much more than was asked for is kept at the most.
+const SEGMENTS: u64 = 8;
+/// Decoded batches that readers at the same place share.
+const SHARED_BATCHES: usize = 1024;
+
+/// When a stream's rows are on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Never.
+    #[default]
+    Memory,
+    /// Within 200 ms; readers see them, and publishers are told, before.
+    Buffered,
+    /// Before readers see them and publishers are told.
+    Durable,
+}
+
+/// How a log is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct DiskOptions {
+    pub(crate) folder: PathBuf,
+    pub(crate) schema: SchemaRef,
+    pub(crate) partitions: u32,
+    pub(crate) durability: Durability,
+    /// How long rows are kept by arrival, and how many bytes.
+    pub(crate) age: Duration,
+    pub(crate) bytes: u64,
+    /// The epoch of a log that begins, or that cannot go on in its own.
+    pub(crate) epoch: u64,
+    /// Results of a window that are not all there are cut when it is opened.
+    pub(crate) whole_windows: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct DiskLog {
+    volume: Arc<dyn Volume>,
+    options: DiskOptions,
+    budget: Arc<DiskBudget>,
+    partitions: Vec<PartitionLog>,
+    meta: Mutex<Meta>,
+    /// Up to which commit readers may read.
+    published: AtomicU64,
+    /// The next commit's number.
+    commit: AtomicU64,
+    bytes: AtomicU64,
+    damaged_rows: u64,
+    /// The last append failed: who commits waits for the next one's result, lest more rows be lost.
+    refusing: AtomicBool,
+    /// Rows that readers saw and the disk did not take.
+    unstored_rows: AtomicU64,
+    /// What failed for good: nothing is appended until the log is opened again.
+    broken: AtomicBool,
+    /// What readers have decoded and still hold.
+    decoded: Mutex<HashMap<(u32, Offset), Weak<StreamBatch>>>,
+}
+
+/// Where a log goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resumed {
+    /// Its epoch, and each partition's next offset.
+    pub(crate) position: Position,
+    /// Each partition's first offset that is kept.
+    pub(crate) first: Vec<Offset>,
+    /// Each partition's watermark.
+    pub(crate) watermarks: Vec<EventTime>,
+    /// The greatest event time that there was.
+    pub(crate) latest: EventTime,
+    /// When the last row arrived.
+    pub(crate) arrival: EventTime,
+    /// Bytes that were cut: of commits that were not whole.
+    pub(crate) cut_bytes: u64,
+    /// Rows that are damaged.
+    pub(crate) damaged_rows: u64,
+    /// How far the inputs had been read at the last commit.
+    pub(crate) inputs: Vec<(String, Position)>,
+}
+
+impl DiskLog {
+    /// Opens the log in a folder, or begins one. Blocks.
+    pub(crate) fn open(
+        volume: Arc<dyn Volume>,
+        budget: Arc<DiskBudget>,
+        options: DiskOptions,
+    ) -> Result<(Arc<Self>, Resumed), DiskError> {
+        check_types(&options.schema)?;
+        volume.create_folder(&options.folder)?;
+        let known = Meta::read(volume.as_ref(), &options.folder)?;
+        if let Some(known) = &known {
+            known.check(&options)?;
+        }
+        let mut partitions = Vec::new();
+        let mut resumed = Resumed {
+            position: Position { epoch: options.epoch, offsets: BTreeMap::new() },
+            first: Vec::new(),
+            watermarks: Vec::new(),
+            latest: EventTime::MIN,
+            arrival: EventTime::MIN,
+            cut_bytes: 0,
+            damaged_rows: 0,
+            inputs: Vec::new(),
+        };
+        let mut commit = 0;
+        for number in 0..options.partitions {
+            let folder = options.folder.join(format!("p{number}"));
+            let (partition, mut flaws) = PartitionLog::open(volume.clone(), &folder, Offset(0))?;
+            if options.whole_windows {
+                flaws.cut_bytes += partition.cut_unfinished()?;
+            }
+            if let Some((header, inputs)) = partition.last_record()?
+                && header.commit >= commit
+            {
+                resumed.inputs = inputs;
+            }
+            let reach = partition.reach();
+            resumed.position.offsets.insert(number, (reach.extent.next, 0));
+            resumed.first.push(reach.first);
+            resumed.watermarks.push(reach.extent.watermark);
+            resumed.latest = resumed.latest.max(reach.extent.latest_ever);
+            resumed.arrival = resumed.arrival.max(reach.extent.arrival);
+            resumed.cut_bytes += flaws.cut_bytes;
+            resumed.damaged_rows += flaws.damaged_rows;
+            commit = commit.max(reach.extent.commit);
+            partitions.push(partition);
+        }
+        let meta = Meta::resume(known, &options, &mut resumed);
+        meta.write(volume.as_ref(), &options.folder)?;
+        volume.sync_folder(&options.folder)?;
+        let bytes = partitions.iter().map(|partition| partition.reach().bytes).sum();
+        budget.change(0, bytes);
+        let log = Self {
+            volume,
+            budget,
+            partitions,
+            meta: Mutex::new(meta),
+            published: AtomicU64::new(commit),
+            commit: AtomicU64::new(commit + 1),
+            bytes: AtomicU64::new(bytes),
+            damaged_rows: resumed.damaged_rows,
+            refusing: AtomicBool::new(false),
+            unstored_rows: AtomicU64::new(0),
+            broken: AtomicBool::new(false),
+            decoded: Mutex::default(),
+            options,
+        };
+        Ok((Arc::new(log), resumed))
+    }
+
+    /// Its columns, with the hidden ones.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.options.schema
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.options.durability
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Rows on disk.
+    pub(crate) fn rows(&self) -> u64 {
+        self.partitions.iter().map(PartitionLog::rows).sum()
+    }
+
+    /// Rows that were found damaged when it was opened.
+    pub(crate) fn damaged_rows(&self) -> u64 {
+        self.damaged_rows
+    }
+
+    /// Rows that readers saw and the disk did not take.
+    pub(crate) fn unstored_rows(&self) -> u64 {
+        self.unstored_rows.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last append failed.
+    pub(crate) fn refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
+    }
+
+    /// The number of a commit, which are appended in the order of their numbers.
+    pub(crate) fn next_commit(&self) -> u64 {
+        self.commit.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The first offset of each partition that is kept.
+    pub(crate) fn first(&self) -> Position {
+        let offsets = (0..).zip(&self.partitions).map(|(number, partition)| (number, (partition.reach().first, 0)));
+        Position { epoch: self.epoch(), offsets: offsets.collect() }
+    }
+
+    /// The greatest event time of rows that are no longer kept; `MIN`: all are.
+    pub(crate) fn removed_event_time(&self) -> EventTime {
+        self.partitions.iter().map(|partition| partition.reach().removed).max().unwrap_or(EventTime::MIN)
+    }
+
+    /// Its incarnation.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.meta.lock().expect("no holder of this lock panics").epoch()
+    }
+
+    /// The position in this epoch, of one in this or an earlier one; `None`: what lay there was lost, or is not known.
+    pub(crate) fn translate(&self, position: &Position) -> Option<Position> {
+        self.meta.lock().expect("no holder of this lock panics").translate(position)
+    }
+
+    /// The place of the first row of that event time or a later one, in any partition: what the others have from the
+    /// same time on follows it. `None`: there is none.
+    pub(crate) fn since(&self, moment: EventTime) -> Result<Option<Position>, DiskError> {
+        let mut offsets = BTreeMap::new();
+        let mut found = false;
+        for (number, partition) in (0..).zip(&self.partitions) {
+            let place = partition.since(moment)?;
+            found |= place.is_some();
+            offsets.insert(number, (place.unwrap_or(partition.reach().extent.next), 0));
+        }
+        Ok(found.then(|| Position { epoch: self.epoch(), offsets }))
+    }
+
+    /// Appends one commit's batches, all of one partition. Blocks; only the writer calls it. Nothing of it stays when
+    /// it fails.
+    fn append(&self, encoder: &mut Encoder, append: &Append, buffer: &mut Vec<u8>) -> Result<(), DiskError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(DiskError::Closed);
+        }
+        buffer.clear();
+        let mut headers = Vec::with_capacity(append.batches.len());
+        for (at, batch) in append.batches.iter().enumerate() {
+            let last = at + 1 == append.batches.len();
+            let inputs = last.then_some(append.inputs.as_slice());
+            headers.push(encoder.encode(batch, append.commit, inputs, last, buffer)?);
+        }
+        let Some(first) = append.batches.first() else { return Ok(()) };
+        self.make_room(buffer.len() as u64, append.now)?;
+        let partition = &self.partitions[first.partition as usize];
+        let limit = SEGMENT_BYTES.min(self.options.bytes / SEGMENTS);
+        let result = partition.append(buffer, &headers, limit);
+        self.note(&result);
+        self.recount();
+        result
+    }
+
+    /// Drops what is too old or too much.
+    fn make_room(&self, wanted_bytes: u64, now: EventTime) -> Result<(), DiskError> {
+        let age = i64::try_from(self.options.age.as_nanos()).unwrap_or(i64::MAX);
+        for partition in &self.partitions {
+            let limit = self.options.bytes / u64::from(self.options.partitions.max(1));
+            partition.retain(now.plus(-age), limit)?;
+        }
+        self.recount();
+        self.budget.check(wanted_bytes)
+    }
+
+    fn recount(&self) {
+        let now = self.partitions.iter().map(|partition| partition.reach().bytes).sum();
+        let before = self.bytes.swap(now, Ordering::Relaxed);
+        self.budget.change(before, now);
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        let result = self.partitions.iter().try_for_each(PartitionLog::sync);
+        self.note(&result);
+        result
+    }
+
+    fn note(&self, result: &Result<(), DiskError>) {
+        if let Err(DiskError::Broken { .. }) = result {
+            self.broken.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets readers read up to a commit.
+    fn publish(&self, commit: u64) {
+        for partition in &self.partitions {
+            partition.publish();
+        }
+        self.published.fetch_max(commit, Ordering::Release);
+    }
+
+    /// Says that all that readers have seen is on disk: the log goes on in its epoch when it is opened again.
+    fn close(&self) -> Result<(), DiskError> {
+        self.sync()?;
+        let mut meta = self.meta.lock().expect("no holder of this lock panics");
+        meta.close();
+        meta.write(self.volume.as_ref(), &self.options.folder)
+    }
+
+    /// Removes a log with all that it holds. Blocks.
+    pub(crate) fn remove(volume: &dyn Volume, folder: &Path) -> Result<(), DiskError> {
+        Ok(volume.remove_folder(folder)?)
+    }
+
+    /// A decoded batch, unless somebody holds it: then that one.
+    fn share(&self, batch: StreamBatch) -> Arc<StreamBatch> {
+        let batch = Arc::new(batch);
+        if batch.first == batch.next {
+            // Others may lie at the same offset.
+            return batch;
+        }
+        let mut decoded = self.decoded.lock().expect("no holder of this lock panics");
+        if decoded.len() >= SHARED_BATCHES {
+            decoded.retain(|_, held| held.strong_count() > 0);
+        }
+        if decoded.len() < SHARED_BATCHES {
+            decoded.insert((batch.partition, batch.first), Arc::downgrade(&batch));
+        }
+        batch
+    }
+
+    fn shared(&self, partition: u32, first: Offset) -> Option<Arc<StreamBatch>> {
+        self.decoded.lock().expect("no holder of this lock panics").get(&(partition, first)).and_then(Weak::upgrade)
+    }
+}
+
+impl Drop for DiskLog {
+    fn drop(&mut self) {
+        self.budget.change(self.bytes(), 0);
+    }
+}
+
+/// Dictionaries would need a second kind of record.
+fn check_types(schema: &SchemaRef) -> Result<(), DiskError> {
+    for field in schema.flattened_fields() {
+        if let DataType::Dictionary(_, _) = field.data_type() {
+            let (column, data_type) = (field.name().clone(), field.data_type().clone());
+            return Err(DiskError::Type { column, data_type });
+        }
+    }
+    Ok(())
+}

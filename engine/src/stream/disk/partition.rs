@@ -1,0 +1,206 @@
+//! One partition's log: its segments in order. One appends, many read.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::DiskError;
+use super::record::Header;
+use super::segment::{Extent, Flaws, INDEX, SEGMENT, Segment};
+use super::volume::Volume;
+use crate::clock::EventTime;
+use crate::stream::{Offset, Position};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct PartitionLog {
+    volume: Arc<dyn Volume>,
+    folder: PathBuf,
+    /// Never empty. The last is the one that is appended to.
+    segments: RwLock<VecDeque<Arc<Segment>>>,
+}
+
+/// How far each input had been read.
+pub(super) type Inputs = Vec<(String, Position)>;
+
+/// How far a log reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// The first offset that is kept.
+    pub(super) first: Offset,
+    /// The greatest event time of what is no longer kept.
+    pub(super) removed: EventTime,
+    /// What is written, by the last record.
+    pub(super) extent: Extent,
+    pub(super) bytes: u64,
+}
+
+impl PartitionLog {
+    /// Opens what lies in a folder, or begins at `start`.
+    pub(super) fn open(volume: Arc<dyn Volume>, folder: &Path, start: Offset) -> Result<(Self, Flaws), DiskError> {
+        volume.create_folder(folder)?;
+        let mut names: Vec<String> = volume.list(folder)?;
+        names.retain(|name| Path::new(name).extension().is_some_and(|ending| ending == SEGMENT));
+        names.sort_unstable();
+        let empty = Extent::empty(start);
+        let (mut segments, mut flaws, mut before) = (VecDeque::new(), Flaws::default(), empty);
+        for (at, name) in names.iter().enumerate() {
+            let sealed = at + 1 < names.len();
+            let path = folder.join(name);
+            let Some((segment, found)) = Segment::open(volume.as_ref(), &path, &before, sealed)? else {
+                set_aside(volume.as_ref(), &path, sealed)?;
+                // Nothing is known of what it held.
+                flaws.cut_bytes += 1;
+                continue;
+            };
+            flaws.cut_bytes += found.cut_bytes;
+            flaws.damaged_rows += found.damaged_rows;
+            if !segments.is_empty() {
+                flaws.damaged_rows += segment.base.0.saturating_sub(before.next.0);
+            }
+            before = segment.extent();
+            segments.push_back(Arc::new(segment));
+        }
+        if segments.is_empty() {
+            segments.push_back(Arc::new(Segment::create(volume.as_ref(), folder, before.next, &before)?));
+        }
+        Ok((Self { volume, folder: folder.to_owned(), segments: RwLock::new(segments) }, flaws))
+    }
+
+    /// How far it reaches.
+    pub(super) fn reach(&self) -> Reach {
+        let segments = self.segments();
+        let first = segments.front().expect("there is always a segment");
+        let last = segments.back().expect("there is always a segment");
+        let bytes = segments.iter().map(|segment| segment.bytes()).sum();
+        Reach { first: first.base, removed: first.before.latest_ever, extent: last.extent(), bytes }
+    }
+
+    /// Rows that are kept.
+    pub(super) fn rows(&self) -> u64 {
+        self.segments().iter().map(|segment| segment.extent().rows).sum()
+    }
+
+    /// Appends records, which lie behind each other in `bytes`; a segment of `segment_bytes` is followed by another.
+    pub(super) fn append(&self, bytes: &[u8], headers: &[Header], segment_bytes: u64) -> Result<(), DiskError> {
+        let mut last = self.last();
+        if last.bytes() > last.start() && last.bytes() + bytes.len() as u64 > segment_bytes {
+            last.seal(self.volume.as_ref())?;
+            last.publish();
+            let extent = last.extent();
+            let next = Segment::create(self.volume.as_ref(), &self.folder, extent.next, &extent)?;
+            last = Arc::new(next);
+            self.segments_mut().push_back(last.clone());
+        }
+        last.append(bytes, headers)
+    }
+
+    /// Makes what is written outlast a power cut.
+    pub(super) fn sync(&self) -> Result<(), DiskError> {
+        self.last().sync()
+    }
+
+    /// Lets readers read what is written.
+    pub(super) fn publish(&self) {
+        self.last().publish();
+    }
+
+    /// Removes segments whose rows arrived before `oldest`, and the oldest while there are more than `limit_bytes`.
+    /// The last stays.
+    pub(super) fn retain(&self, oldest: EventTime, limit_bytes: u64) -> Result<(), DiskError> {
+        loop {
+            let mut segments = self.segments_mut();
+            let bytes: u64 = segments.iter().map(|segment| segment.bytes()).sum();
+            let first = segments.front().expect("there is always a segment");
+            let goes = segments.len() > 1 && (bytes > limit_bytes || first.extent().arrival < oldest);
+            let Some(gone) = goes.then(|| segments.pop_front()).flatten() else { return Ok(()) };
+            drop(segments);
+            // Whoever reads it has it open.
+            gone.remove(self.volume.as_ref())?;
+        }
+    }
+
+    /// Cuts all records at and behind an offset.
+    pub(super) fn cut(&self, from: Offset) -> Result<(), DiskError> {
+        loop {
+            let mut segments = self.segments_mut();
+            let last = segments.back().expect("there is always a segment").clone();
+            if last.base >= from && segments.len() > 1 {
+                segments.pop_back();
+                drop(segments);
+                last.remove(self.volume.as_ref())?;
+                continue;
+            }
+            drop(segments);
+            if last.extent().next > from {
+                last.cut(self.volume.as_ref(), from)?;
+            }
+            return Ok(());
+        }
+    }
+
+    /// The last record that is whole, and how far the inputs had been read for it.
+    pub(super) fn last_record(&self) -> Result<Option<(Header, Inputs)>, DiskError> {
+        for segment in self.segments().iter().rev() {
+            if let Some(found) = segment.last_record(|_| true)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Cuts results of a window that was not told to its end: those behind the last record whose watermark says that
+    /// no more of its kind come. The bytes that were cut.
+    pub(super) fn cut_unfinished(&self) -> Result<u64, DiskError> {
+        let bytes = self.reach().bytes;
+        let mut whole = self.reach().first;
+        for segment in self.segments().iter().rev() {
+            if let Some((header, _)) = segment.last_record(|header| header.watermark > header.latest)? {
+                whole = header.next;
+                break;
+            }
+        }
+        if whole < self.reach().extent.next {
+            self.cut(whole)?;
+        }
+        Ok(bytes.saturating_sub(self.reach().bytes))
+    }
+
+    /// The segment that holds an offset or comes next behind it, and the one behind that, if there is one.
+    pub(super) fn segment_of(&self, offset: Offset) -> (Arc<Segment>, Option<Offset>) {
+        let segments = self.segments();
+        let at = segments.partition_point(|segment| segment.base <= offset).saturating_sub(1);
+        (segments[at].clone(), segments.get(at + 1).map(|next| next.base))
+    }
+
+    /// The first offset at or behind which a row of that event time or a later one lies; `None`: there is none.
+    pub(super) fn since(&self, moment: EventTime) -> Result<Option<Offset>, DiskError> {
+        let found = self.segments().iter().find(|segment| segment.extent().latest >= moment).cloned();
+        let Some(segment) = found else { return Ok(None) };
+        let mut scan = segment.scan(segment.place_since(moment)?);
+        Ok(Some(scan.header()?.map_or(segment.base, |header| header.first)))
+    }
+
+    fn last(&self) -> Arc<Segment> {
+        self.segments().back().expect("there is always a segment").clone()
+    }
+
+    fn segments(&self) -> RwLockReadGuard<'_, VecDeque<Arc<Segment>>> {
+        self.segments.read().expect("no holder of this lock panics")
+    }
+
+    fn segments_mut(&self) -> RwLockWriteGuard<'_, VecDeque<Arc<Segment>>> {
+        self.segments.write().expect("no holder of this lock panics")
+    }
+}
+
+/// A file that is no segment: one that was being made when the process died is removed; any other is kept under
+/// another name, to be looked at.
+fn set_aside(volume: &dyn Volume, path: &Path, sealed: bool) -> Result<(), DiskError> {
+    if sealed {
+        tracing::error!(path = %path.display(), "this is no segment; it is kept as .damaged");
+        let _ = volume.rename(&path.with_extension(INDEX), &path.with_extension("index.damaged"));
+        return Ok(volume.rename(path, &path.with_extension("log.damaged"))?);
+    }
+    Ok(volume.remove(path)?)
+}
