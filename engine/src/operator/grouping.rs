@@ -161,32 +161,23 @@ impl Grouping {
         Ok(groups)
     }
 
-    /// The results, over all `parts`, of those groups only that are in `wanted`.
+    /// The keys of all groups in `parts`, each once, and how many there are.
     ///
     /// # Errors
     /// As [`Groups::update`].
-    pub(super) fn results_of<'a>(
+    pub(super) fn keys_of(
         &self,
-        wanted: &[&Sealed],
-        parts: impl IntoIterator<Item = &'a Sealed>,
+        parts: &[Sealed],
         ids: &mut Vec<usize>,
-    ) -> Result<Results, EngineError> {
-        let mut changed = self.groups()?;
-        for part in wanted {
-            changed.intern(&part.keys, part.len, ids)?;
+    ) -> Result<(Vec<ArrayRef>, usize), EngineError> {
+        if let [only] = parts {
+            return Ok((only.keys.clone(), only.len));
         }
-        let known = changed.len;
         let mut groups = self.groups()?;
         for part in parts {
-            changed.intern(&part.keys, part.len, ids)?;
-            if ids.iter().all(|id| *id < known) {
-                groups.merge(self, part, ids)?;
-                continue;
-            }
-            let keep: BooleanArray = ids.iter().map(|id| Some(*id < known)).collect();
-            groups.merge(self, &part.filter(&keep)?, ids)?;
+            groups.intern(&part.keys, part.len, ids)?;
         }
-        groups.results()
+        Ok((groups.keys()?, groups.len))
     }
 }
 

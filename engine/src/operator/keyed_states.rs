@@ -93,6 +93,25 @@ impl KeyedStates {
         Ok(told.map(|results| Told { results, times }))
     }
 
+    /// The states of all groups.
+    ///
+    /// # Errors
+    /// As [`KeyedStates::merge`].
+    pub(super) fn states(&self) -> Result<Sealed, EngineError> {
+        let all: Vec<usize> = (0..self.places.len()).filter(|id| self.places[*id] != NOWHERE).collect();
+        self.states_of(&all)
+    }
+
+    /// The states of those of the `len` groups with these keys that have one.
+    ///
+    /// # Errors
+    /// As [`KeyedStates::merge`].
+    pub(super) fn states_with(&mut self, keys: &[ArrayRef], len: usize) -> Result<Sealed, EngineError> {
+        let mut ids = self.intern(keys, len)?;
+        ids.retain(|id| self.places[*id] != NOWHERE);
+        self.states_of(&ids)
+    }
+
     /// What all groups have come to.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use arrow::array::{Array, ArrayRef};
 
 use super::grouping::{Grouping, Groups, Sealed};
+use super::keyed_states::KeyedStates;
 use crate::error::EngineError;
 
 /// Bytes of rows after which a pane is measured anew: what may go unnoticed of a budget, per pane.
@@ -27,8 +28,8 @@ pub(super) struct Pane {
     live: Option<Groups>,
     /// Sealed since the last running results.
     fresh: Vec<Sealed>,
-    /// Sealed before, and told.
-    told: Vec<Sealed>,
+    /// Sealed before, and told: by key, so that telling again costs what has changed.
+    told: Option<Box<KeyedStates>>,
     live_bytes: usize,
     sealed_bytes: usize,
     unmeasured_rows: usize,
@@ -77,7 +78,7 @@ impl Pane {
 
     /// The groups, when nothing of them has been sealed.
     pub(super) fn take_unsealed(&mut self) -> Option<Groups> {
-        if self.fresh.is_empty() && self.told.is_empty() { self.live.take() } else { None }
+        if self.fresh.is_empty() && self.told.is_none() { self.live.take() } else { None }
     }
 
     /// True when there is something that running results have not told.
@@ -91,8 +92,22 @@ impl Pane {
     }
 
     /// All that was sealed, in the order in which it came.
-    pub(super) fn parts(&self) -> impl Iterator<Item = &Sealed> {
-        self.told.iter().chain(&self.fresh)
+    ///
+    /// # Errors
+    /// As [`Pane::update`].
+    pub(super) fn parts(&self) -> Result<Vec<Sealed>, EngineError> {
+        let told = self.told.as_ref().map(|told| told.states()).transpose()?;
+        Ok(told.into_iter().chain(self.fresh.iter().cloned()).collect())
+    }
+
+    /// The same of the `len` groups only that have these keys, among which all fresh ones are.
+    ///
+    /// # Errors
+    /// As [`Pane::update`].
+    pub(super) fn parts_of(&mut self, keys: &[ArrayRef], len: usize) -> Result<Vec<Sealed>, EngineError> {
+        let told = self.told.as_mut().map(|told| told.states_with(keys, len)).transpose()?;
+        self.measure_sealed();
+        Ok(told.into_iter().chain(self.fresh.iter().cloned()).collect())
     }
 
     /// Takes all out, sealed.
@@ -101,8 +116,7 @@ impl Pane {
     /// As [`Pane::update`].
     pub(super) fn take(&mut self, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<Vec<Sealed>, EngineError> {
         self.seal(grouping, ids)?;
-        let mut all = std::mem::take(&mut self.told);
-        all.append(&mut self.fresh);
+        let all = self.parts()?;
         *self = Self::default();
         Ok(all)
     }
@@ -112,14 +126,20 @@ impl Pane {
     /// # Errors
     /// As [`Pane::update`].
     pub(super) fn mark_told(&mut self, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<(), EngineError> {
-        self.told.append(&mut self.fresh);
-        compact(&mut self.told, grouping, ids)?;
+        let told = match &mut self.told {
+            Some(told) => told,
+            None => self.told.insert(Box::new(KeyedStates::new(grouping)?)),
+        };
+        let fresh = grouping.merge(&self.fresh, ids)?;
+        self.fresh.clear();
+        told.merge(grouping, fresh, &[], false)?;
         self.measure_sealed();
         Ok(())
     }
 
     fn measure_sealed(&mut self) {
-        self.sealed_bytes = self.parts().map(Sealed::bytes).sum();
+        let told = self.told.as_ref().map_or(0, |told| told.bytes());
+        self.sealed_bytes = told + self.fresh.iter().map(Sealed::bytes).sum::<usize>();
     }
 
     /// Bytes held.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::array::ArrayRef;
 
 use super::grid::Grid;
-use super::grouping::{Grouping, Results};
+use super::grouping::{Grouping, Results, Sealed};
 use super::pane::{Pane, PaneKey};
 use crate::error::EngineError;
 
@@ -123,9 +123,16 @@ impl Windows {
         let mut told = Vec::with_capacity(starts.len());
         for start in starts {
             let keys = self.panes_of(start);
-            let wanted: Vec<_> = keys.iter().flat_map(|key| self.panes[key].fresh()).collect();
-            let parts = keys.iter().flat_map(|key| self.panes[key].parts());
-            told.push((start, self.grouping.results_of(&wanted, parts, &mut self.ids)?));
+            let fresh: Vec<Sealed> = keys.iter().flat_map(|key| self.panes[key].fresh()).cloned().collect();
+            let (wanted, len) = self.grouping.keys_of(&fresh, &mut self.ids)?;
+            let mut parts = Vec::new();
+            for key in keys {
+                let pane = self.panes.get_mut(&key).expect("it was listed");
+                let before = pane.bytes();
+                parts.append(&mut pane.parts_of(&wanted, len)?);
+                self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
+            }
+            told.push((start, self.grouping.merge(&parts, &mut self.ids)?.results()?));
         }
         for key in changed {
             let pane = self.panes.get_mut(&key).expect("it was listed");
@@ -177,8 +184,10 @@ impl Windows {
 
     /// All results of a window whose panes are sealed.
     fn results(&mut self, start: i64) -> Result<Results, EngineError> {
-        let keys = self.panes_of(start);
-        let parts = keys.iter().flat_map(|key| self.panes[key].parts());
-        self.grouping.merge(parts, &mut self.ids)?.results()
+        let mut parts = Vec::new();
+        for key in self.panes_of(start) {
+            parts.append(&mut self.panes[&key].parts()?);
+        }
+        self.grouping.merge(&parts, &mut self.ids)?.results()
     }
 }
