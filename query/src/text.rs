@@ -36,6 +36,12 @@ impl<'a> Text<'a> {
             let (message, help) = explain(&error.message);
             Diagnostic::new("syntax", message).at(Span { start: start.min(sql.len()), end: sql.len() }).help(help)
         })?;
+        if let Some(hint) = tokens.iter().find(|token| is_ttl_hint(&token.token)) {
+            let mistake = Diagnostic::new("unsupported", "hints are comments here: STATE_TTL would have no effect");
+            return Err(mistake
+                .at(text.span(hint.span))
+                .help("write STATE TTL INTERVAL '1 day' at the end of the statement"));
+        }
         text.tokens = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
         text.spans = text.tokens.iter().map(|token| text.span(token.span)).collect();
         Ok(text)
@@ -162,6 +168,12 @@ pub(crate) fn word(token: &Token) -> Option<String> {
 /// True when the token is that unquoted word (given in lower case).
 pub(crate) fn is_word(token: &Token, expected: &str) -> bool {
     matches!(token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(expected))
+}
+
+/// `/*+ STATE_TTL('orders' = '1d') */`, which changes what a query answers. Other hints tell how to compute it.
+fn is_ttl_hint(token: &Token) -> bool {
+    let Token::Whitespace(Whitespace::MultiLineComment(text)) = token else { return false };
+    text.trim_start().strip_prefix('+').is_some_and(|hint| hint.trim_start().to_lowercase().starts_with("state_ttl"))
 }
 
 /// A script's tokens with spaces and comments, for cutting it.

@@ -13,8 +13,9 @@ use crate::statement::{CreateSource, OptionValue, PrimaryKey, WatermarkClause};
 use crate::types::{TYPES, column_type};
 
 /// What can be said of a column that is no source's.
-const COMPUTED: &str =
-    "of computed columns there is name AS PROCTIME(), when the row arrived; compute others in a query";
+const COMPUTED: &str = "of computed columns there is name AS PROCTIME(), when the row arrived; compute others in a query; an \
+                        event time in seconds or milliseconds since 1970 is declared as TIMESTAMP, WITH (timestamp_unit \
+                        = 's')";
 
 /// Columns that a source may declare.
 const MAX_COLUMNS: usize = 1_000;
@@ -240,7 +241,10 @@ impl Reader<'_> {
                     let span = self.primary_key_words()?;
                     columns.set_key(PrimaryKey { columns: vec![name.clone()], span })?;
                 }
-                Some(other @ ("default" | "unique" | "check" | "references" | "generated" | "as" | "comment")) => {
+                Some("generated" | "as") => {
+                    return Err(unsupported(format!("column \"{name}\" cannot be computed here"), at).help(COMPUTED));
+                }
+                Some(other @ ("default" | "unique" | "check" | "references" | "comment")) => {
                     return Err(unsupported(format!("{} cannot be said of a column", other.to_uppercase()), at)
                         .help("a column has a name, a type and NOT NULL; compute others in a query"));
                 }
