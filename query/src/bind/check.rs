@@ -77,6 +77,12 @@ impl Visitor for Walk<'_, '_> {
                         .help("GROUP BY ROLLUP (country, city), tumble('10s')"),
                 );
             }
+            // DataFusion reads the pattern as a regular expression that may match anywhere.
+            ast::Expr::SimilarTo { .. } => {
+                let at = self.binder.place(expr);
+                let mistake = unsupported("SIMILAR TO is not available", at);
+                self.tell(mistake.help("write channel ~ '^(a|b.*)$', a regular expression, or channel LIKE 'b%'"));
+            }
             _ => {}
         }
         ControlFlow::Continue(())
