@@ -7,6 +7,7 @@ mod http;
 mod late;
 mod limits;
 mod live;
+mod resume;
 mod slow;
 mod tables;
 mod wire;

@@ -104,7 +104,7 @@ pub(crate) struct DiskLog {
     refusing: AtomicBool,
     /// Rows that readers saw and the disk did not take.
     unstored_rows: AtomicU64,
-    /// What failed for good: nothing is appended until the log is opened again.
+    /// It failed for good or was closed: nothing is appended until it is opened again.
     broken: AtomicBool,
     /// What readers have decoded and still hold.
     decoded: Mutex<HashMap<(u32, Offset), Weak<StreamBatch>>>,
@@ -339,6 +339,7 @@ impl DiskLog {
         self.sync()?;
         let mut meta = self.meta.lock().expect("no holder of this lock panics");
         meta.close();
+        self.broken.store(true, Ordering::Relaxed);
         meta.write(self.volume.as_ref(), &self.options.folder)
     }
 

@@ -1,0 +1,112 @@
+//! Clients that come back with their position after the server was stopped and started again.
+
+use serde_json::{Value, json};
+use squilla_gateway::ServeConfig;
+
+use crate::client::{Client, TestServer, engine_config, open};
+
+/// A server whose streams last in a folder.
+async fn server(folder: &tempfile::TempDir) -> TestServer {
+    let service = open(Some(folder.path().join("data")), engine_config(), Vec::new()).await;
+    TestServer::of(service, ServeConfig::default()).await
+}
+
+/// Ends a server and what it runs, so that its folder can be opened again.
+async fn stopped(mut server: TestServer) {
+    server.stop();
+    let service = server.service.clone();
+    server.ended().await;
+    service.engine().shutdown().await;
+}
+
+async fn publish(server: &TestServer, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let row = json!([{"ts": format!("2026-01-01T00:{:02}:{:02}Z", number / 60, number % 60), "n": number}]);
+        server.service.publish("clicks", row.to_string().into()).await.expect("is taken");
+    }
+}
+
+/// Reads rows until there are so many; their numbers, and the position behind them.
+async fn read(client: &mut Client, rows: usize) -> (Vec<u64>, Value) {
+    let mut numbers = Vec::new();
+    loop {
+        let message = client.message().await;
+        match message["type"].as_str() {
+            Some("rows") => {
+                let these = message["rows"].as_array().expect("rows");
+                numbers.extend(these.iter().map(|row| row[0].as_u64().expect("a number")));
+                if numbers.len() >= rows {
+                    return (numbers, message["position"].clone());
+                }
+            }
+            Some("progress") => {}
+            _ => panic!("{message}"),
+        }
+    }
+}
+
+/// Subscribes from a place; what the server says of it.
+async fn subscribe(client: &mut Client, sql: &str, from: &Value) -> Value {
+    client.send(&json!({"type": "subscribe", "id": "1", "sql": sql, "from": from, "policy": "block"})).await;
+    let message = client.message().await;
+    assert_eq!(message["type"], "subscribed", "{message}");
+    message
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_goes_on_at_the_next_row_after_a_restart() {
+    for durability in ["buffered", "durable"] {
+        for sql in ["SELECT n FROM clicks", "SELECT n + 0 AS n FROM clicks WHERE n >= 0", "SELECT n FROM named"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let first = server(&folder).await;
+            let options = format!("durability = '{durability}', idle_timeout = '1h'");
+            let create = format!(
+                "CREATE SOURCE clicks (ts TIMESTAMP, n BIGINT, WATERMARK FOR ts AS ts) WITH (connector = 'http', {options})"
+            );
+            first.execute(&create).await;
+            let named = format!("CREATE STREAM named WITH (durability = '{durability}') AS SELECT n FROM clicks");
+            first.execute(&named).await;
+            publish(&first, 0..7).await;
+            let mut client = Client::hello(&first).await;
+            subscribe(&mut client, sql, &json!("earliest")).await;
+            let (numbers, position) = read(&mut client, 7).await;
+            assert_eq!(numbers, (0..7).collect::<Vec<_>>(), "{durability}: {sql}");
+            // These come after what the client has seen.
+            publish(&first, 7..9).await;
+            read(&mut client, 2).await;
+            drop(client);
+            stopped(first).await;
+
+            let second = server(&folder).await;
+            publish(&second, 9..12).await;
+            let mut client = Client::hello(&second).await;
+            let subscribed = subscribe(&mut client, sql, &position).await;
+            assert_eq!(subscribed["recovered"], true, "{durability}: {sql}: {subscribed}");
+            let (numbers, _) = read(&mut client, 5).await;
+            assert_eq!(numbers, (7..12).collect::<Vec<_>>(), "{durability}: {sql}");
+            drop(client);
+            stopped(second).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_position_of_a_stream_in_memory_is_unknown_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = server(&folder).await;
+    first.execute("CREATE SOURCE clicks (ts TIMESTAMP, n BIGINT) WITH (connector = 'http')").await;
+    publish(&first, 0..3).await;
+    let mut client = Client::hello(&first).await;
+    subscribe(&mut client, "SELECT n FROM clicks", &json!("earliest")).await;
+    let (_, position) = read(&mut client, 3).await;
+    drop(client);
+    stopped(first).await;
+    let second = server(&folder).await;
+    let mut client = Client::hello(&second).await;
+    let subscribed = subscribe(&mut client, "SELECT n FROM clicks", &position).await;
+    assert_eq!(subscribed["recovered"], false, "{subscribed}");
+    let gap = client.message().await;
+    assert_eq!((&gap["type"], &gap["reason"], &gap["rows"]), (&json!("gap"), &json!("epoch"), &Value::Null), "{gap}");
+    drop(client);
+    stopped(second).await;
+}
