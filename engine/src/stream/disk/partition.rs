@@ -166,11 +166,16 @@ impl PartitionLog {
         Ok(bytes.saturating_sub(self.reach().bytes))
     }
 
-    /// The segment that holds an offset or comes next behind it, and the one behind that, if there is one.
-    pub(super) fn segment_of(&self, offset: Offset) -> (Arc<Segment>, Option<Offset>) {
+    /// The segment that holds an offset or comes next behind it.
+    pub(super) fn segment_of(&self, offset: Offset) -> Arc<Segment> {
         let segments = self.segments();
         let at = segments.partition_point(|segment| segment.base <= offset).saturating_sub(1);
-        (segments[at].clone(), segments.get(at + 1).map(|next| next.base))
+        segments[at].clone()
+    }
+
+    /// The segment behind the one that begins at `base`, which may be gone itself.
+    pub(super) fn following(&self, base: Offset) -> Option<Arc<Segment>> {
+        self.segments().iter().find(|segment| segment.base > base).cloned()
     }
 
     /// The first offset at or behind which a row of that event time or a later one lies; `None`: there is none.

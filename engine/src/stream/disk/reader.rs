@@ -76,7 +76,7 @@ impl DiskReader {
         let lane = &mut self.lanes[at];
         loop {
             if lane.open.is_none() {
-                let (segment, _) = partition.segment_of(lane.next);
+                let segment = partition.segment_of(lane.next);
                 let place = segment.place_of(lane.next)?;
                 let scan = segment.scan(place);
                 lane.open = Some((segment, scan));
@@ -97,15 +97,17 @@ impl DiskReader {
                     continue;
                 }
             }
-            let (_, following) = partition.segment_of(segment.base);
-            let Some(base) = following else { return Ok(None) };
-            if base > lane.next {
-                found.push(self.log.lost(at, lane.next, base));
-                lane.next = base;
+            let Some(following) = partition.following(segment.base) else { return Ok(None) };
+            if scan.end < segment.published() {
+                // It was written on before the next one began.
+                continue;
             }
-            let (segment, _) = partition.segment_of(base);
-            let scan = segment.scan(segment.start());
-            lane.open = Some((segment, scan));
+            if following.base > lane.next {
+                found.push(self.log.lost(at, lane.next, following.base));
+                lane.next = following.base;
+            }
+            let scan = following.scan(following.start());
+            lane.open = Some((following, scan));
         }
     }
 

@@ -219,6 +219,51 @@ fn retention_removes_whole_segments_and_readers_are_told() {
     assert_eq!(log.since(EventTime(1000)).expect("the volume is sound"), None);
 }
 
+#[test]
+fn a_reader_is_told_exactly_what_retention_took_from_under_it() {
+    let volume = TestVolume::default();
+    let small = DiskOptions { bytes: 64 << 10, ..options(Durability::Durable, 1) };
+    let (log, _) = open(&volume, small).expect("the volume is sound");
+    let mut at = 0;
+    let mut grow = |batches: u64| {
+        for _ in 0..batches {
+            store(&log, vec![batch(0, at, 10)]).expect("the volume is sound");
+            at += 10;
+        }
+        at
+    };
+    grow(3);
+    let mut reader = DiskReader::new(&log, &log.first());
+    let mut seen: Vec<u64> = Vec::new();
+    let mut lost = 0;
+    let mut take = |reads: Vec<DiskRead>, reader_ends: &mut bool| {
+        *reader_ends = reads.is_empty();
+        for read in reads {
+            match read {
+                DiskRead::Batch(batch) => seen.extend(batch.first.0..batch.next.0),
+                DiskRead::Lost { from, to, reason, .. } => {
+                    assert_eq!(reason, GapReason::Retention);
+                    lost += to.0 - from.0;
+                    seen.extend(from.0..to.0);
+                }
+            }
+        }
+    };
+    let mut ends = false;
+    // Somewhat further than the reader is, then more than the log keeps, then a little again.
+    for batches in [1, 2, 60, 200, 5] {
+        grow(batches);
+        for _ in 0..7 {
+            take(reader.read(1).expect("the volume is sound"), &mut ends);
+        }
+    }
+    while !ends {
+        take(reader.read(1).expect("the volume is sound"), &mut ends);
+    }
+    assert!(lost > 0);
+    assert_eq!(seen, upto(2710), "every row is read or told lost, once, in order");
+}
+
 /// What must hold of a damaged log: what is read was written, in order; what is missing before its end was told.
 fn check_damaged(volume: &TestVolume, place: &str) -> Vec<Vec<u64>> {
     let (log, resumed) = open(volume, options(Durability::Durable, 2)).expect("the volume is sound");
