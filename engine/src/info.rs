@@ -1,5 +1,7 @@
 //! What the engine tells of itself.
 
+use std::time::Duration;
+
 use arrow::datatypes::SchemaRef;
 use serde::Serialize;
 
@@ -61,6 +63,10 @@ pub struct StreamInfo {
     pub options: Vec<(String, String)>,
     /// The event-time column and how the watermark follows, in words.
     pub event_time: String,
+    /// How long a partition may be silent before it no longer holds back the others; `None`: it never is idle, or has not
+    /// come from outside.
+    #[serde(skip)]
+    pub idle_timeout: Option<Duration>,
     /// How many partitions; zero while its job does not run.
     pub partitions: u32,
     /// Its watermark; `None` while there is none.

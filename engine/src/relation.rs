@@ -236,6 +236,10 @@ impl Relation {
             labels: job.as_ref().map_or_else(|| label.into_iter().collect(), |job| job.labels.clone()),
             schema: self.schema(),
             connector: source.as_ref().map(|(_, info)| info.connector),
+            idle_timeout: source
+                .as_ref()
+                .filter(|(_, info)| !info.bounded)
+                .map(|(definition, _)| definition.idle_timeout),
             options: source.map(|(_, info)| info.options).unwrap_or_default(),
             event_time,
             partitions: job.as_ref().map_or(0, |job| job.output.partitions()),

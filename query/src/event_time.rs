@@ -33,7 +33,11 @@ impl Plan {
             | Self::Unnest { input, .. } => input.time_column(of_relation),
             // A ranked row happens at the end of its window.
             Self::Rank { rank, .. } if matches!(rank.time, RankTime::Window { .. }) => None,
-            Self::Rank { input, .. } => input.time_column(of_relation),
+            // Its fields lie in another order.
+            Self::Rank { input, schema, .. } => {
+                let time = input.time_column(of_relation)?;
+                schema.index_of(input.schema().field(time).name()).ok()
+            }
             Self::Project { input, exprs, .. } => {
                 let time = input.time_column(of_relation)?;
                 let schema = input.schema();

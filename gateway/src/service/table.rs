@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use squilla_engine::{Durability, EventTime, JobInfo, QueryInfo, Recovery, StreamInfo};
-use squilla_query::{Describe, Diagnostic, RelationKind, Show, TimeAttribute};
+use squilla_query::{Describe, Diagnostic, RelationKind, Show, TimeAttribute, tells_arrival};
 
 use super::{Refusal, Service, redact};
 use crate::catalog::{Body, Definition, StoredKind};
@@ -143,6 +143,7 @@ impl Service {
             for field in relation.schema.fields() {
                 let time = match &relation.time {
                     TimeAttribute::Column(column) if column == field.name() => "event time",
+                    _ if tells_arrival(field) => "processing time",
                     _ => "",
                 };
                 let nullable = if field.is_nullable() { "" } else { "not null" };
@@ -185,6 +186,11 @@ impl Service {
     fn describe_stream(&self, name: &str, fact: &mut impl FnMut(&str, String)) {
         let Some(info) = self.engine.streams().into_iter().find(|info| info.name == name) else { return };
         fact("event time", info.event_time);
+        // What was said stands among the options.
+        if let Some(timeout) = info.idle_timeout.filter(|_| info.options.iter().all(|(name, _)| name != "idle_timeout"))
+        {
+            fact("idle_timeout", format!("{timeout:?}"));
+        }
         fact("label", info.labels.join(", "));
         fact("status", info.status);
         fact("keeps", kept(&self.engine.jobs(), name));

@@ -10,4 +10,5 @@ mod live;
 mod resume;
 mod slow;
 mod tables;
+mod time;
 mod wire;

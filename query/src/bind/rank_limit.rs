@@ -6,7 +6,7 @@ use datafusion_common::ScalarValue;
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr, Operator};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, RankSpec, RankTime};
 
 /// The plan with ranks cut short where the condition lets no others through.
 pub(super) fn limited(plan: &Arc<Plan>, predicate: &Expr) -> Arc<Plan> {
@@ -49,10 +49,27 @@ fn cut(plan: &Arc<Plan>, column: &str, most: u64) -> Arc<Plan> {
             let Some(Expr::Column(below)) = passes else { return Arc::clone(plan) };
             *input = cut(input, &below.name, most);
         }
-        Plan::Rank { rank, .. } if rank.column.as_deref() == Some(column) => {
+        Plan::Rank { input, rank, .. } if rank.column.as_deref() == Some(column) => {
             rank.limit = Some(rank.limit.map_or(most, |limit| limit.min(most)));
+            if rank.limit == Some(1) {
+                take_first_that_comes(rank, input);
+            }
         }
         _ => return Arc::clone(plan),
     }
     Arc::new(changed)
+}
+
+/// The first row by its arrival is the first that comes, which no later one replaces.
+fn take_first_that_comes(rank: &mut RankSpec, input: &Plan) {
+    let by_arrival = match rank.order_by.as_slice() {
+        [only] if only.asc => matches!(&only.expr, Expr::Column(column) if input.is_arrival(&column.name)),
+        _ => false,
+    };
+    if let RankTime::Running { by_time, .. } = &mut rank.time
+        && by_arrival
+    {
+        *by_time = true;
+        rank.order_by.clear();
+    }
 }

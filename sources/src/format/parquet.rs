@@ -165,7 +165,7 @@ fn converted(found: &ArrayRef, data_type: &DataType, unit: TimestampUnit) -> Res
 /// A number times `each`, the fraction apart: what the number holds is kept to the nanosecond. `None`: out of range.
 fn of_float(number: f64, each: i64) -> Option<i64> {
     let whole = number.trunc();
-    // Beyond it, whole numbers of 64 bits end; NaN is not within either.
+    // Beyond it, whole numbers of 64 bits end.
     if whole.is_nan() || whole.abs() >= 9.2e18 {
         return None;
     }
