@@ -106,7 +106,7 @@ pub enum Start {
     Earliest,
     /// At a position. When the stream has another epoch, or retention has overtaken it, a gap is told first.
     Position(Position),
-    /// At the first batch that holds a row with this event time or a later one.
+    /// At the first row with this event time or a later one, in the order of the log.
     Timestamp(EventTime),
     /// So long before the stream's clock.
     Ago(Duration),

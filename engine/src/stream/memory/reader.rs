@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::MemoryStream;
 use super::log::{Item, Log};
+use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::stream::{Gap, GapReason, Offset, Position, Read, Start, StreamReader};
 
@@ -30,7 +31,9 @@ pub(super) struct MemoryReader {
 impl MemoryReader {
     pub(super) fn at(stream: Arc<MemoryStream>, log: &Log, start: &Start) -> Self {
         let mut gap = None;
-        let since = |moment: EventTime| {
+        let mut from = None;
+        let mut since = |moment: EventTime| {
+            from = Some(moment);
             let at = log.entries.iter().position(|entry| entry.max_event_time >= moment);
             at.map_or(log.end(), |at| log.first + at as u64)
         };
@@ -65,7 +68,21 @@ impl MemoryReader {
         {
             reader.offsets.extend(position.offsets.iter().map(|(partition, place)| (*partition, *place)));
         }
+        if let Some(from) = from {
+            reader.pass_earlier(log, from);
+        }
         reader
+    }
+
+    /// Goes to the first row of the batch that comes next whose event time is `from` or later.
+    fn pass_earlier(&mut self, log: &Log, from: EventTime) {
+        let entry = log.entries.get((self.next - log.first) as usize);
+        if let Some(Item::Batch(batch)) = entry.map(|entry| &entry.item)
+            && let Some(row) = batch.event_times().iter().position(|time| *time >= from.0)
+            && is_dense(batch)
+        {
+            self.offsets.insert(batch.partition, (Offset(batch.first.0 + row as u64), 0));
+        }
     }
 
     /// Finds counts and offsets for the entry that comes next.
@@ -117,8 +134,8 @@ impl MemoryReader {
             Item::Batch(batch) => {
                 self.rows_before += batch.rows.num_rows() as u64;
                 self.bytes_before += entry.bytes as u64;
-                self.offsets.insert(batch.partition, (batch.next, 0));
-                Some(Read::Batch(batch.clone()))
+                let before = self.offsets.insert(batch.partition, (batch.next, 0));
+                Some(Read::Batch(rest_of(batch, before.map_or(batch.first, |(offset, _)| offset))))
             }
             Item::End(partition) => Some(Read::EndOfPartition(*partition)),
         }
@@ -136,6 +153,22 @@ impl MemoryReader {
         self.done = true;
         Some(read)
     }
+}
+
+/// Each offset of the batch is that of a row.
+fn is_dense(batch: &StreamBatch) -> bool {
+    batch.next.0 - batch.first.0 == batch.rows.num_rows() as u64
+}
+
+/// The rows of a batch from an offset within it on: whoever starts there is not shown those before, however rows were put
+/// together. Of a batch from which rows were filtered all of them: which ones lie before, nobody knows.
+fn rest_of(batch: &Arc<StreamBatch>, from: Offset) -> Arc<StreamBatch> {
+    if from <= batch.first || from >= batch.next || !is_dense(batch) {
+        return Arc::clone(batch);
+    }
+    let passed = (from.0 - batch.first.0) as usize;
+    let rows = batch.rows.slice(passed, batch.rows.num_rows() - passed);
+    Arc::new(StreamBatch { first: from, ..batch.with_rows(rows) })
 }
 
 /// The rows since a position that are no longer kept.

@@ -150,3 +150,24 @@ async fn readers_are_told_the_end_of_each_partition_and_of_the_stream_once() {
     assert!(reader.try_next().is_none());
     assert_eq!(stream.facts().watermark, EventTime::MAX);
 }
+
+#[tokio::test]
+async fn a_start_within_a_batch_passes_the_rows_before_it() {
+    let stream = stream(1 << 20, &clock());
+    let mut owner = stream.own(0).expect("it is there");
+    for number in 0..3 {
+        stream.commit(commit(&mut owner, number * 10, 0)).await.expect("there is room");
+    }
+    let position = Position { epoch: 7, offsets: BTreeMap::from([(0, (Offset(14), 0))]) };
+    for start in [Start::Timestamp(EventTime(14)), Start::Position(position)] {
+        let mut reader = stream.clone().reader(&start, false);
+        assert_eq!(reader.position().offsets[&0], (Offset(14), 0), "{start:?}");
+        let mut told = Vec::new();
+        while let Some(Read::Batch(batch)) = reader.try_next() {
+            told.push((batch.first, batch.next, batch.event_times().to_vec()));
+        }
+        let expected = [(Offset(14), Offset(20), (14..20).collect()), (Offset(20), Offset(30), (20..30).collect())];
+        assert_eq!(told, expected, "{start:?}");
+        assert_eq!(reader.position().offsets[&0], (Offset(30), 0));
+    }
+}
