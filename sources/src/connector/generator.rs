@@ -36,7 +36,7 @@ const UNPACED_RATE: u64 = 10_000;
 /// Where bounded sources start: 2026-01-01T00:00:00Z.
 const BOUNDED_START: i64 = 1_767_225_600_000_000_000;
 /// How often rows are made at slow rates: rows wait no longer than this.
-const TICK_NS: i64 = 25_000_000;
+const TICK_NS: i64 = 15_000_000;
 /// How far behind its rate a source may be before it lets rows go by.
 const MAX_BEHIND_NS: i64 = 1_000_000_000;
 const SECOND_NS: i64 = 1_000_000_000;
