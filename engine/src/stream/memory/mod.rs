@@ -280,8 +280,8 @@ impl Stream for MemoryStream {
         self.read().check(&commit)?;
         let outputs: Vec<Arc<StreamBatch>> = commit.outputs.drain(..).map(Arc::new).collect();
         if let Some(disk) = self.disk.as_ref().filter(|_| !outputs.is_empty()) {
-            // What lasts is on disk before anybody sees it. After a failure a buffered log is waited for too: rows
-            // would be lost behind the back of who commits them.
+            // Durable rows are on disk before anybody sees them; buffered ones are handed to the writer. After a failure
+            // a buffered log is waited for too: rows would be lost behind the back of who commits them.
             let wait = disk.log.durability() == Durability::Durable || disk.log.refusing();
             loop {
                 let now = self.clock.now();
