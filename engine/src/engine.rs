@@ -14,7 +14,9 @@ use crate::clock::Clock;
 use crate::counters::FailedSample;
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
-use crate::job::{Lease, Linger, Node, Registry, Relations, Use, build_stream, explain, plan_jobs, wanted_columns};
+use crate::job::{
+    Job, Lease, Linger, Node, Registry, Relations, Use, build_stream, explain, plan_jobs, wanted_columns,
+};
 use crate::relation::{Relation, base_name};
 use crate::shared::{Logs, Shared};
 use crate::sink::{Sink, SinkHandle, spawn_sink};
@@ -223,7 +225,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::UnknownRelation`]; [`EngineError::InUse`] while a named stream or sink reads it. Live queries on
-    /// it are ended with an error.
+    /// it are ended with [`EngineError::Dropped`], and so is every job that reads it.
     pub fn drop_relation(&self, name: &str) -> Result<(), EngineError> {
         let mut relations = self.relations();
         if !relations.contains_key(name) {
@@ -240,15 +242,28 @@ impl Engine {
         let relation = relations.remove(name);
         drop(relations);
         for query in readers {
-            query.kill.cancel();
+            query.end(EngineError::Dropped(name.to_owned()));
         }
         if let Some(relation) = relation {
             relation.stop();
+            let own = |job: &Arc<Job>| job.stream.as_deref() == Some(name);
+            for job in self.inner.shared.registry.jobs().iter().filter(|job| job.chain().iter().any(own)) {
+                job.cancel.cancel();
+            }
             if let Some(logs) = &self.inner.shared.logs {
                 logs.remove(name);
             }
         }
         Ok(())
+    }
+
+    /// Ids of the live queries that read one of these relations at first hand, oldest first; those of sinks aside.
+    pub fn readers(&self, names: &[&str]) -> Vec<String> {
+        let live = self.live();
+        let reads = |query: &&Arc<LiveQuery>| {
+            !query.sink && !query.kill.is_cancelled() && query.reads.iter().any(|read| names.contains(&read.as_str()))
+        };
+        live.values().filter(reads).map(|query| query.id.clone()).collect()
     }
 
     /// Starts a query, or attaches to its jobs that run already.

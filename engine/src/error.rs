@@ -97,6 +97,9 @@ pub enum EngineError {
     /// DataFusion failed where only our own mistake can make it fail.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What a query reads was dropped while it ran.
+    #[error("\"{0}\" was dropped")]
+    Dropped(String),
     /// The engine or the query was stopped.
     #[error("stopped")]
     Stopped,
@@ -129,6 +132,7 @@ impl EngineError {
             Self::Commit(CommitError::Disk(_)) | Self::Disk(_) => "disk",
             Self::Commit(_) | Self::Internal(_) => "internal",
             Self::Position(_) => "position",
+            Self::Dropped(_) => "dropped",
             Self::Stopped => "stopped",
         }
     }

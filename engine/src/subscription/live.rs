@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use squilla_query::Query;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::EventTime;
+use crate::error::EngineError;
 use crate::info::QueryInfo;
 use crate::relation::base_name;
 
@@ -24,6 +25,8 @@ pub(crate) struct LiveQuery {
     pub(crate) jobs: Mutex<Vec<String>>,
     pub(crate) rows: AtomicU64,
     pub(crate) kill: CancellationToken,
+    /// Why it was ended; nothing: somebody wished it.
+    why: OnceLock<Arc<EngineError>>,
 }
 
 impl LiveQuery {
@@ -37,7 +40,19 @@ impl LiveQuery {
             jobs: Mutex::default(),
             rows: AtomicU64::new(0),
             kill: CancellationToken::new(),
+            why: OnceLock::new(),
         }
+    }
+
+    /// Ends it. Its reader is told why; the first reason counts.
+    pub(crate) fn end(&self, why: EngineError) {
+        self.why.get_or_init(|| Arc::new(why));
+        self.kill.cancel();
+    }
+
+    /// Why it was ended.
+    pub(crate) fn ended(&self) -> Arc<EngineError> {
+        self.why.get().cloned().unwrap_or_else(|| Arc::new(EngineError::Stopped))
     }
 
     pub(crate) fn info(&self) -> QueryInfo {

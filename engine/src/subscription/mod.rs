@@ -167,7 +167,7 @@ impl Subscription {
             let live = self.admission.live.clone();
             tokio::select! {
                 biased;
-                () = live.kill.cancelled() => return self.fail(Arc::new(EngineError::Stopped)),
+                () = live.kill.cancelled() => return self.fail(live.ended()),
                 read = self.reader.next(), if !waits => self.take(read),
                 () = self.clock.sleep_until(until) => {
                     if !waits {
@@ -187,7 +187,7 @@ impl Subscription {
             return None;
         }
         if self.admission.live.kill.is_cancelled() {
-            return Some(self.fail(Arc::new(EngineError::Stopped)));
+            return Some(self.fail(self.admission.live.ended()));
         }
         if self.clock.now() >= self.next_progress {
             self.progress();

@@ -103,7 +103,9 @@ impl ApiError {
     pub(crate) fn of_ended(error: &EngineError) -> Self {
         match error {
             EngineError::Stopped => Self::new(StatusCode::GONE, "killed", "the query was ended")
-                .help("by KILL QUERY, or what it reads was dropped; start it again if it is still wanted"),
+                .help("by KILL QUERY; start it again if it is still wanted"),
+            EngineError::Dropped(_) => Self::new(StatusCode::GONE, "dropped", error.to_string())
+                .help("create it again, or ask another stream: SHOW STREAMS lists them"),
             other => Self::from(other),
         }
     }

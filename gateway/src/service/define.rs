@@ -23,6 +23,9 @@ const NEEDS_EVENTS: &str = "needs_events";
 /// How long a sink may take to end when it is dropped.
 const SINK_END: Duration = Duration::from_secs(5);
 
+/// Users that a refusal names at the most; the others are counted.
+const SHOWN_USERS: usize = 20;
+
 /// A statement that defines something, while it is carried out.
 struct Task<'a> {
     /// Its text.
@@ -217,7 +220,8 @@ impl Service {
             }
             let mistake =
                 Diagnostic::new("unknown_relation", format!("no {} \"{name}\"", wanted.word())).at(place_of(name, sql));
-            return Err(Refusal::mistake(mistake));
+            let help = format!("SHOW {}S lists what there is", wanted.word().to_uppercase());
+            return Err(Refusal::mistake(mistake.help(help)));
         };
         if definition.kind() != wanted {
             let kind = definition.kind().word();
@@ -227,11 +231,14 @@ impl Service {
             return Err(Refusal::mistake(mistake));
         }
         let users = names.all_users(name);
-        if !users.is_empty() && !drop.cascade {
-            return Err(Refusal::mistake(in_use(&names, name, wanted, &users, sql)));
+        let gone: Vec<&str> = users.iter().map(String::as_str).chain([name.as_str()]).collect();
+        let readers = self.engine.readers(&gone);
+        let used = used_by(&names, &users, &readers);
+        if !used.is_empty() && !drop.cascade {
+            return Err(Refusal::mistake(in_use(name, wanted, &used, sql)));
         }
         self.drop_all(&names, name, &users).await?;
-        let also = if users.is_empty() { String::new() } else { format!(", and with it {}", quoted(&users)) };
+        let also = if used.is_empty() { String::new() } else { format!(", and with it {}", shortened(&used)) };
         Ok(Answer::Done(format!("dropped {} \"{name}\"{also}", wanted.word())))
     }
 
@@ -392,15 +399,28 @@ fn relation_of_source(create: &CreateSource, definition: &SourceDefinition) -> R
     }
 }
 
-fn in_use(names: &Names, name: &str, kind: StoredKind, users: &[String], sql: &str) -> Diagnostic {
-    let described = |user: &String| {
+/// Who uses what is to be dropped, in words: what was created, oldest first, then live queries.
+fn used_by(names: &Names, users: &[String], readers: &[String]) -> Vec<String> {
+    let created = |user: &String| {
         let word = names.get(user).map_or("sink", |definition| definition.kind().word());
         format!("{word} \"{user}\"")
     };
-    let users: Vec<String> = users.iter().rev().map(described).collect();
-    Diagnostic::new("in_use", format!("{} \"{name}\" is used by {}", kind.word(), users.join(", ")))
+    let live = readers.iter().map(|query| format!("live query \"{query}\""));
+    users.iter().rev().map(created).chain(live).collect()
+}
+
+fn in_use(name: &str, kind: StoredKind, used: &[String], sql: &str) -> Diagnostic {
+    let word = kind.word();
+    Diagnostic::new("in_use", format!("{word} \"{name}\" is used by {}", shortened(used)))
         .at(place_of(name, sql))
-        .help(format!("drop those first, or all together: DROP {} {name} CASCADE", kind.word().to_uppercase()))
+        .help(format!("end those first, or all together: DROP {} {name} CASCADE", word.to_uppercase()))
+}
+
+/// The first of many, and how many more there are.
+fn shortened(used: &[String]) -> String {
+    let shown = &used[..used.len().min(SHOWN_USERS)];
+    let more = used.len() - shown.len();
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }
 
 fn is_in_engine(relation: &Relation) -> bool {
@@ -414,9 +434,4 @@ fn kind_of_drop(kind: DropKind) -> StoredKind {
         DropKind::View => StoredKind::View,
         DropKind::Sink => StoredKind::Sink,
     }
-}
-
-fn quoted(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    quoted.join(", ")
 }

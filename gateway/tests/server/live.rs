@@ -108,8 +108,9 @@ async fn a_query_that_is_killed_or_loses_its_stream_ends_with_an_error() {
     assert_eq!((&ended["id"], &ended["code"], &ended["retryable"]), (&json!("1"), &json!("killed"), &json!(false)));
     let again = Client::new().delete(server.url("/api/v1/queries/none")).send().await;
     assert_eq!(again.expect("an answer").status(), StatusCode::NOT_FOUND);
-    server.execute("DROP SOURCE events").await;
-    assert_eq!(client.message().await["id"], "2");
+    server.execute("DROP SOURCE events CASCADE").await;
+    let ended = client.message().await;
+    assert_eq!((&ended["id"], &ended["code"], &ended["retryable"]), (&json!("2"), &json!("dropped"), &json!(false)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

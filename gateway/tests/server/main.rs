@@ -5,6 +5,7 @@ mod client;
 mod explain;
 mod http;
 mod late;
+mod lifecycle;
 mod limits;
 mod live;
 mod resume;
