@@ -35,7 +35,7 @@ pub use source::{
     WatermarkSpec,
 };
 pub use stream::{
-    Commit, CommitError, DiskError, Durability, Gap, GapReason, Offset, Owner, Position, PositionError, Read, Start,
-    Stream, StreamReader,
+    Arrived, Commit, CommitError, DiskError, Durability, Gap, GapReason, Offset, Owner, Position, PositionError,
+    ProducerMark, Producers, Read, Start, Stream, StreamReader,
 };
 pub use subscription::{Policy, Progress, Subscription, SubscriptionEvent, SubscriptionInfo};

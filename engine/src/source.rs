@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use datafusion_expr::Expr;
 
 use crate::error::EngineError;
-use crate::stream::Durability;
+use crate::stream::{Durability, ProducerMark, Producers};
 
 /// Definition of a named source: what it reads and how its rows get their event time.
 #[derive(Debug, Clone)]
@@ -85,6 +85,10 @@ pub trait Connector: Send + Sync + std::fmt::Debug {
     /// What it is.
     fn info(&self) -> ConnectorInfo;
 
+    /// Takes what the stream's log remembers of its publishers, before anything is read. Connectors without publishers
+    /// have no use for it.
+    fn resume(&self, _producers: Producers) {}
+
     /// Opens all partitions anew, each from its start. `columns` are the indices, ascending, of the fields that
     /// will be read: batches hold these and no others, in this order.
     ///
@@ -106,7 +110,13 @@ pub trait PartitionReader: Send {
 }
 
 /// Tells a publisher that its rows have been committed (in a stream that is durable: are on disk), or why not.
-pub type Receipt = tokio::sync::oneshot::Sender<Result<(), Arc<EngineError>>>;
+#[derive(Debug)]
+pub struct Receipt {
+    /// Who waits for it.
+    pub told: tokio::sync::oneshot::Sender<Result<(), Arc<EngineError>>>,
+    /// What the log remembers of the publisher's request, with its rows; `None`: it was not numbered.
+    pub mark: Option<ProducerMark>,
+}
 
 /// What a reader found.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use squilla_engine::{Clock, Engine, EngineConfig, EngineError, SinkSummary};
 use squilla_query::{Diagnostic, Params, Query, Statement};
-use squilla_sources::{PublishReport, SourceEnv};
+use squilla_sources::{Numbered, NumberedReport, PublishReport, SourceEnv};
 use tokio::sync::Semaphore;
 
 use crate::catalog::{Names, Store};
@@ -188,6 +188,23 @@ impl Service {
             self.define_by_events(name, &body).await?;
         }
         self.sources.publishers.publish(name, body).await.map_err(PublishRefusal::Publish)
+    }
+
+    /// As [`Service::publish`], of a request that its publisher numbers: sent again, it is not taken twice.
+    ///
+    /// # Errors
+    /// [`PublishRefusal`]; the same can be sent again.
+    pub async fn publish_numbered(
+        &self,
+        name: &str,
+        body: Bytes,
+        numbered: Numbered,
+    ) -> Result<NumberedReport, PublishRefusal> {
+        if self.is_pending(name) {
+            self.define_by_events(name, &body).await?;
+        }
+        let published = self.sources.publishers.publish_numbered(name, body, numbered).await;
+        published.map_err(PublishRefusal::Publish)
     }
 
     /// The visible columns of a source, stream or view; `None` when there is none of that name.

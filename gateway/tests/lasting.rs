@@ -56,6 +56,39 @@ fn acknowledged_rows_are_there_after_a_kill() {
     }
 }
 
+/// Posts a numbered request; the answer's body.
+fn post(server: &Server, sequence: u64, body: String) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let url = format!("{}/api/v1/streams/clicks/events?producer_id=shop&sequence={sequence}", server.url);
+    runtime.block_on(async {
+        let answer = reqwest::Client::new().post(url).body(body).send().await.expect("an answer");
+        answer.text().await.expect("a body")
+    })
+}
+
+#[test]
+fn a_numbered_request_that_is_sent_again_after_a_kill_is_not_doubled() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::start(folder.path());
+    server.told(&["sql", "-e", SOURCE], "");
+    for sequence in 0..4 {
+        let body = || rows(sequence * 5..(sequence + 1) * 5);
+        let told = post(&server, sequence.into(), body());
+        assert!(told.contains("\"accepted\":10") && told.contains("\"duplicate\":false"), "{told}");
+        server = killed(server, folder.path());
+        let told = post(&server, sequence.into(), body());
+        assert!(told.contains("\"accepted\":10") && told.contains("\"duplicate\":true"), "{told}");
+    }
+    let told = post(&server, 5, rows(0..1));
+    assert!(told.contains("sequence_gap"), "{told}");
+    let described = server.told(&["sql", "-e", "DESCRIBE clicks"], "");
+    assert!(described.contains("40 rows, "), "{described}");
+    // A source of that name that begins anew knows nobody.
+    server.told(&["sql", "-e", "DROP SOURCE clicks"], "");
+    server.told(&["sql", "-e", SOURCE], "");
+    assert!(post(&server, 0, rows(0..1)).contains("\"duplicate\":false"));
+}
+
 #[test]
 fn a_chain_of_durable_streams_tells_every_row_once_whenever_it_is_killed() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use serde::Serialize;
-use squilla_engine::{Clock, Sink, SourceDefinition, StreamOptions};
+use squilla_engine::{Clock, ProducerMark, Sink, SourceDefinition, StreamOptions};
 use squilla_query::{CreateSink, CreateSource, CreateStream, Diagnostic};
 use thiserror::Error;
 
@@ -113,6 +113,24 @@ pub struct PublishReport {
     pub errors: Vec<PublishReject>,
 }
 
+/// A publisher's number of a request: each is one more than the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// The name that the publisher gave itself.
+    pub producer: String,
+    /// The number. The first may be any.
+    pub sequence: u64,
+}
+
+/// The answer to a numbered publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NumberedReport {
+    /// It was taken now.
+    Taken(PublishReport),
+    /// It was taken before; `None`: so long ago that nothing more is known of it.
+    Before(Option<ProducerMark>),
+}
+
 /// A record that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PublishReject {
@@ -140,4 +158,14 @@ pub enum PublishError {
     /// The stream did not take all of the rows; some may have been. Worth a retry when the disk has room.
     #[error("the rows could not be stored: {0}")]
     NotStored(String),
+    /// Requests of the publisher are missing before this one.
+    #[error("sequence {sequence} of producer \"{producer}\" came, and {expected} was to come")]
+    SequenceGap {
+        /// The publisher.
+        producer: String,
+        /// The request's number.
+        sequence: u64,
+        /// The number that was to come.
+        expected: u64,
+    },
 }

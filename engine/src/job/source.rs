@@ -20,7 +20,7 @@ use crate::shared::{Lasting, Shared};
 use crate::source::{
     ConnectorInfo, EventTimeSpec, PartitionReader, ReadEvent, Receipt, SourceDefinition, WatermarkSpec,
 };
-use crate::stream::{Durability, LogLimits, MemoryStream, Offset, Position, Stream};
+use crate::stream::{Durability, LogLimits, MemoryStream, Offset, Position, ProducerMark, Stream};
 
 /// Decoded batches that wait for the job, per partition.
 const READ_AHEAD: usize = 2;
@@ -107,7 +107,9 @@ pub(crate) async fn make_source(
             let (whole_windows, waits) = (false, false);
             let stream =
                 Lasting { name, durability, schema, partitions, replay, retention, resumes, whole_windows, waits };
-            logs.open(shared, stream).await?.0
+            let (stream, resumed) = logs.open(shared, stream).await?;
+            definition.connector.resume(resumed.producers);
+            stream
         }
         None if definition.durability != Durability::Memory => {
             return Err(EngineError::NoLogFolder(definition.name.clone()));
@@ -257,7 +259,7 @@ impl Lane {
 fn tell(receipts: Vec<Receipt>, result: &Result<(), Arc<EngineError>>) {
     for receipt in receipts {
         // A publisher that has gone does not want to know.
-        let _ = receipt.send(result.clone());
+        let _ = receipt.told.send(result.clone());
     }
 }
 
@@ -309,7 +311,8 @@ impl Reading {
                 for reject in rejects {
                     counters.sample(&format!("{}: {}", reject.place, reject.reason), &reject.record);
                 }
-                match self.rows(at, &rows).await {
+                let marks = receipts.iter().filter_map(|receipt| receipt.mark.clone()).collect();
+                match self.rows(at, &rows, marks).await {
                     Ok(()) => tell(receipts, &Ok(())),
                     // The disk is full: these rows are counted and their publisher is told; the next may find room.
                     Err(error) if error.retryable() => tell(receipts, &Err(Arc::new(error))),
@@ -327,7 +330,12 @@ impl Reading {
         }
     }
 
-    async fn rows(&mut self, at: usize, rows: &arrow::array::RecordBatch) -> Result<(), EngineError> {
+    async fn rows(
+        &mut self,
+        at: usize,
+        rows: &arrow::array::RecordBatch,
+        marks: Vec<ProducerMark>,
+    ) -> Result<(), EngineError> {
         let now = self.shared.clock.now();
         let counters = self.job.counters.clone();
         let lane = &mut self.lanes[at];
@@ -339,7 +347,7 @@ impl Reading {
         lane.watermark = lane.watermark.max(stamped.watermark);
         (lane.last_rows, lane.last_told, lane.idle) = (now, now, false);
         let batch = self.batch(at, stamped.rows, now);
-        if let Err(error) = self.writer.write(vec![batch], Vec::new()).await {
+        if let Err(error) = self.writer.write_marked(vec![batch], Vec::new(), marks).await {
             counters.dropped.fetch_add(passed, Relaxed);
             return Err(error);
         }

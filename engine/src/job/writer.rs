@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::batch::StreamBatch;
 use crate::error::EngineError;
-use crate::stream::{Commit, MemoryStream, Offset, Owner, Position, Stream};
+use crate::stream::{Commit, MemoryStream, Offset, Owner, Position, ProducerMark, Stream};
 
 /// Owns all partitions of a stream.
 pub(crate) struct Writer {
@@ -31,6 +31,16 @@ impl Writer {
         batches: Vec<StreamBatch>,
         inputs: Vec<(String, Position)>,
     ) -> Result<(), EngineError> {
+        self.write_marked(batches, inputs, Vec::new()).await
+    }
+
+    /// The same of publishers' requests, which are remembered with the first partition's rows.
+    pub(crate) async fn write_marked(
+        &mut self,
+        batches: Vec<StreamBatch>,
+        inputs: Vec<(String, Position)>,
+        mut marks: Vec<ProducerMark>,
+    ) -> Result<(), EngineError> {
         let mut batches = batches.into_iter().peekable();
         while let Some(first) = batches.next() {
             let partition = first.partition;
@@ -54,6 +64,7 @@ impl Writer {
                 outputs,
                 state: None,
                 inputs: inputs.clone(),
+                marks: std::mem::take(&mut marks),
             };
             self.stream.commit(commit).await?;
             (owner.sequence, owner.next) = (owner.sequence + 1, next);

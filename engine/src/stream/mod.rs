@@ -3,6 +3,7 @@
 mod disk;
 mod memory;
 mod position;
+mod producers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(crate) use disk::{DiskBudget, DiskLog, DiskOptions, DiskWriter, RealVolume, 
 pub use disk::{DiskError, Durability};
 pub(crate) use memory::{Disk, LogLimits, MemoryStream};
 pub use position::{Position, PositionError};
+pub use producers::{Arrived, ProducerMark, Producers};
 
 /// A place in a partition. Ascends; is never reused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +59,8 @@ pub struct Commit {
     pub state: Option<Bytes>,
     /// How far the inputs have been read to make this.
     pub inputs: Vec<(String, Position)>,
+    /// The publishers' requests that it holds.
+    pub marks: Vec<ProducerMark>,
 }
 
 /// Why a commit was refused. Nothing of it took effect.

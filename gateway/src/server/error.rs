@@ -207,7 +207,9 @@ impl From<PublishRefusal> for ApiError {
                 .help(format!("create it first: CREATE SOURCE {name} WITH (connector = 'http')")),
             PublishError::Malformed(_) => Self::new(StatusCode::BAD_REQUEST, "malformed", message),
             PublishError::NotStored(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "not_stored", message)
-                .help("send it again when the disk has room; some of its rows may be there"),
+                .help("send it again when the disk has room; some of its rows may be there, unless it has a sequence"),
+            PublishError::SequenceGap { expected, .. } => Self::new(StatusCode::CONFLICT, "sequence_gap", message)
+                .help(format!("send {expected} first; who has lost count takes another producer_id")),
             PublishError::Full { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, "full", message)
                 .help("send again in a second: nothing of this request was taken")
                 .retryable(),

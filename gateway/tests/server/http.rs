@@ -131,6 +131,39 @@ async fn publishing_is_refused_with_the_right_status() {
     assert_eq!((status, &report["accepted"]), (StatusCode::OK, &json!(2)), "{report}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_with_a_sequence_is_taken_once() {
+    let server = TestServer::start().await;
+    server.execute("CREATE SOURCE events (n BIGINT) WITH (connector = 'http')").await;
+    let url = server.url("/api/v1/streams/events/events");
+    let client = Client::new();
+    let send = |query: &str| client.post(format!("{url}{query}")).body("{\"n\":1}\n{\"n\":\"x\"}").send();
+    let (status, report) = answer_of(send("?producer_id=a&sequence=0").await).await;
+    assert_eq!((status, &report["duplicate"], &report["accepted"]), (StatusCode::OK, &json!(false), &json!(1)));
+    let (status, report) = answer_of(send("?producer_id=a&sequence=0").await).await;
+    let counts = json!({"accepted": 1, "rejected": 1, "errors": [], "duplicate": true});
+    assert_eq!((status, report), (StatusCode::OK, counts));
+    let (status, answer) = answer_of(send("?producer_id=a&sequence=2").await).await;
+    assert_eq!((status, &answer["error"]["code"]), (StatusCode::CONFLICT, &json!("sequence_gap")), "{answer}");
+    assert!(answer["error"]["help"].as_str().is_some_and(|help| help.starts_with("send 1 first")), "{answer}");
+    let by_header = |sequence: &'static str| {
+        let request = client.post(&url).header("producer-id", "b").header("producer-seq", sequence);
+        request.body("{\"n\":2}").send()
+    };
+    assert_eq!(answer_of(by_header("7").await).await.1["duplicate"], false);
+    assert_eq!(answer_of(by_header("7").await).await.1["duplicate"], true);
+    assert_eq!(answer_of(by_header("7").await).await.1["accepted"], 1);
+    assert_eq!(answer_of(send("").await).await.1.get("duplicate"), None);
+    for wrong in
+        ["?producer_id=a", "?sequence=1", "?producer_id=&sequence=1", "?producer_id=a&sequence=x", "?producer=a"]
+    {
+        let (status, answer) = answer_of(send(wrong).await).await;
+        assert_eq!((status, &answer["error"]["code"]), (StatusCode::BAD_REQUEST, &json!("malformed")), "{wrong}");
+        assert!(answer["error"]["help"].is_string(), "{wrong}: {answer}");
+    }
+    assert_eq!(answer_of(by_header("many").await).await.0, StatusCode::BAD_REQUEST);
+}
+
 #[tokio::test]
 async fn foreign_hosts_and_pages_are_refused() {
     let server = TestServer::start().await;

@@ -3,9 +3,11 @@
 //! A body is decoded where it is published, so that the publisher learns what was rejected and why; its rows then
 //! wait in a queue for the one reader. A full queue refuses the body: nothing that was accepted is lost.
 
+mod numbered;
+
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -13,7 +15,9 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
-use squilla_engine::{Connector, ConnectorInfo, EngineError, PartitionReader, ReadEvent, Receipt};
+use squilla_engine::{
+    Connector, ConnectorInfo, EngineError, PartitionReader, ProducerMark, Producers, ReadEvent, Receipt,
+};
 use squilla_query::{CreateSource, Diagnostic};
 use tokio::sync::{Notify, oneshot};
 
@@ -23,7 +27,9 @@ use crate::format::json::{self, JsonDecoder};
 use crate::format::scalar::TimestampUnit;
 use crate::format::{BATCH_ROWS, Decoded};
 use crate::options::Options;
-use crate::{PublishError, PublishReject, PublishReport, Publishers, SourceEnv};
+use crate::{Numbered, PublishError, PublishReject, PublishReport, Publishers, SourceEnv};
+
+use numbered::Numbers;
 
 /// Rows that wait for the reader at the most: about a second of a busy source.
 const QUEUE_ROWS: usize = 262_144;
@@ -86,6 +92,7 @@ pub(crate) fn define(
         receipts,
         waiting: Mutex::default(),
         arrived: Notify::new(),
+        numbers: Numbers::default(),
     });
     env.publishers.register(&create.name, &queue);
     let connector = HttpConnector {
@@ -111,9 +118,14 @@ impl Connector for HttpConnector {
         }
     }
 
+    fn resume(&self, producers: Producers) {
+        self.queue.numbers.resume(producers);
+    }
+
     async fn open(&self, columns: &[usize]) -> Result<Vec<Box<dyn PartitionReader>>, EngineError> {
         // A source of the same name may have been dropped and live on in a job that lingers.
         self.registry.take_over(&self.name, &self.queue);
+        self.queue.waiting().ended = false;
         let schema = Arc::new(self.queue.schema.project(columns)?);
         Ok(vec![Box::new(HttpReader {
             name: self.name.clone(),
@@ -135,10 +147,13 @@ pub(crate) struct Queue {
     receipts: bool,
     waiting: Mutex<Waiting>,
     arrived: Notify,
+    numbers: Numbers,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// There was a reader, and there is none any more.
+    ended: bool,
     batches: VecDeque<Share>,
     rows: usize,
     bytes: usize,
@@ -156,8 +171,15 @@ type Committed = oneshot::Receiver<Result<(), Arc<EngineError>>>;
 
 impl Queue {
     /// Queues the rows of a body. What comes tells that they are committed.
-    fn publish(&self, body: &[u8]) -> Result<(PublishReport, Vec<Committed>), PublishError> {
-        let decoded = self.decode(body)?;
+    fn publish(
+        &self,
+        body: &[u8],
+        numbered: Option<&Numbered>,
+    ) -> Result<(PublishReport, Vec<Committed>), PublishError> {
+        let mut decoded = self.decode(body)?;
+        if numbered.is_some() {
+            decoded = self.together(decoded)?;
+        }
         let mut report = PublishReport { accepted: 0, rejected: 0, errors: Vec::new() };
         let mut bytes = 0;
         for batch in &decoded {
@@ -171,18 +193,24 @@ impl Queue {
             }
         }
         let rows = usize::try_from(report.accepted).expect("rows in memory");
-        let committed = self.push(decoded, rows, bytes, body.len())?;
+        let mark = numbered.map(|Numbered { producer, sequence }| {
+            let (accepted, rejected) = (report.accepted, report.rejected);
+            ProducerMark { producer: producer.clone(), sequence: *sequence, accepted, rejected }
+        });
+        let committed = self.push(decoded, [rows, bytes, body.len()], mark)?;
         Ok((report, committed))
     }
 
     fn push(
         &self,
         decoded: Vec<Decoded>,
-        rows: usize,
-        bytes: usize,
-        body_bytes: usize,
+        [rows, bytes, body_bytes]: [usize; 3],
+        mut mark: Option<ProducerMark>,
     ) -> Result<Vec<Committed>, PublishError> {
-        let mut waiting = self.waiting.lock().expect("no holder of this lock panics");
+        let mut waiting = self.waiting();
+        if waiting.ended {
+            return Err(PublishError::NotStored(ENDED.to_owned()));
+        }
         // A body that is larger than the queue can be taken by an empty one only.
         let is_full = waiting.rows + rows > QUEUE_ROWS
             || waiting.bytes + bytes > QUEUE_BYTES
@@ -195,9 +223,9 @@ impl Queue {
         let share = body_bytes as u64 / decoded.len().max(1) as u64;
         let mut committed = Vec::new();
         for decoded in decoded {
-            let receipt = self.receipts.then(oneshot::channel).map(|(receipt, told)| {
-                committed.push(told);
-                receipt
+            let receipt = self.receipts.then(oneshot::channel).map(|(told, result)| {
+                committed.push(result);
+                Receipt { told, mark: mark.take() }
             });
             waiting.batches.push_back(Share { decoded, body_bytes: share, receipt });
         }
@@ -226,7 +254,7 @@ impl Queue {
 
     /// What waits, up to a batch.
     fn pop(&self) -> Vec<Share> {
-        let mut waiting = self.waiting.lock().expect("no holder of this lock panics");
+        let mut waiting = self.waiting();
         let mut taken = Vec::new();
         let mut rows = 0;
         while let Some(share) = waiting.batches.front() {
@@ -241,7 +269,19 @@ impl Queue {
         }
         taken
     }
+
+    /// Nobody reads on: who waits for a receipt learns it.
+    fn end(&self) {
+        *self.waiting() = Waiting { ended: true, ..Waiting::default() };
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("no holder of this lock panics")
+    }
 }
+
+/// Why nothing more is taken.
+const ENDED: &str = "the source has ended";
 
 /// The places of the objects of an array, or of one object over several lines; `None`: the body is lines.
 fn elements(body: &[u8]) -> Result<Option<Vec<Range<usize>>>, PublishError> {
@@ -301,6 +341,12 @@ impl HttpReader {
     }
 }
 
+impl Drop for HttpReader {
+    fn drop(&mut self) {
+        self.queue.end();
+    }
+}
+
 #[async_trait]
 impl PartitionReader for HttpReader {
     async fn next(&mut self) -> Result<ReadEvent, EngineError> {
@@ -350,21 +396,31 @@ impl Publishers {
     /// [`PublishError`]; nothing was taken then, but for [`PublishError::NotStored`].
     pub async fn publish(&self, source: &str, body: Bytes) -> Result<PublishReport, PublishError> {
         let queue = self.registry.find(source).ok_or_else(|| PublishError::Unknown(source.to_owned()))?;
-        let (report, committed) = if body.len() < LARGE_BODY {
-            queue.publish(&body)?
-        } else {
-            let published = tokio::task::spawn_blocking(move || queue.publish(&body)).await;
-            published.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
-        };
-        for told in committed {
-            match told.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(PublishError::NotStored(error.to_string())),
-                Err(_) => return Err(PublishError::NotStored("the source has ended".to_owned())),
-            }
-        }
+        let (report, committed) = decoding(body, move |body| queue.publish(body, None)).await?;
+        settled(committed).await?;
         Ok(report)
     }
+}
+
+/// Decodes a body, which takes a while if it is large.
+async fn decoding<T: Send + 'static>(body: Bytes, decode: impl FnOnce(&[u8]) -> T + Send + 'static) -> T {
+    if body.len() < LARGE_BODY {
+        return decode(&body);
+    }
+    let decoded = tokio::task::spawn_blocking(move || decode(&body)).await;
+    decoded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// Returns when all is committed.
+async fn settled(committed: Vec<Committed>) -> Result<(), PublishError> {
+    for told in committed {
+        match told.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(PublishError::NotStored(error.to_string())),
+            Err(_) => return Err(PublishError::NotStored(ENDED.to_owned())),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

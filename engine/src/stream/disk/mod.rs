@@ -14,6 +14,7 @@
 mod budget;
 mod error;
 mod meta;
+mod notes;
 mod partition;
 mod reader;
 mod record;
@@ -38,7 +39,7 @@ use serde::Serialize;
 
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
-use crate::stream::{Offset, Position};
+use crate::stream::{Offset, Position, Producers};
 
 use meta::Meta;
 use partition::PartitionLog;
@@ -129,6 +130,8 @@ pub(crate) struct Resumed {
     pub(crate) damaged_rows: u64,
     /// How far the inputs had been read at the last commit.
     pub(crate) inputs: Vec<(String, Position)>,
+    /// Who published, and how far each came.
+    pub(crate) producers: Producers,
 }
 
 impl DiskLog {
@@ -154,6 +157,7 @@ impl DiskLog {
             cut_bytes: 0,
             damaged_rows: 0,
             inputs: Vec::new(),
+            producers: Producers::default(),
         };
         let mut commit = 0;
         for number in 0..options.partitions {
@@ -162,6 +166,7 @@ impl DiskLog {
             if options.whole_windows {
                 flaws.cut_bytes += partition.cut_unfinished()?;
             }
+            partition.marks().into_iter().for_each(|mark| resumed.producers.take(mark));
             if let Some((header, inputs)) = partition.last_record()?
                 && header.commit >= commit
             {
@@ -178,10 +183,12 @@ impl DiskLog {
             commit = commit.max(reach.extent.commit);
             partitions.push(partition);
         }
+        // What a killed process wrote may not be on disk yet; readers will see it.
+        partitions.iter().try_for_each(PartitionLog::sync)?;
         let meta = Meta::resume(known, &options, &mut resumed);
         meta.write(volume.as_ref(), &options.folder)?;
         volume.sync_folder(&options.folder)?;
-        let bytes = partitions.iter().map(|partition| partition.reach().bytes).sum();
+        let bytes = partitions.iter().map(PartitionLog::bytes).sum();
         budget.change(0, bytes);
         let log = Self {
             volume,
@@ -280,18 +287,19 @@ impl DiskLog {
         if self.broken.load(Ordering::Relaxed) {
             return Err(DiskError::Closed);
         }
-        buffer.clear();
-        let mut headers = Vec::with_capacity(append.batches.len());
-        for (at, batch) in append.batches.iter().enumerate() {
-            let last = at + 1 == append.batches.len();
-            let inputs = last.then_some(append.inputs.as_slice());
-            headers.push(encoder.encode(batch, append.commit, inputs, last, buffer)?);
-        }
         let Some(first) = append.batches.first() else { return Ok(()) };
+        let mut headers = append.encode(encoder, &append.marks, buffer)?;
         self.make_room(buffer.len() as u64, append.now)?;
         let partition = &self.partitions[first.partition as usize];
         let limit = SEGMENT_BYTES.min(self.options.bytes / SEGMENTS);
+        if let Some(before) = partition.marks_before_segment(buffer.len() as u64, limit) {
+            // Segments before it may be gone when the log is opened again.
+            headers = append.encode(encoder, &[before, append.marks.clone()].concat(), buffer)?;
+        }
         let result = partition.append(buffer, &headers, limit);
+        if result.is_ok() {
+            partition.take_marks(&append.marks);
+        }
         self.note(&result);
         self.recount();
         result
@@ -309,20 +317,33 @@ impl DiskLog {
     }
 
     fn recount(&self) {
-        let now = self.partitions.iter().map(|partition| partition.reach().bytes).sum();
+        let now = self.partitions.iter().map(PartitionLog::bytes).sum();
         let before = self.bytes.swap(now, Ordering::Relaxed);
         self.budget.change(before, now);
     }
 
     fn sync(&self) -> Result<(), DiskError> {
+        if self.broken.load(Ordering::Relaxed) {
+            // A second attempt may succeed though the first has lost rows: the system forgets what it could not write.
+            return Err(DiskError::Closed);
+        }
         let result = self.partitions.iter().try_for_each(PartitionLog::sync);
         self.note(&result);
         result
     }
 
     fn note(&self, result: &Result<(), DiskError>) {
-        if let Err(DiskError::Broken { .. }) = result {
-            self.broken.store(true, Ordering::Relaxed);
+        if !matches!(result, Err(DiskError::Broken { .. })) || self.broken.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if self.options.durability == Durability::Durable {
+            // Nobody has seen these rows, and their publishers are told that they were not stored.
+            for partition in &self.partitions {
+                if let Err(error) = partition.cut_unsynced() {
+                    tracing::error!(%error, "rows that could not be synced cannot be cut: they may be there again");
+                }
+            }
+            self.recount();
         }
     }
 

@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::DiskError;
+use super::notes::Inputs;
 use super::record::Header;
 use super::segment::{Extent, Flaws, INDEX, SEGMENT, Segment};
 use super::volume::Volume;
 use crate::clock::EventTime;
-use crate::stream::{Offset, Position};
+use crate::stream::{Offset, ProducerMark, Producers};
 
 /// See the module.
 #[derive(Debug)]
@@ -18,10 +20,11 @@ pub(super) struct PartitionLog {
     folder: PathBuf,
     /// Never empty. The last is the one that is appended to.
     segments: RwLock<VecDeque<Arc<Segment>>>,
+    /// Bytes of all segments. Written where segments change: by whoever appends.
+    bytes: AtomicU64,
+    /// Who published, as of the last record that is written.
+    producers: Mutex<Producers>,
 }
-
-/// How far each input had been read.
-pub(super) type Inputs = Vec<(String, Position)>;
 
 /// How far a log reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +35,6 @@ pub(super) struct Reach {
     pub(super) removed: EventTime,
     /// What is written, by the last record.
     pub(super) extent: Extent,
-    pub(super) bytes: u64,
 }
 
 impl PartitionLog {
@@ -64,7 +66,46 @@ impl PartitionLog {
         if segments.is_empty() {
             segments.push_back(Arc::new(Segment::create(volume.as_ref(), folder, before.next, &before)?));
         }
-        Ok((Self { volume, folder: folder.to_owned(), segments: RwLock::new(segments) }, flaws))
+        let producers = Mutex::new(producers_of(&segments)?);
+        let bytes = AtomicU64::new(0);
+        let log = Self { volume, folder: folder.to_owned(), segments: RwLock::new(segments), bytes, producers };
+        log.count();
+        Ok((log, flaws))
+    }
+
+    /// Bytes of all segments.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts the bytes anew.
+    fn count(&self) {
+        let bytes = self.segments().iter().map(|segment| segment.bytes()).sum();
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The publishers' requests that are remembered.
+    pub(super) fn marks(&self) -> Vec<ProducerMark> {
+        self.producers.lock().expect("no holder of this lock panics").marks()
+    }
+
+    /// Remembers requests whose rows are written.
+    pub(super) fn take_marks(&self, marks: &[ProducerMark]) {
+        let mut producers = self.producers.lock().expect("no holder of this lock panics");
+        marks.iter().for_each(|mark| producers.take(mark.clone()));
+    }
+
+    /// What a segment has to remember that begins with the next records; `None`: they begin none, or there is nothing.
+    pub(super) fn marks_before_segment(&self, bytes: u64, segment_bytes: u64) -> Option<Vec<ProducerMark>> {
+        let begins = self.last().is_empty() || self.is_full(bytes, segment_bytes);
+        let marks = if begins { self.marks() } else { Vec::new() };
+        (!marks.is_empty()).then_some(marks)
+    }
+
+    /// Whether so many more bytes belong into another segment.
+    fn is_full(&self, bytes: u64, segment_bytes: u64) -> bool {
+        let last = self.last();
+        !last.is_empty() && last.bytes() + bytes > segment_bytes
     }
 
     /// How far it reaches.
@@ -72,8 +113,7 @@ impl PartitionLog {
         let segments = self.segments();
         let first = segments.front().expect("there is always a segment");
         let last = segments.back().expect("there is always a segment");
-        let bytes = segments.iter().map(|segment| segment.bytes()).sum();
-        Reach { first: first.base, removed: first.before.latest_ever, extent: last.extent(), bytes }
+        Reach { first: first.base, removed: first.before.latest_ever, extent: last.extent() }
     }
 
     /// Rows that are kept.
@@ -84,20 +124,30 @@ impl PartitionLog {
     /// Appends records, which lie behind each other in `bytes`; a segment of `segment_bytes` is followed by another.
     pub(super) fn append(&self, bytes: &[u8], headers: &[Header], segment_bytes: u64) -> Result<(), DiskError> {
         let mut last = self.last();
-        if last.bytes() > last.start() && last.bytes() + bytes.len() as u64 > segment_bytes {
+        if self.is_full(bytes.len() as u64, segment_bytes) {
             last.seal(self.volume.as_ref())?;
             last.publish();
             let extent = last.extent();
             let next = Segment::create(self.volume.as_ref(), &self.folder, extent.next, &extent)?;
             last = Arc::new(next);
+            self.bytes.fetch_add(last.bytes(), Ordering::Relaxed);
             self.segments_mut().push_back(last.clone());
         }
-        last.append(bytes, headers)
+        last.append(bytes, headers)?;
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Makes what is written outlast a power cut.
     pub(super) fn sync(&self) -> Result<(), DiskError> {
         self.last().sync()
+    }
+
+    /// Cuts what was written since the last sync that succeeded.
+    pub(super) fn cut_unsynced(&self) -> Result<(), DiskError> {
+        self.last().cut_unsynced()?;
+        self.count();
+        Ok(())
     }
 
     /// Lets readers read what is written.
@@ -106,15 +156,21 @@ impl PartitionLog {
     }
 
     /// Removes segments whose rows arrived before `oldest`, and the oldest while there are more than `limit_bytes`.
-    /// The last stays.
+    /// The last stays, and the one before it while the last is empty: it alone knows the publishers then.
     pub(super) fn retain(&self, oldest: EventTime, limit_bytes: u64) -> Result<(), DiskError> {
         loop {
-            let mut segments = self.segments_mut();
-            let bytes: u64 = segments.iter().map(|segment| segment.bytes()).sum();
-            let first = segments.front().expect("there is always a segment");
-            let goes = segments.len() > 1 && (bytes > limit_bytes || first.extent().arrival < oldest);
-            let Some(gone) = goes.then(|| segments.pop_front()).flatten() else { return Ok(()) };
-            drop(segments);
+            let gone = {
+                let segments = self.segments();
+                let (first, last) = (&segments[0], &segments[segments.len() - 1]);
+                let stay = if last.is_empty() { 2 } else { 1 };
+                let over = self.bytes() > limit_bytes || first.extent().arrival < oldest;
+                if segments.len() <= stay || !over {
+                    return Ok(());
+                }
+                drop(segments);
+                self.segments_mut().pop_front().expect("there are several")
+            };
+            self.bytes.fetch_sub(gone.bytes(), Ordering::Relaxed);
             // Whoever reads it has it open.
             gone.remove(self.volume.as_ref())?;
         }
@@ -135,6 +191,7 @@ impl PartitionLog {
             if last.extent().next > from {
                 last.cut(self.volume.as_ref(), from)?;
             }
+            self.count();
             return Ok(());
         }
     }
@@ -152,7 +209,7 @@ impl PartitionLog {
     /// Cuts results of a window that was not told to its end: those behind the last record whose watermark says that
     /// no more of its kind come. The bytes that were cut.
     pub(super) fn cut_unfinished(&self) -> Result<u64, DiskError> {
-        let bytes = self.reach().bytes;
+        let bytes = self.bytes();
         let mut whole = self.reach().first;
         for segment in self.segments().iter().rev() {
             if let Some((header, _)) = segment.last_record(|header| header.watermark > header.latest)? {
@@ -163,7 +220,7 @@ impl PartitionLog {
         if whole < self.reach().extent.next {
             self.cut(whole)?;
         }
-        Ok(bytes.saturating_sub(self.reach().bytes))
+        Ok(bytes.saturating_sub(self.bytes()))
     }
 
     /// The segment that holds an offset or comes next behind it.
@@ -197,6 +254,21 @@ impl PartitionLog {
     fn segments_mut(&self) -> RwLockWriteGuard<'_, VecDeque<Arc<Segment>>> {
         self.segments.write().expect("no holder of this lock panics")
     }
+}
+
+/// Who published, as the segments tell: the first record of each tells all that was known before it.
+fn producers_of(segments: &VecDeque<Arc<Segment>>) -> Result<Producers, DiskError> {
+    let mut told = Vec::new();
+    for segment in segments.iter().rev() {
+        let (marks, whole) = segment.marks()?;
+        told.push(marks);
+        if whole {
+            break;
+        }
+    }
+    let mut producers = Producers::default();
+    told.into_iter().rev().flatten().for_each(|mark| producers.take(mark));
+    Ok(producers)
 }
 
 /// A file that is no segment: one that was being made when the process died is removed; any other is kept under

@@ -3,7 +3,7 @@
 //! ```text
 //! header, 128 bytes: magic, CRC-32C of the header, CRC-32C of the payload, lengths of the payload's parts, rows,
 //!                    first and next offset, commit, watermark, arrival, latest event time, kind and flags
-//! payload:           the inputs' positions as JSON, the IPC message, the IPC body; each padded to 64 bytes
+//! payload:           what it notes beside its rows as JSON, the IPC message, the IPC body; each padded to 64 bytes
 //! ```
 //! Records begin at multiples of 64 bytes, so that columns can be used where they were read to.
 
@@ -16,9 +16,10 @@ use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, Ip
 use arrow_ipc::{MetadataVersion, root_as_message};
 
 use super::DiskError;
+use super::notes::Notes;
 use crate::batch::{Memo, RowKind, StreamBatch};
 use crate::clock::EventTime;
-use crate::stream::{Offset, Position};
+use crate::stream::Offset;
 
 /// Bytes of a record's header.
 pub(super) const HEADER_BYTES: usize = 128;
@@ -45,7 +46,7 @@ pub(super) struct Header {
     pub(super) arrival: EventTime,
     /// The greatest event time of the rows; `MIN`: there are none.
     pub(super) latest: EventTime,
-    inputs_bytes: u32,
+    notes_bytes: u32,
     message_bytes: u32,
     body_bytes: u32,
     payload_crc: u32,
@@ -58,7 +59,7 @@ impl Header {
     }
 
     fn payload_bytes(&self) -> u64 {
-        u64::from(self.inputs_bytes) + u64::from(self.message_bytes) + u64::from(self.body_bytes)
+        u64::from(self.notes_bytes) + u64::from(self.message_bytes) + u64::from(self.body_bytes)
     }
 
     fn write(&self) -> [u8; HEADER_BYTES] {
@@ -69,7 +70,7 @@ impl Header {
             at += value.len();
         };
         put(&self.payload_crc.to_le_bytes());
-        put(&self.inputs_bytes.to_le_bytes());
+        put(&self.notes_bytes.to_le_bytes());
         put(&self.message_bytes.to_le_bytes());
         put(&self.body_bytes.to_le_bytes());
         put(&self.rows.to_le_bytes());
@@ -97,7 +98,7 @@ impl Header {
         let moment = |at: usize| EventTime(u64_at(at).cast_signed());
         let header = Self {
             payload_crc: u32_at(8),
-            inputs_bytes: u32_at(12),
+            notes_bytes: u32_at(12),
             message_bytes: u32_at(16),
             body_bytes: u32_at(20),
             rows: u32_at(24),
@@ -121,12 +122,12 @@ impl Header {
 
     /// The batch of a payload that fits.
     pub(super) fn batch(&self, partition: u32, payload: &Buffer, schema: &SchemaRef) -> Result<StreamBatch, DiskError> {
-        let (inputs, message) = (self.inputs_bytes as usize, self.message_bytes as usize);
+        let (notes, message) = (self.notes_bytes as usize, self.message_bytes as usize);
         let rows = if message == 0 {
             RecordBatch::new_empty(schema.clone())
         } else {
-            let message_part = &payload[inputs..inputs + message];
-            let body = payload.slice(inputs + message);
+            let message_part = &payload[notes..notes + message];
+            let body = payload.slice(notes + message);
             let unreadable = |error: String| DiskError::Unreadable(error);
             let parsed = root_as_message(message_part).map_err(|error| unreadable(error.to_string()))?;
             let batch = parsed.header_as_record_batch().ok_or_else(|| unreadable("no record batch".into()))?;
@@ -146,14 +147,9 @@ impl Header {
         })
     }
 
-    /// How far the inputs had been read, as its payload tells.
-    pub(super) fn inputs(&self, payload: &[u8]) -> Result<Vec<(String, Position)>, DiskError> {
-        let text = payload.get(..self.inputs_bytes as usize).unwrap_or_default();
-        let end = text.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-        if end == 0 {
-            return Ok(Vec::new());
-        }
-        serde_json::from_slice(&text[..end]).map_err(|error| DiskError::Unreadable(error.to_string()))
+    /// What its payload notes beside the rows.
+    pub(super) fn notes(&self, payload: &[u8]) -> Result<Notes<'static>, DiskError> {
+        Notes::read(payload.get(..self.notes_bytes as usize).unwrap_or_default())
     }
 }
 
@@ -176,30 +172,28 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// Appends the record of a batch. `inputs` and `last`: see [`Header`].
+    /// Appends the record of a batch. `last`: see [`Header`].
     pub(super) fn encode(
         &mut self,
         batch: &StreamBatch,
         commit: u64,
-        inputs: Option<&[(String, Position)]>,
+        notes: Notes<'_>,
         last: bool,
         out: &mut Vec<u8>,
     ) -> Result<Header, DiskError> {
         let start = out.len();
         out.resize(start + HEADER_BYTES, 0);
-        if let Some(inputs) = inputs.filter(|inputs| !inputs.is_empty()) {
-            serde_json::to_writer(&mut *out, inputs).map_err(|error| DiskError::Unreadable(error.to_string()))?;
-        }
-        let inputs_end = pad(out);
+        notes.write(out)?;
+        let notes_end = pad(out);
         if batch.rows.num_rows() > 0 {
             let mut tracker = DictionaryTracker::new(false);
             let (_, encoded) = self.generator.encode(&batch.rows, &mut tracker, &self.options, &mut self.context)?;
             out.extend_from_slice(&encoded.ipc_message);
             let message_end = pad(out);
             out.extend_from_slice(&encoded.arrow_data);
-            return self.finish(batch, commit, last, out, [start, inputs_end, message_end]);
+            return self.finish(batch, commit, last, out, [start, notes_end, message_end]);
         }
-        self.finish(batch, commit, last, out, [start, inputs_end, inputs_end])
+        self.finish(batch, commit, last, out, [start, notes_end, notes_end])
     }
 
     fn finish(
@@ -208,7 +202,7 @@ impl Encoder {
         commit: u64,
         last: bool,
         out: &mut Vec<u8>,
-        [start, inputs_end, message_end]: [usize; 3],
+        [start, notes_end, message_end]: [usize; 3],
     ) -> Result<Header, DiskError> {
         let end = pad(out);
         let payload = start + HEADER_BYTES;
@@ -229,8 +223,8 @@ impl Encoder {
             watermark: batch.watermark,
             arrival: batch.arrival,
             latest: latest.map_or(EventTime::MIN, EventTime),
-            inputs_bytes: length(payload, inputs_end),
-            message_bytes: length(inputs_end, message_end),
+            notes_bytes: length(payload, notes_end),
+            message_bytes: length(notes_end, message_end),
             body_bytes: length(message_end, end),
             payload_crc: crc32c::crc32c(&out[payload..]),
         };

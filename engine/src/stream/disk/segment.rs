@@ -10,12 +10,12 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 
 use super::DiskError;
-use super::partition::Inputs;
+use super::notes::Inputs;
 use super::record::{ALIGNMENT, Header};
 use super::scan::{Found, Scan};
 use super::volume::{Volume, VolumeFile};
 use crate::clock::EventTime;
-use crate::stream::Offset;
+use crate::stream::{Offset, ProducerMark};
 
 /// Bytes between two places that the index knows.
 const INDEX_BYTES: u64 = 64 << 10;
@@ -106,6 +106,8 @@ pub(super) struct Segment {
     /// Bytes that readers may read.
     published: AtomicU64,
     known: RwLock<Known>,
+    /// Bytes that outlast a power cut.
+    synced: AtomicU64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -137,7 +139,8 @@ impl Segment {
         volume.sync_folder(folder)?;
         let known = Known { bytes: HEAD_BYTES, extent: before, marks: Vec::new() };
         let published = AtomicU64::new(HEAD_BYTES);
-        Ok(Self { path, base, before, file, published, known: RwLock::new(known) })
+        let synced = AtomicU64::new(HEAD_BYTES);
+        Ok(Self { path, base, before, file, published, known: RwLock::new(known), synced })
     }
 
     /// One that lies there. `sealed`: others follow it, so that its index is used if it has one, and nothing is cut.
@@ -172,7 +175,8 @@ impl Segment {
             file.sync()?;
         }
         let published = AtomicU64::new(known.bytes);
-        let segment = Self { path: path.to_owned(), base, before, file, published, known: RwLock::new(known) };
+        let (path, synced) = (path.to_owned(), AtomicU64::new(known.bytes));
+        let segment = Self { path, base, before, file, published, known: RwLock::new(known), synced };
         Ok(Some((segment, flaws)))
     }
 
@@ -184,6 +188,11 @@ impl Segment {
     /// What is written.
     pub(super) fn extent(&self) -> Extent {
         self.known().extent
+    }
+
+    /// Whether it has no record.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes() <= HEAD_BYTES
     }
 
     /// Where the first record begins.
@@ -220,7 +229,38 @@ impl Segment {
 
     /// Makes what is written outlast a power cut.
     pub(super) fn sync(&self) -> Result<(), DiskError> {
-        self.file.sync().map_err(|source| DiskError::Broken { path: self.path.clone(), source })
+        let bytes = self.bytes();
+        self.file.sync().map_err(|source| DiskError::Broken { path: self.path.clone(), source })?;
+        self.synced.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Cuts what was written since the last sync that succeeded.
+    pub(super) fn cut_unsynced(&self) -> Result<(), DiskError> {
+        let at = self.synced.load(Ordering::Relaxed);
+        if at < self.bytes() {
+            self.file.truncate(at)?;
+            *self.known_mut() = recover(&self.file, &self.before, at, false)?.0;
+        }
+        Ok(())
+    }
+
+    /// The publishers' requests that its records note, and whether its first record is there, which notes all that were
+    /// known before.
+    pub(super) fn marks(&self) -> Result<(Vec<ProducerMark>, bool), DiskError> {
+        let mut marks = Vec::new();
+        let mut scan = Scan::new(self.file.clone(), HEAD_BYTES, self.bytes());
+        let mut whole = None;
+        loop {
+            match scan.next()? {
+                Found::Record { header, payload } => {
+                    whole.get_or_insert(true);
+                    marks.extend_from_slice(&header.notes(&payload)?.marks);
+                }
+                Found::Damage { .. } => _ = whole.get_or_insert(false),
+                Found::End => return Ok((marks, whole.unwrap_or(false))),
+            }
+        }
     }
 
     /// Says that nothing will be appended: writes the index, for the next time that it is opened.
@@ -305,7 +345,7 @@ impl Segment {
                 }
             }
             if let Some((header, payload)) = found {
-                return Ok(Some((header, header.inputs(&payload)?)));
+                return Ok(Some((header, header.notes(&payload)?.inputs.into_owned())));
             }
             end = from;
         }

@@ -25,6 +25,8 @@ struct Disk {
     limit_bytes: Option<usize>,
     /// Calls that change something before all of them fail; `None`: none fails.
     calls_left: Option<usize>,
+    /// Syncs of files fail.
+    fails_syncs: bool,
     /// Calls that changed something.
     calls: usize,
 }
@@ -65,6 +67,11 @@ impl TestVolume {
     /// Lets so many changes succeed, and all later ones fail.
     pub(super) fn fail_after(&self, calls: Option<usize>) {
         self.disk().calls_left = calls;
+    }
+
+    /// Lets syncs of files fail, and nothing else.
+    pub(super) fn fail_syncs(&self, fail: bool) {
+        self.disk().fails_syncs = fail;
     }
 
     /// Changes that were made.
@@ -217,6 +224,9 @@ impl VolumeFile for OpenFile {
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.volume.disk();
         disk.change()?;
+        if disk.fails_syncs {
+            return Err(io::Error::other("the disk could not write, as it was told to"));
+        }
         let file = &mut disk.files[self.at];
         file.synced = file.bytes.clone();
         Ok(())

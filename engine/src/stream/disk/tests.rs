@@ -56,7 +56,7 @@ fn open(volume: &TestVolume, options: DiskOptions) -> Result<(Arc<DiskLog>, Resu
 fn append(log: &Arc<DiskLog>, batches: Vec<StreamBatch>) -> Result<u64, DiskError> {
     let commit = log.next_commit();
     let batches = batches.into_iter().map(Arc::new).collect();
-    let append = Append { log: log.clone(), batches, commit, inputs: Vec::new(), now: EventTime(0) };
+    let append = Append { log: log.clone(), batches, commit, inputs: Vec::new(), marks: Vec::new(), now: EventTime(0) };
     log.append(&mut Encoder::default(), &append, &mut Vec::new())?;
     Ok(commit)
 }
@@ -437,7 +437,8 @@ async fn the_writer_commits_in_groups_and_syncs_before_it_tells() {
     let appends = (0..40).map(|at| {
         let commit = log.next_commit();
         let batches = vec![Arc::new(batch(0, at, 1))];
-        let append = Append { log: log.clone(), batches, commit, inputs: Vec::new(), now: EventTime(0) };
+        let append =
+            Append { log: log.clone(), batches, commit, inputs: Vec::new(), marks: Vec::new(), now: EventTime(0) };
         writer.append(append, true)
     });
     let before = volume.calls();
@@ -462,7 +463,7 @@ async fn a_buffered_log_is_on_disk_soon_and_counts_what_the_disk_refused() {
     let append = |at| {
         let commit = log.next_commit();
         let batches = vec![Arc::new(batch(0, at, 1))];
-        Append { log: log.clone(), batches, commit, inputs: Vec::new(), now: EventTime(0) }
+        Append { log: log.clone(), batches, commit, inputs: Vec::new(), marks: Vec::new(), now: EventTime(0) }
     };
     writer.append(append(0), false).await.expect("the volume is sound");
     writer.flush(&log, false).await.expect("the volume is sound");
@@ -481,3 +482,5 @@ async fn a_buffered_log_is_on_disk_soon_and_counts_what_the_disk_refused() {
     let (log, _) = open(&volume, options(Durability::Buffered, 2)).expect("the volume is sound");
     assert_eq!(read(&log).0[0], [0, 2], "what waited was synced when the writer ended");
 }
+
+mod producers;

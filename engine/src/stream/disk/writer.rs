@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::record::Encoder;
+use super::notes::Notes;
+use super::record::{Encoder, Header};
 use super::{DiskError, DiskLog, Durability};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
-use crate::stream::Position;
+use crate::stream::{Position, ProducerMark};
 
 /// Bytes of rows that wait to be written: who commits more waits.
 const QUEUE_BYTES: usize = 16 << 20;
@@ -33,8 +34,35 @@ pub(crate) struct Append {
     pub(crate) commit: u64,
     /// How far the inputs were read.
     pub(crate) inputs: Vec<(String, Position)>,
+    /// The publishers' requests that it holds.
+    pub(crate) marks: Vec<ProducerMark>,
     /// When it is made.
     pub(crate) now: EventTime,
+}
+
+impl Append {
+    /// Its records, behind each other in `out` in place of what is there. `marks` are noted with the first.
+    pub(super) fn encode(
+        &self,
+        encoder: &mut Encoder,
+        marks: &[ProducerMark],
+        out: &mut Vec<u8>,
+    ) -> Result<Vec<Header>, DiskError> {
+        out.clear();
+        let mut headers = Vec::with_capacity(self.batches.len());
+        for (at, batch) in self.batches.iter().enumerate() {
+            let last = at + 1 == self.batches.len();
+            let mut notes = Notes::default();
+            if at == 0 {
+                notes.marks = marks.into();
+            }
+            if last {
+                notes.inputs = self.inputs.as_slice().into();
+            }
+            headers.push(encoder.encode(batch, self.commit, notes, last, out)?);
+        }
+        Ok(headers)
+    }
 }
 
 type Done = oneshot::Sender<Result<(), Arc<DiskError>>>;

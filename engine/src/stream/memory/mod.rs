@@ -290,6 +290,7 @@ impl Stream for MemoryStream {
                     batches: outputs.clone(),
                     commit: disk.log.next_commit(),
                     inputs: commit.inputs.clone(),
+                    marks: commit.marks.clone(),
                     now,
                 };
                 match disk.writer.append(append, wait).await {

@@ -51,6 +51,7 @@ fn commit(owner: &mut Owner, first: u64, arrival: i64) -> Commit {
         outputs: vec![batch(owner.partition, first, arrival)],
         state: Some(Bytes::from(format!("state {first}"))),
         inputs: Vec::new(),
+        marks: Vec::new(),
     }
 }
 
