@@ -134,6 +134,23 @@ pub(crate) struct Resumed {
     pub(crate) producers: Producers,
 }
 
+impl Resumed {
+    /// Before anything is known of what is there.
+    fn at(epoch: u64) -> Self {
+        Self {
+            position: Position { epoch, offsets: BTreeMap::new() },
+            first: Vec::new(),
+            watermarks: Vec::new(),
+            latest: EventTime::MIN,
+            arrival: EventTime::MIN,
+            cut_bytes: 0,
+            damaged_rows: 0,
+            inputs: Vec::new(),
+            producers: Producers::default(),
+        }
+    }
+}
+
 impl DiskLog {
     /// Opens the log in a folder, or begins one. Blocks.
     pub(crate) fn open(
@@ -148,17 +165,7 @@ impl DiskLog {
             known.check(&options)?;
         }
         let mut partitions = Vec::new();
-        let mut resumed = Resumed {
-            position: Position { epoch: options.epoch, offsets: BTreeMap::new() },
-            first: Vec::new(),
-            watermarks: Vec::new(),
-            latest: EventTime::MIN,
-            arrival: EventTime::MIN,
-            cut_bytes: 0,
-            damaged_rows: 0,
-            inputs: Vec::new(),
-            producers: Producers::default(),
-        };
+        let mut resumed = Resumed::at(options.epoch);
         let mut commit = 0;
         for number in 0..options.partitions {
             let folder = options.folder.join(format!("p{number}"));
