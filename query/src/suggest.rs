@@ -1,38 +1,74 @@
 //! "Did you mean": the nearest name by edit distance.
 
+/// Characters of a name that is compared with others; longer ones have no neighbours.
+const MAX_CHARS: usize = 128;
+/// Bytes of a character at the most.
+const LONGEST_CHAR: usize = 4;
+
 /// The candidate nearest to `wanted`, when it is near enough to be a slip of the fingers.
 pub(crate) fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted = wanted.to_lowercase();
-    let bound = (wanted.chars().count() / 3).clamp(1, 3);
+    // No more characters are read than tell that a text is no name of ours.
+    let wanted: Vec<char> = wanted.chars().take(MAX_CHARS + 1).flat_map(char::to_lowercase).collect();
+    if wanted.len() > MAX_CHARS {
+        return None;
+    }
+    let bound = (wanted.len() / 3).clamp(1, 3);
+    let mut lines = Lines::default();
     candidates
         .into_iter()
-        .filter_map(|candidate| {
-            let distance = distance(&wanted, &candidate.to_lowercase());
-            (distance <= bound).then_some((distance, candidate))
+        .filter(|candidate| {
+            // Each edit changes the length by one at the most.
+            wanted.len() + bound >= candidate.len() / LONGEST_CHAR && wanted.len() <= candidate.len() + bound
         })
+        .filter_map(|candidate| Some((lines.distance(&wanted, candidate, bound)?, candidate)))
         .min()
         .map(|(_, candidate)| candidate)
 }
 
-/// Edits (insert, delete, replace, swap of neighbours) from one text to the other.
-fn distance(left: &str, right: &str) -> usize {
-    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
-    let width = right.len() + 1;
-    let mut before: Vec<usize> = vec![0; width];
-    let mut last: Vec<usize> = (0..width).collect();
-    for (row, &a) in left.iter().enumerate() {
-        let mut line = vec![row + 1; width];
-        for (column, &b) in right.iter().enumerate() {
-            let replace = last[column] + usize::from(a != b);
-            let mut best = replace.min(last[column + 1] + 1).min(line[column] + 1);
-            if row > 0 && column > 0 && a == right[column - 1] && left[row - 1] == b {
-                best = best.min(before[column - 1] + 1);
-            }
-            line[column + 1] = best;
+/// Room to compare many names with one: three lines of the table of distances.
+#[derive(Default)]
+struct Lines {
+    right: Vec<char>,
+    before: Vec<usize>,
+    last: Vec<usize>,
+    line: Vec<usize>,
+}
+
+impl Lines {
+    /// Edits (insert, delete, replace, swap of neighbours) from one text to the other; `None`: more than the bound.
+    fn distance(&mut self, left: &[char], right: &str, bound: usize) -> Option<usize> {
+        let Self { right: chars, before, last, line } = self;
+        chars.clear();
+        chars.extend(right.chars().flat_map(char::to_lowercase));
+        if left.len().abs_diff(chars.len()) > bound {
+            return None;
         }
-        before = std::mem::replace(&mut last, line);
+        let width = chars.len() + 1;
+        last.clear();
+        last.extend(0..width);
+        before.resize(width, 0);
+        line.resize(width, 0);
+        for (row, &a) in left.iter().enumerate() {
+            line[0] = row + 1;
+            let mut least = line[0].min(last[0]);
+            for (column, &b) in chars.iter().enumerate() {
+                let replace = last[column] + usize::from(a != b);
+                let mut best = replace.min(last[column + 1] + 1).min(line[column] + 1);
+                if row > 0 && column > 0 && a == chars[column - 1] && left[row - 1] == b {
+                    best = best.min(before[column - 1] + 1);
+                }
+                line[column + 1] = best;
+                least = least.min(best).min(last[column + 1]);
+            }
+            // What follows is no less than the least of two lines.
+            if least > bound {
+                return None;
+            }
+            std::mem::swap(before, last);
+            std::mem::swap(last, line);
+        }
+        Some(last[width - 1]).filter(|distance| *distance <= bound)
     }
-    last[width - 1]
 }
 
 /// `"a", "b" and 3 more`: names for a note.
@@ -70,5 +106,10 @@ mod tests {
         assert_eq!(nearest("PRICE", names), Some("price"));
         assert_eq!(nearest("pirce", names), Some("price"));
         assert_eq!(nearest("volume", names), None);
+        assert_eq!(nearest("rpice", names), Some("price"));
+        assert_eq!(nearest("au", ["t", "été"]), None);
+        assert_eq!(nearest("ete", ["été", "etat"]), None);
+        assert_eq!(nearest("ÉTÉS", ["été"]), Some("été"));
+        assert_eq!(nearest(&"x".repeat(60_000), names), None);
     }
 }

@@ -1,49 +1,49 @@
-//! What a fuzzer runs: any bytes are a text or a seed, and no text may make planning panic.
+//! What a fuzzer runs: any bytes are a script or a seed, and nothing may make planning panic.
 
-use std::sync::Arc;
+use std::sync::LazyLock;
 
-use arrow::datatypes::{DataType, Field, Schema};
-use squilla_query::{Catalog, Relation, RelationKind, TimeAttribute, analyze, split_statements, timestamp_type};
+use squilla_query::{analyze, split_statements};
 
+use crate::names::Names;
 use crate::random::Random;
-use crate::statements::Statements;
+use crate::statements::{RELATIONS, Statements};
 
 /// What statements may read.
-struct Known;
+static KNOWN: LazyLock<Names> = LazyLock::new(|| Names::of(&RELATIONS));
 
-impl Catalog for Known {
-    fn relation(&self, name: &str) -> Option<Relation> {
-        let columns: &[(&str, DataType)] = match name {
-            "bids" => &[("auction", DataType::Int64), ("price", DataType::Int64), ("channel", DataType::Utf8)],
-            "people" => &[("id", DataType::Int64), ("name", DataType::Utf8)],
-            _ => return None,
-        };
-        let mut fields: Vec<Field> = columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect();
-        fields.push(Field::new("ts", timestamp_type(), true));
-        Some(Relation {
-            name: name.to_owned(),
-            kind: RelationKind::Source,
-            schema: Arc::new(Schema::new(fields)),
-            time: TimeAttribute::Column("ts".to_owned()),
-            windows: None,
-            replay: false,
-            late: None,
-        })
-    }
+/// Statements of a script that are planned; more of them show nothing new.
+const MAX_STATEMENTS: usize = 8;
 
-    fn names(&self) -> Vec<String> {
-        vec!["bids".to_owned(), "people".to_owned()]
-    }
-}
-
-/// Plans the text that the bytes are, and a statement drawn from them as a seed.
+/// Plans the script that the bytes are, each statement with what those before it define; and a statement drawn from the
+/// bytes as a seed. Of a case file the script is taken.
+///
+/// # Panics
+/// If a statement is refused without a word, or at a place that is not in its text.
 pub fn plan(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
-        let _ = split_statements(text);
-        let _ = analyze(text, &Known);
+        let script = text.split_once("=== sql\n").map_or(text, |(_, rest)| rest.split("\n=== ").next().unwrap_or(rest));
+        let names = KNOWN.clone();
+        check(script, &names);
+        for statement in split_statements(script).unwrap_or_default().iter().take(MAX_STATEMENTS) {
+            check(&statement.sql, &names);
+        }
     }
     if let Some(seed) = data.first_chunk::<8>() {
         let sql = Statements::new(&mut Random::new(u64::from_le_bytes(*seed))).statement();
-        let _ = analyze(&sql, &Known);
+        check(&sql, &KNOWN.clone());
+    }
+}
+
+fn check(sql: &str, names: &Names) {
+    match analyze(sql, names) {
+        Ok(statement) => names.define(&statement),
+        Err(mistakes) => {
+            assert!(!mistakes.is_empty(), "refused without a word: {sql}");
+            for mistake in mistakes {
+                assert_ne!(mistake.code, "internal", "{mistake:?} for {sql}");
+                let inside = |span: squilla_query::Span| sql.get(span.start..span.end).is_some();
+                assert!(mistake.span.is_none_or(inside), "the place is not in the text: {mistake:?} for {sql}");
+            }
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! An engine with a catalog beside it and sources that tests feed: queries in SQL without a gateway.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -10,9 +9,10 @@ use squilla_engine::{
     WatermarkSpec,
 };
 use squilla_query::{
-    Catalog, CreateSource, Diagnostic, Params, Plan, Query, Relation, RelationKind, Statement, TimeAttribute, analyze,
-    bind_watermark, timestamp_type,
+    CreateSource, Diagnostic, Params, Query, Statement, TimeAttribute, analyze, bind_watermark, timestamp_type,
 };
+
+use crate::names::Names;
 
 /// Delay of the watermark where no clause says one.
 const DEFAULT_DELAY_NS: i64 = 5_000_000_000;
@@ -52,35 +52,6 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// Relations by name.
-#[derive(Default)]
-struct Names(Mutex<BTreeMap<String, Relation>>);
-
-impl Names {
-    fn add(&self, relation: Relation) {
-        self.0.lock().expect("no holder of this lock panics").insert(relation.name.clone(), relation);
-    }
-
-    fn add_query(&self, name: &str, kind: RelationKind, plan: &Plan) {
-        let time = plan.time_attribute(&|name| self.readable(name).map(|relation| relation.time));
-        let windows = plan.named_windows(&|name| self.readable(name).and_then(|relation| relation.windows));
-        let late = plan.late_stream(&|name| self.readable(name).map(|relation| (relation.schema, relation.time)));
-        let late = late.filter(|_| kind == RelationKind::Stream);
-        let replay = plan.streams().iter().any(|name| self.readable(name).is_some_and(|read| read.replay));
-        self.add(Relation { name: name.to_owned(), kind, schema: plan.schema().clone(), time, windows, late, replay });
-    }
-}
-
-impl Catalog for Names {
-    fn relation(&self, name: &str) -> Option<Relation> {
-        self.0.lock().expect("no holder of this lock panics").get(name).cloned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.lock().expect("no holder of this lock panics").keys().cloned().collect()
-    }
-}
-
 impl Lab {
     /// A new engine, without names.
     ///
@@ -108,10 +79,7 @@ impl Lab {
                 self.engine.create_stream(&create.name, &create.query, StreamOptions::default()).await?;
                 self.names.add_query(&create.name, create.kind(), &create.query.plan);
             }
-            Statement::CreateView(create) => {
-                let kind = RelationKind::View { sql: create.query.sql.clone() };
-                self.names.add_query(&create.name, kind, &create.query.plan);
-            }
+            view @ Statement::CreateView(_) => self.names.define(&view),
             Statement::Select(query) => return Ok(Some(query)),
             other => return Err(Refusal::Broken(format!("{other:?} cannot be carried out here"))),
         }
@@ -167,13 +135,7 @@ impl Lab {
             connector,
         };
         self.engine.create_source(definition).await?;
-        let kind = match &create.key {
-            Some(key) => RelationKind::Table { key: key.columns.clone() },
-            None => RelationKind::Source,
-        };
-        let name = create.name.clone();
-        let schema = create.visible(&schema);
-        self.names.add(Relation { name, kind, schema, time, windows: None, late: None, replay: false });
+        self.names.add_source(create, &schema, time);
         Ok(())
     }
 }

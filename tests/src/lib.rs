@@ -8,6 +8,7 @@ pub mod case;
 pub mod compare;
 pub mod fuzz;
 pub mod lab;
+pub mod names;
 pub mod nexmark;
 pub mod program;
 pub mod random;

@@ -1,5 +1,7 @@
 //! Expressions: from syntax to DataFusion's typed and coerced form.
 
+use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use super::coerce::coerce;
 use super::names::with_paths;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::functions::{Registry, json};
+use crate::parse::fold;
 use crate::types::{sql_name, translate};
 
 /// What an expression may name.
@@ -32,15 +35,19 @@ pub(super) struct Scope {
     pub(super) clause: &'static str,
     /// Aggregates may be called.
     pub(super) aggregates: bool,
+    /// Names of the input's columns, once they were asked for.
+    pub(super) names: OnceCell<HashSet<String>>,
 }
 
 impl Scope {
     /// A scope without aggregates.
     pub(super) fn new(schema: DFSchema, label: String, clause: &'static str) -> Self {
-        Self { schema, label, qualifier: None, joined: None, clause, aggregates: false }
+        Self { schema, label, qualifier: None, joined: None, clause, aggregates: false, names: OnceCell::new() }
     }
 }
 
+/// Mistakes that are told; behind so many no further expression is looked at.
+const MAX_MISTAKES: usize = 100;
 /// Characters of a column's name that is made of an expression.
 const MAX_NAME_CHARS: usize = 60;
 /// Sub-expressions that are tried while looking for the smallest wrong one.
@@ -49,6 +56,12 @@ const MAX_TRIES: usize = 200;
 impl Binder<'_> {
     /// The expression, typed, its columns unqualified and with their places.
     pub(super) fn expr(&mut self, syntax: &ast::Expr, scope: &Scope) -> Option<Expr> {
+        if let Some(column) = plain_column(syntax, scope) {
+            return Some(column);
+        }
+        if self.mistakes.len() >= MAX_MISTAKES {
+            return None;
+        }
         let mut syntax = with_paths(syntax);
         if let Some(joined) = &scope.joined {
             syntax = self.resolve(&syntax, &[joined])?;
@@ -91,6 +104,21 @@ impl Binder<'_> {
             }
         }
     }
+}
+
+/// A column's name alone, as `*` stands for many: found at once, where the planner looks through all columns many times.
+fn plain_column(syntax: &ast::Expr, scope: &Scope) -> Option<Expr> {
+    let ast::Expr::Identifier(ident) = syntax else { return None };
+    let name = fold(ident);
+    let names = || scope.schema.fields().iter().map(|field| field.name().clone()).collect();
+    if scope.joined.is_some() || !scope.names.get_or_init(names).contains(&name) {
+        return None;
+    }
+    let mut column = Column::new_unqualified(name);
+    if let Some(span) = datafusion_common::Span::try_from_sqlparser_span(ident.span) {
+        column.spans_mut().add_span(span);
+    }
+    Some(Expr::Column(column))
 }
 
 /// Plans and types an expression that has passed the checks.

@@ -166,13 +166,7 @@ impl Binder<'_> {
             self.tell(mistake);
             return None;
         }
-        let args: Vec<&ast::Expr> = args
-            .iter()
-            .filter_map(|arg| match arg {
-                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Some(expr),
-                _ => None,
-            })
-            .collect();
+        let args = self.in_order(&name, args, at, false)?;
         let Some((input, rest)) = args.split_first() else {
             self.tell(super::window::wrong_arguments(&name, at));
             return None;

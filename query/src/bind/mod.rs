@@ -36,11 +36,12 @@ mod union;
 mod union_key;
 mod unnest;
 mod window;
+mod window_args;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::{DFSchema, TableReference};
 use datafusion_expr::Expr;
 use datafusion_sql::sqlparser::ast::{self, Spanned};
@@ -345,17 +346,28 @@ impl Binder<'_> {
 
     /// Puts a projection on top; column passages of event time and windows are kept in mind.
     fn project(&mut self, bound: Bound, exprs: Vec<NamedExpr>, at: Option<Span>) -> Option<Bound> {
-        for (index, item) in exprs.iter().enumerate() {
-            if exprs[..index].iter().any(|other| other.name == item.name) {
+        let mut names = HashSet::with_capacity(exprs.len());
+        for item in &exprs {
+            if !names.insert(item.name.as_str()) {
                 let message = format!("two columns are named \"{}\"", item.name);
                 self.tell(Diagnostic::new("duplicate_column", message).at(at).help("give one another name with AS"));
                 return None;
             }
         }
         let scope = DFSchema::try_from(bound.plan.schema().as_ref().clone()).ok()?;
+        let known: HashMap<&str, &FieldRef> =
+            bound.plan.schema().fields().iter().map(|field| (field.name().as_str(), field)).collect();
         let mut fields: Vec<FieldRef> = Vec::with_capacity(exprs.len());
         for item in &exprs {
-            match expr::field(&item.expr, &item.name, &scope) {
+            let passed = match &item.expr {
+                Expr::Column(column) => known.get(column.name.as_str()),
+                _ => None,
+            };
+            let field = match passed {
+                Some(field) => Ok(Arc::new(Field::new(&item.name, field.data_type().clone(), field.is_nullable()))),
+                None => expr::field(&item.expr, &item.name, &scope),
+            };
+            match field {
                 Ok(field) => fields.push(field),
                 Err(message) => {
                     self.tell(Diagnostic::new("type_mismatch", message).at(at));

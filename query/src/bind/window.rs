@@ -84,14 +84,7 @@ impl Binder<'_> {
             self.tell(wrong_arguments(name, at));
             return None;
         };
-        let plain = list.args.iter().map(|arg| match arg {
-            ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Some(expr),
-            _ => None,
-        });
-        let Some(args) = plain.collect::<Option<Vec<_>>>() else {
-            self.tell(wrong_arguments(name, at));
-            return None;
-        };
+        let args = self.in_order(name, &list.args, at, true)?;
         let call = self.window_call(name, &args, at, false)?;
         self.with_time(bound, call)
     }

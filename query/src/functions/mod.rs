@@ -28,8 +28,9 @@ pub(crate) use clock::arrival;
 use crate::FunctionInfo;
 use crate::types::column_type;
 
-/// Functions that read the engine's configuration, or that mean nothing on a stream.
-const HIDDEN: [&str; 3] = ["version", "arrow_metadata", "arrow_try_cast"];
+/// Functions that read the engine's configuration, that mean nothing on a stream, or whose types no column has.
+const HIDDEN: [&str; 7] =
+    ["version", "arrow_metadata", "arrow_try_cast", "file_row_index", "input_file_name", "union_extract", "union_tag"];
 
 /// Functions whose result can be large however short their arguments are: never evaluated while planning.
 const GROWING: [&str; 13] = [

@@ -428,7 +428,7 @@ fn without_table_arguments(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let tokens = partition::as_calls(tokens);
     for (at, token) in tokens.iter().enumerate() {
-        let after_open = partition::opens_windows(&tokens, at);
+        let after_open = partition::names_relation(&tokens, at);
         let before_name = tokens.get(at + 1).is_some_and(|next| matches!(next.token, Token::Word(_) | Token::LParen));
         if !(after_open && before_name && is_word(&token.token, "table")) {
             out.push(token.clone());

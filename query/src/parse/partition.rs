@@ -13,8 +13,14 @@ pub(crate) const FILL: &str = "__fill";
 
 const WINDOW_FUNCTIONS: [&str; 5] = ["tumble", "hop", "session", "cumulate", "count_window"];
 
+/// True right behind `TUMBLE(` and its like, and behind `DATA =>`.
+pub(super) fn names_relation(tokens: &[TokenWithSpan], at: usize) -> bool {
+    let named = || matches!(tokens[at - 1].token, Token::RArrow) && is_word(&tokens[at - 2].token, "data");
+    opens_windows(tokens, at) || (at >= 2 && named())
+}
+
 /// True right behind `TUMBLE(` and its like.
-pub(super) fn opens_windows(tokens: &[TokenWithSpan], at: usize) -> bool {
+fn opens_windows(tokens: &[TokenWithSpan], at: usize) -> bool {
     at >= 2
         && matches!(tokens[at - 1].token, Token::LParen)
         && WINDOW_FUNCTIONS.iter().any(|name| is_word(&tokens[at - 2].token, name))
@@ -35,7 +41,10 @@ pub(super) fn as_calls(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         let like = |kind: Token| TokenWithSpan { token: kind, span: token.span };
         if writing == Some(open.len()) {
             let ends = match token.token {
-                Token::Comma => tokens.get(at + 1).is_none_or(starts_lengths),
+                Token::Comma => {
+                    let named = tokens.get(at + 2).is_some_and(|next| matches!(next.token, Token::RArrow));
+                    named || tokens.get(at + 1).is_none_or(starts_lengths)
+                }
                 Token::RParen => true,
                 _ => false,
             };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion_expr::Expr;
 use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 
-use super::project::{inline, may_inline};
+use super::project::{by_name, inline, may_inline};
 use super::with_inputs;
 use crate::bind::columns;
 use crate::plan::{JoinKind, JoinTime, Plan};
@@ -28,7 +28,8 @@ fn push(plan: &Arc<Plan>, mut conditions: Vec<Expr>) -> Arc<Plan> {
         Plan::Project { input, exprs, .. } => {
             let (below, above): (Vec<_>, Vec<_>) =
                 conditions.into_iter().partition(|condition| may_inline(std::slice::from_ref(condition), exprs));
-            let below: Vec<Expr> = below.into_iter().map(|condition| inline(condition, exprs)).collect();
+            let by_name = by_name(exprs);
+            let below: Vec<Expr> = below.into_iter().map(|condition| inline(condition, &by_name)).collect();
             keep(with_inputs(plan, &mut |_| push(input, below.clone())), above)
         }
         Plan::AssignWindow { input, .. } => {

@@ -2,6 +2,7 @@
 
 mod cases;
 mod endurance;
+mod functions;
 mod live;
 mod live_lookups;
 mod oracle;

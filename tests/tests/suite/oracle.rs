@@ -5,6 +5,7 @@ mod data;
 mod joins;
 mod lookups;
 mod made;
+mod mixes;
 mod queries;
 mod shapes;
 mod tracked;
@@ -83,6 +84,22 @@ fn queries_of_all_shapes_give_the_rows_of_duckdb() {
         let shapes = shapes::SHAPES.iter().filter(|(name, _)| name.contains(&wanted));
         let pairs: Vec<Pair> =
             shapes.flat_map(|(_, shape)| [(); QUERIES_A_SHAPE].map(|()| shape(&mut random))).collect();
+        check(data::EVENTS, &[table], &pairs, folder.path());
+    }
+}
+
+#[test]
+fn queries_of_all_mixes_give_the_rows_of_duckdb() {
+    let seeds = if std::env::var("SQUILLA_LONG").is_ok_and(|long| long == "1") { LONG_SEEDS } else { 1 };
+    let first: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let wanted = std::env::var("SHAPE").unwrap_or_default();
+    for seed in first..first + seeds {
+        println!("seed {seed}");
+        let folder = tempfile::tempdir().expect("a folder for data");
+        let mut random = Random::new(3_000 + seed);
+        let table = data::events(folder.path(), &mut random);
+        let mixes = mixes::MIXES.iter().filter(|(name, _)| name.contains(&wanted));
+        let pairs: Vec<Pair> = mixes.flat_map(|(_, mix)| [(); QUERIES_A_SHAPE].map(|()| mix(&mut random))).collect();
         check(data::EVENTS, &[table], &pairs, folder.path());
     }
 }

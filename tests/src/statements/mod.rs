@@ -1,15 +1,28 @@
-//! Statements drawn by lot: from a grammar, or from other statements that are torn up and put together anew.
+//! Statements that planning must bear: drawn by lot from a grammar or from other statements that are torn up and put
+//! together anew, and large ones of many shapes.
 
+pub mod large;
 mod typed;
+pub mod written;
 
 use crate::random::Random;
+
+/// What statements of this module read, in statements that create it.
+pub const RELATIONS: [&str; 4] = [
+    "CREATE SOURCE bids (auction BIGINT, price BIGINT, channel VARCHAR, extra STRUCT<url VARCHAR, tags VARCHAR[]>, \
+     ts TIMESTAMP) WITH (connector = 'replay')",
+    "CREATE SOURCE people (id BIGINT, name VARCHAR, \"Quoted\" DOUBLE, ts TIMESTAMP) WITH (connector = 'replay')",
+    "CREATE STREAM counts AS SELECT window_start, window_end, window_time, auction, count(*) AS n FROM bids \
+     GROUP BY auction, tumble('1s')",
+    "CREATE VIEW cheap AS SELECT * FROM bids WHERE price < 10",
+];
 
 /// Deepest nesting of what is drawn; the caps allow more.
 const MAX_DEPTH: u32 = 5;
 /// Tears that a statement suffers at most.
 const MAX_TEARS: u64 = 6;
 
-const RELATIONS: [&str; 9] = ["bids", "bids", "bids", "bids", "cheap", "bids AS b", "people", "counts", "nowhere"];
+const READ: [&str; 9] = ["bids", "bids", "bids", "bids", "cheap", "bids AS b", "people", "counts", "nowhere"];
 const COLUMNS: [&str; 20] = [
     "auction",
     "price",
@@ -265,10 +278,10 @@ impl<'r> Statements<'r> {
             2 | 3 => {
                 let (window, length, other) = (self.one(&WINDOWS), self.one(&LENGTHS), self.one(&LENGTHS));
                 let more = self.maybe(50, |_| format!(", {other}"));
-                format!("{window}(TABLE {}, DESCRIPTOR({}), {length}{more})", self.one(&RELATIONS), self.one(&COLUMNS))
+                format!("{window}(TABLE {}, DESCRIPTOR({}), {length}{more})", self.one(&READ), self.one(&COLUMNS))
             }
-            4 => format!("{} TABLESAMPLE BERNOULLI ({})", self.one(&RELATIONS), self.one(&LITERALS)),
-            _ => self.one(&RELATIONS).to_owned(),
+            4 => format!("{} TABLESAMPLE BERNOULLI ({})", self.one(&READ), self.one(&LITERALS)),
+            _ => self.one(&READ).to_owned(),
         }
     }
 
