@@ -220,7 +220,8 @@ fn windows() -> Vec<FunctionInfo> {
             "tumble",
             "tumble(size) in GROUP BY, or FROM TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])",
             "Windows of one size, each row in exactly one; of months and years, or days in a time zone, by the calendar: \
-             tumble('1 day', 'Europe/Paris'). Adds window_start, window_end and window_time.",
+             tumble('1 day', 'Europe/Paris'). Adds window_start, window_end and window_time. Arguments may have names, as in \
+             Flink: TUMBLE(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '1' MINUTE).",
         ),
         window(
             "hop",

@@ -1,6 +1,7 @@
 //! Squilla from outside. One binary: each test file of its own would link everything once more.
 
 mod cases;
+mod distinct_memory;
 mod endurance;
 mod functions;
 mod live;
