@@ -71,7 +71,8 @@ counters! {
     before_start,
     /// Rows that came out. Apart from the sum of what came in: an aggregate makes its own.
     rows_out,
-    /// Pairs of rows on which a join's condition failed: they are none. Apart from the sum of what came in.
+    /// Pairs of rows on which a join's condition failed: they are none, so that outer joins tell rows without another
+    /// partner with nulls, and anti joins tell them. Apart from the sum of what came in: the rows were absorbed.
     pairs_failed,
     /// What was forgotten of what has no windows, since its time to live had passed: groups to which no row had come,
     /// and rows that waited for a partner. Apart from the sum of what came in.

@@ -13,6 +13,7 @@ export interface Counters {
   undecodable: number;
   without_event_time: number;
   failed: number;
+  pairs_failed: number;
   dropped: number;
   forgotten: number;
   rows_out: number;

@@ -78,6 +78,7 @@ impl Service {
             ("busy_us", number(&|job| job.busy_us, None)),
             ("late", number(&|job| job.counters.late + job.counters.late_idle, None)),
             ("failed", number(&|job| job.counters.failed, None)),
+            ("pairs_failed", number(&|job| job.counters.pairs_failed, None)),
             ("dropped", number(&|job| job.counters.dropped, None)),
             ("forgotten", number(&|job| job.counters.forgotten, None)),
             (

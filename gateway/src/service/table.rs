@@ -242,6 +242,7 @@ fn jobs(jobs: &[JobInfo]) -> RecordBatch {
         ("rows_out", number(|job| job.counters.rows_out)),
         ("late", number(|job| job.counters.late + job.counters.late_idle)),
         ("failed", number(|job| job.counters.failed)),
+        ("pairs_failed", number(|job| job.counters.pairs_failed)),
         ("dropped", number(|job| job.counters.dropped)),
         ("forgotten", number(|job| job.counters.forgotten)),
         ("state_bytes", number(|job| job.state_bytes as u64)),

@@ -13,12 +13,14 @@
 //! | `error` | instead of rows and ledger: what the first statement that is refused is told |
 //!
 //! Values are separated by commas; `null` is null; text needs quotes only where it would be misread. `00:00:05` is
-//! that time of 2026-01-01. `!` and a reason stand for a record that does not decode. `#` starts a remark. The order
-//! of rows within a window does not matter, unless the query orders them.
+//! that time of 2026-01-01. `!` and a reason stand for a record that does not decode. `#` starts a remark; that of a row
+//! which comes too late begins with `late`. The order of rows within a window does not matter, unless the query orders
+//! them.
 //!
 //! In a timeline a line `bids 1: values` is a row of partition 1 of `bids`, and `clock 00:01:00` moves the wall clock,
 //! which starts at 00:00:00, and polls all sources once, empty.
 
+mod remark;
 mod run;
 mod values;
 
@@ -90,7 +92,9 @@ pub fn check(path: &Path) -> Result<(), String> {
             ));
         }
     }
-    let actual = first.expect("there is a batch size").render();
+    let first = first.expect("there is a batch size");
+    remark::check(&case, first.late()).map_err(|error| format!("{}: {error}", path.display()))?;
+    let actual = first.render();
     if actual.trim() == case.expected.trim() {
         return Ok(());
     }

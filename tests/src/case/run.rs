@@ -58,6 +58,11 @@ impl Outcome {
         out
     }
 
+    /// Rows that came too late, whatever the reason.
+    pub(super) fn late(&self) -> u64 {
+        self.others.late + self.others.late_idle
+    }
+
     /// The same with the counts of every job.
     pub fn explain(&self) -> String {
         format!("{}\n{}\n", self.render(), self.jobs.join("\n"))
@@ -76,6 +81,7 @@ fn ledger_lines(sources: &CountersSnapshot, others: &CountersSnapshot) -> String
         ("late_idle", others.late_idle),
         ("late_assignments", others.late_assignments),
         ("failed", others.failed),
+        ("pairs_failed", others.pairs_failed),
         ("before_start", others.before_start),
         ("dropped", others.dropped),
         ("forgotten", others.forgotten),

@@ -15,6 +15,15 @@ const SECOND_NS: i64 = 1_000_000_000;
 /// # Errors
 /// A quoted text that does not end.
 pub fn parse_line(line: &str) -> Result<Vec<Option<String>>, String> {
+    split_line(line).map(|(values, _)| values)
+}
+
+/// The remark behind a line's values; `None`: there is none.
+pub(super) fn parse_remark(line: &str) -> Option<String> {
+    split_line(line).ok().and_then(|(_, remark)| remark.map(str::to_owned))
+}
+
+fn split_line(line: &str) -> Result<(Vec<Option<String>>, Option<&str>), String> {
     let mut values = Vec::new();
     let mut rest = line;
     loop {
@@ -31,7 +40,7 @@ pub fn parse_line(line: &str) -> Result<Vec<Option<String>>, String> {
         values.push(value);
         match after.strip_prefix(',') {
             Some(next) => rest = next,
-            None if after.is_empty() || after.starts_with('#') => return Ok(values),
+            None if after.is_empty() || after.starts_with('#') => return Ok((values, after.strip_prefix('#'))),
             None => return Err(format!("{line}: a comma is missing before {after}")),
         }
     }

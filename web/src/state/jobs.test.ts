@@ -4,7 +4,7 @@ import { jobLines, losses, rates } from "./jobs";
 
 const COUNTERS = {
   rows_in: 0, passed: 0, absorbed: 0, filtered: 0, late: 0, late_idle: 0, undecodable: 0, without_event_time: 0,
-  failed: 0, dropped: 0, forgotten: 0, rows_out: 0,
+  failed: 0, pairs_failed: 0, dropped: 0, forgotten: 0, rows_out: 0,
 };
 const job = (id: string, ...inputs: string[]): JobInfo => ({
   id, kind: "filter", description: id, inputs, stream: null, users: [], watermark: null, state_bytes: 0,

@@ -59,6 +59,7 @@ export function losses(counters: JobInfo["counters"]): [string, number][] {
     ["undecodable", counters.undecodable],
     ["without event time", counters.without_event_time],
     ["failed", counters.failed],
+    ["pairs failed", counters.pairs_failed],
     ["dropped", counters.dropped],
     ["forgotten", counters.forgotten],
   ];

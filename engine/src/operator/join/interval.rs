@@ -57,7 +57,9 @@ impl IntervalJoinSpec {
 ///   least of both inputs', and of the event times of rows that wait to be told.
 /// - State: the rows that wait, columns with a hash index, by event time; bounded by the interval and by the budget,
 ///   beyond which the query ends with [`EngineError::StateBudget`]. So it does when one batch makes more pairs than that.
-/// - Errors: a row whose key fails is set aside and counted; a pair on which the condition fails is none.
+/// - Errors: a row whose key fails is set aside and counted `failed`. A pair on which the condition fails is none: both
+///   rows go on looking, an outer join tells one that finds no other with nulls, an anti join tells it. Each such pair is
+///   counted once in `pairs_failed`, apart from the rows.
 /// - Example: `a.ts BETWEEN b.ts AND b.ts + INTERVAL '5' SECOND` pairs a at 00:07 with b at 00:02 and 00:05.
 ///
 /// The symmetric hash join of Wilschut and Apers, "Dataflow query execution in a parallel main-memory environment"
@@ -210,9 +212,10 @@ impl IntervalJoin {
     /// Keeps rows that may still find a partner.
     fn keep(&mut self, side: usize, keyed: Keyed, matched: Vec<bool>, output: &mut Output) -> Result<(), EngineError> {
         let gone = self.reach.cut(side, self.sides.watermark(1 - side));
-        let done = |time: &i64, matched: &bool| {
-            *time < gone || gone == i64::MAX || is_left_only(self.kind) && side == LEFT && *matched
-        };
+        // Rows that need no more partners go, unless a condition may fail on those to come: each such pair is counted,
+        // whichever side came first.
+        let enough = is_left_only(self.kind) && side == LEFT && !self.matcher.has_condition();
+        let done = |time: &i64, matched: &bool| *time < gone || gone == i64::MAX || enough && *matched;
         if self.kept[side] {
             let before = self.reach.cut(side, self.sides.last_watermark(1 - side));
             let paired = |matched: &bool| is_left_only(self.kind) && side == LEFT && *matched;

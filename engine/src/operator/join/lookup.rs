@@ -16,9 +16,6 @@ use crate::batch::{StreamBatch, physical_schema};
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
 
-/// Pairs on which the condition failed whose text is kept, of one batch.
-const SAMPLES: usize = 4;
-
 /// What a [`LookupJoin`] computes.
 #[derive(Debug, Clone)]
 pub struct LookupSpec {
@@ -51,8 +48,8 @@ pub struct LookupSpec {
 ///   groups behind it judges that as if there were no look-up.
 /// - State: the table's latest row of each key, in the order in which they arrive: columns with a hash index; bounded by
 ///   the budget, beyond which the query ends with [`EngineError::TableBudget`]. Nothing is found under a null.
-/// - Errors: a row whose key fails is set aside and counted; where the condition fails nothing was found. Rows for which
-///   nothing was found and that are not told are counted `filtered`.
+/// - Errors: a row whose key fails is set aside and counted `failed`. Where the condition fails nothing was found, which
+///   is counted in `pairs_failed`. Rows for which nothing was found and that are not told are counted `filtered`.
 /// - Example: `plays JOIN titles ON plays.title_id = titles.id` names the title of each play.
 ///
 /// A join of a stream with a time-varying relation as it stands: section 3 of Begoli et al., "One SQL to rule them all"
@@ -176,10 +173,8 @@ impl LookupJoin {
         columns.extend(self.table.take(0..self.sides[1].places.len(), &numbers)?);
         let pairs = with_count(Arc::clone(&self.both), columns, numbers.len())?;
         let evaluated = condition.evaluate(&pairs, batch.arrival)?;
-        for (pair, reason) in evaluated.failures.iter().rev().take(SAMPLES) {
-            self.counters.sample(reason, &super::super::expression::text(&pairs, *pair));
-        }
         add(&self.counters.pairs_failed, evaluated.failures.len());
+        evaluated.sample(&pairs, &self.counters);
         // Back to the rows: what was not found, and pairs that failed, do not meet it.
         let mut answers = evaluated.columns[0].as_boolean().iter();
         let survives = evaluated.survivors(pairs.num_rows());

@@ -15,13 +15,11 @@ use super::super::filter::compile;
 use super::rows::Rows;
 use crate::batch::EVENT_TIME;
 use crate::clock::EventTime;
-use crate::counters::Counters;
+use crate::counters::{Counters, add};
 use crate::error::EngineError;
 
 /// Candidates that are looked at together.
 const CANDIDATES: usize = 16_384;
-/// Pairs on which the condition failed whose text is kept, of one batch.
-const SAMPLES: usize = 4;
 
 /// The left side of a join.
 pub(super) const LEFT: usize = 0;
@@ -94,6 +92,11 @@ impl Matcher {
         let filter = spec.filter.map(|filter| compile(&both, filter)).transpose()?;
         let nulls = spec.on.iter().map(|key| key.nulls).collect();
         Ok(Self { sides: [side(LEFT)?, side(RIGHT)?], nulls, filter, both })
+    }
+
+    /// Whether equal keys do not suffice.
+    pub(super) fn has_condition(&self) -> bool {
+        self.filter.is_some()
     }
 
     /// How many fields a side has.
@@ -184,7 +187,7 @@ impl Matcher {
         found(self.verify(side, probe, rows, candidates, arrival, counters)?)
     }
 
-    /// Those of the candidates whose keys are equal and that meet the filter.
+    /// Those of the candidates whose keys are equal and that meet the filter. One on which the filter fails is none.
     fn verify(
         &self,
         side: usize,
@@ -215,10 +218,8 @@ impl Matcher {
         let both = RecordBatch::try_new_with_options(Arc::clone(&self.both), columns, &options)?;
         let evaluated = predicate.evaluate(&both, arrival)?;
         if let Some(survivors) = evaluated.survivors(pairs.probe.len()) {
-            for (pair, reason) in evaluated.failures.iter().rev().take(SAMPLES) {
-                counters.sample(reason, &super::super::expression::text(&both, *pair));
-            }
-            counters.pairs_failed.fetch_add(evaluated.failures.len() as u64, std::sync::atomic::Ordering::Relaxed);
+            add(&counters.pairs_failed, evaluated.failures.len());
+            evaluated.sample(&both, counters);
             pairs.keep(&survivors);
         }
         let passes = evaluated.columns[0].as_boolean();

@@ -45,7 +45,8 @@ pub struct WindowJoinSpec {
 ///   millisecond.
 /// - State: the rows of open windows; bounded by the budget, beyond which the query ends with
 ///   [`EngineError::StateBudget`]. So it does when one step makes more pairs than that.
-/// - Errors: a row whose key fails is set aside and counted; a pair on which the condition fails is none.
+/// - Errors: as the interval join's: a row whose key fails is set aside and counted `failed`, a pair on which the
+///   condition fails is none and counted in `pairs_failed`.
 /// - Example: people who registered and sellers who opened an auction in the same ten seconds.
 ///
 /// Windows as disjoint relations: section 3 of Krämer and Seeger, "Semantics and implementation of continuous sliding

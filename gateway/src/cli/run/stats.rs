@@ -66,11 +66,15 @@ impl Totals {
         ];
         let parts: Vec<String> =
             counts.iter().filter(|(rows, _)| *rows > 0).map(|(rows, what)| format!("{rows} {what}")).collect();
-        if parts.is_empty() {
+        let rows = (!parts.is_empty()).then(|| format!("rows not in the result: {}", parts.join(", ")));
+        let failed = self.sum.pairs_failed;
+        let pairs = (failed > 0).then(|| format!("pairs on which a join's condition failed: {failed}"));
+        let said: Vec<String> = rows.into_iter().chain(pairs).collect();
+        if said.is_empty() {
             return None;
         }
         let sample = first_sample(engine).map(|reason| format!("; first: {reason}")).unwrap_or_default();
-        Some(format!("note: rows not in the result: {}{sample}", parts.join(", ")))
+        Some(format!("note: {}{sample}", said.join("; ")))
     }
 }
 

@@ -103,7 +103,7 @@ fn streams(app: &App, out: &mut Metrics) {
 }
 
 /// The ledger, name by name.
-fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 13] {
+fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 14] {
     [
         ("in", counters.rows_in),
         ("out", counters.rows_out),
@@ -115,6 +115,7 @@ fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 13] {
         ("undecodable", counters.undecodable),
         ("without_event_time", counters.without_event_time),
         ("failed", counters.failed),
+        ("pairs_failed", counters.pairs_failed),
         ("dropped", counters.dropped),
         ("before_start", counters.before_start),
         ("forgotten", counters.forgotten),
