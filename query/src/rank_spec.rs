@@ -36,15 +36,31 @@ impl RankSpec {
             Expr::Column(column) => input.fields().find(&column.name).map(|(_, field)| Arc::clone(field)),
             _ => None,
         });
-        let number = self.column.iter().map(|name| Arc::new(Field::new(name, DataType::Int64, false)));
+        let place = self.place();
+        let numbers = place.iter().chain(&self.column).map(|name| Arc::new(Field::new(name, DataType::Int64, false)));
         let others = input.fields().iter().filter(|field| !of_part(field.name())).cloned();
-        Arc::new(Schema::new(parts.chain(number).chain(others).collect::<Vec<_>>()))
+        Arc::new(Schema::new(parts.chain(numbers).chain(others).collect::<Vec<_>>()))
     }
 
     /// True when the first row of each part is kept, by time and over all time: then rows are appended, and nothing
     /// that was told changes.
     pub fn keeps_first(&self) -> bool {
-        self.limit == Some(1) && matches!(self.time, RankTime::Running { by_time: true, .. })
+        let by_time = matches!(self.time, RankTime::Running { by_time: true, .. });
+        self.limit == Some(1) && by_time && self.function == RankFunction::RowNumber
+    }
+
+    /// Of [`RankTime::Running`] the name of the field that numbers the rows of a part, by which they replace each other
+    /// where several may have one rank; `None`: the rank itself does.
+    pub fn place(&self) -> Option<String> {
+        let running = matches!(self.time, RankTime::Running { .. }) && self.function != RankFunction::RowNumber;
+        let column = self.column.as_ref().filter(|_| running)?;
+        Some(format!("{}_row", column.trim_start_matches('_')))
+    }
+
+    /// Of [`RankTime::Running`] how many of the first output fields are the key by which rows replace each other.
+    pub fn running_keys(&self) -> usize {
+        let numbered = self.limit != Some(1) || self.function != RankFunction::RowNumber;
+        self.partition_by.len() + usize::from(numbered)
     }
 }
 
@@ -73,7 +89,8 @@ pub enum RankTime {
         /// The windows, when rows were put in them one by one; `None`: rows are those of closed windows.
         assigned: Option<WindowSpec>,
     },
-    /// Always: the result changes as rows come. Output fields, in order: those of the parts, the number, the others.
+    /// Always: the result changes as rows come. Output fields, in order: those of the parts, the [`RankSpec::place`], the
+    /// number, the others.
     Running {
         /// How long after its latest row a part is remembered on live input, in nanoseconds of event time.
         ttl_ns: i64,

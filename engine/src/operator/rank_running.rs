@@ -6,13 +6,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray, UInt32Array};
 use arrow::compute::{interleave_record_batch, take_record_batch};
 use arrow::datatypes::SchemaRef;
-use squilla_query::RankSpec;
+use squilla_query::{RankFunction, RankSpec};
 
 use super::deduplicate::RankingInput;
 use super::emit::Series;
 use super::forgetting::Forgetting;
 use super::progress::Progress;
-use super::ranking::{Columns, order_columns, project_named};
+use super::ranking::{Columns, order_columns};
 use super::{Operator, Output};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
@@ -30,11 +30,13 @@ const MAX_PIECES: usize = 256;
 
 /// Keeps the first rows of each part by an order, over all time, and tells the ranks that change.
 ///
-/// - Schema: the columns of the parts, the number when it is asked for, the input's other columns; one partition. The
-///   event time of a row is its own. Changes are told as updates by part and number; appended rows come once, when
-///   bounded input has ended. Rows that are equal by the order go by event time, then by arrival.
+/// - Schema: the columns of the parts, the row's place where ranks may be equal ([`RankSpec::place`]), the number when it
+///   is asked for, the input's other columns; one partition. The event time of a row is its own. Changes are told as
+///   updates by part and place, which is the number of ROW_NUMBER; a place that no row has any more is deleted, with the
+///   values of the part's last row. Appended rows come once, when bounded input has ended. Rows that are equal by the
+///   order go by event time, then by arrival.
 /// - Watermark: passed on, the least of the partitions; no row is late.
-/// - State: as many rows a part as are kept. A part to which no row has come for its time to live is forgotten, within
+/// - State: as many rows a part as are kept, and of RANK and DENSE_RANK all of a rank that is kept. A part to which no row has come for its time to live is forgotten, within
 ///   an eighth of that time, and told as deletes. Beyond the budget the query ends with [`EngineError::StateBudget`].
 /// - Errors: none.
 /// - Example: the first 2 by price, descending, of prices 5, 9, 7 tell 1: 5; then 1: 9, 2: 5; then 2: 7.
@@ -43,9 +45,10 @@ const MAX_PIECES: usize = 256;
 /// (SIGMOD 2006), section 3, without a window.
 pub struct RankRunning {
     schema: SchemaRef,
-    columns: Vec<Option<usize>>,
+    columns: Vec<Source>,
     keys: Option<Columns>,
     order: Columns,
+    function: RankFunction,
     limit: usize,
     index: HashMap<Box<[u8]>, usize>,
     parts: Vec<Part>,
@@ -69,9 +72,32 @@ pub struct RankRunning {
 
 struct Part {
     rows: Vec<Ranked>,
+    /// Values by the order that different rows have.
+    different: usize,
     latest: i64,
-    /// The first rank, from zero, that has changed since changes were told last.
+    /// The first place, from zero, that has changed since changes were told last.
     changed_from: usize,
+    /// Places that readers of changes know.
+    told: usize,
+}
+
+/// Where a column of the output comes from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    /// The input's column.
+    Input(usize),
+    /// A row's place among those of its part.
+    Place,
+    /// Its number by the ranking function.
+    Number,
+}
+
+/// What is told of a row.
+struct Entry {
+    piece: usize,
+    row: usize,
+    place: i64,
+    number: i64,
 }
 
 /// A row and its place in the order.
@@ -92,7 +118,8 @@ impl RankRunning {
         let keys: Vec<_> = rank.partition_by.iter().map(|expr| (expr, Default::default())).collect();
         let schema = physical_schema(&setting.schema);
         Ok(Self {
-            columns: project_named(&setting.input, &setting.schema, rank.column.as_deref())?,
+            columns: sources(rank, &setting)?,
+            function: rank.function,
             keys: if keys.is_empty() { None } else { Some(Columns::new(&setting.input, keys)?) },
             order: order_columns(&setting.input, rank)?,
             limit: limit.ok_or_else(|| EngineError::Plan("a rank over all time without a limit".into()))?,
@@ -155,24 +182,33 @@ impl RankRunning {
         }
         self.other_bytes += key.len() + PART_BYTES;
         self.index.insert(key.into(), self.parts.len());
-        self.parts.push(Part { rows: Vec::new(), latest: i64::MIN, changed_from: usize::MAX });
+        let latest = i64::MIN;
+        self.parts.push(Part { rows: Vec::new(), different: 0, latest, changed_from: usize::MAX, told: 0 });
         self.parts.len() - 1
     }
 
     /// Puts a row in its place; false when it is not among the first.
     fn insert(&mut self, number: usize, order: &[u8], time: i64, piece: u32, row: u32) -> bool {
-        let part = &mut self.parts[number];
+        let (part, limit) = (&mut self.parts[number], self.limit);
         let before = |ranked: &Ranked| (&*ranked.order, ranked.time) <= (order, time);
-        if part.rows.len() >= self.limit && part.rows.last().is_none_or(before) {
+        // Nearly all rows of a part that is full end here.
+        let last = part.rows.last();
+        let behind = match self.function {
+            RankFunction::RowNumber => part.rows.len() >= limit && last.is_none_or(before),
+            RankFunction::Rank => part.rows.len() >= limit && last.is_none_or(|last| &*last.order < order),
+            RankFunction::DenseRank => part.different >= limit && last.is_none_or(|last| &*last.order < order),
+        };
+        if behind {
             return false;
         }
         let at = part.rows.partition_point(before);
+        let equal = |row: Option<&Ranked>| row.is_some_and(|row| &*row.order == order);
+        let is_new = !equal(at.checked_sub(1).and_then(|at| part.rows.get(at))) && !equal(part.rows.get(at));
+        part.different += usize::from(is_new);
         part.rows.insert(at, Ranked { order: order.into(), time, piece, row });
         self.ranked_rows += 1;
         self.other_bytes += order.len() + ROW_BYTES;
-        if part.rows.len() > self.limit
-            && let Some(gone) = part.rows.pop()
-        {
+        for gone in part.cut(self.function, limit) {
             self.ranked_rows -= 1;
             self.other_bytes -= gone.order.len() + ROW_BYTES;
         }
@@ -201,22 +237,29 @@ impl RankRunning {
         Ok(())
     }
 
-    /// Rows of parts, from a rank on.
+    /// Rows of parts, from a place on.
     fn rows(&self, parts: impl Iterator<Item = (usize, usize)>) -> Result<Option<RecordBatch>, EngineError> {
-        let (mut places, mut numbers) = (Vec::new(), Vec::new());
+        let mut entries = Vec::new();
         for (part, from) in parts {
-            for (number, ranked) in (1i64..).zip(&self.parts[part].rows).skip(from) {
-                places.push((ranked.piece as usize, ranked.row as usize));
-                numbers.push(number);
-            }
+            self.parts[part].entries(self.function, from, &mut entries);
         }
-        if places.is_empty() {
+        self.told_rows(&entries)
+    }
+
+    fn told_rows(&self, entries: &[Entry]) -> Result<Option<RecordBatch>, EngineError> {
+        if entries.is_empty() {
             return Ok(None);
         }
+        let places: Vec<(usize, usize)> = entries.iter().map(|entry| (entry.piece, entry.row)).collect();
         let pieces: Vec<&RecordBatch> = self.pieces.iter().collect();
         let rows = interleave_record_batch(&pieces, &places)?;
-        let numbers: ArrayRef = Arc::new(Int64Array::from(numbers));
-        let pick = |column: &Option<usize>| column.map_or_else(|| Arc::clone(&numbers), |at| rows.column(at).clone());
+        let numbers =
+            |of: fn(&Entry) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(entries.iter().map(of))) };
+        let pick = |column: &Source| match column {
+            Source::Input(at) => rows.column(*at).clone(),
+            Source::Place => numbers(|entry| entry.place),
+            Source::Number => numbers(|entry| entry.number),
+        };
         let mut columns: Vec<ArrayRef> = self.columns.iter().map(pick).collect();
         columns.push(rows.column(rows.num_columns() - 2).clone());
         columns.push(Arc::new(TimestampNanosecondArray::from_value(self.watermark, rows.num_rows())));
@@ -296,6 +339,72 @@ impl RankRunning {
     }
 }
 
+impl Part {
+    /// Takes out the rows whose rank is beyond the limit, since one has come.
+    fn cut(&mut self, function: RankFunction, limit: usize) -> Vec<Ranked> {
+        let Some(last) = self.rows.last() else { return Vec::new() };
+        let equals_from = || self.rows.partition_point(|row| row.order < last.order);
+        let from = match function {
+            RankFunction::RowNumber => limit.min(self.rows.len()),
+            RankFunction::Rank if self.rows.len() <= limit => return Vec::new(),
+            RankFunction::Rank => equals_from(),
+            RankFunction::DenseRank if self.different <= limit => return Vec::new(),
+            RankFunction::DenseRank => equals_from(),
+        };
+        if function == RankFunction::Rank && from < limit {
+            return Vec::new();
+        }
+        self.different -= usize::from(function != RankFunction::RowNumber);
+        self.rows.split_off(from)
+    }
+
+    /// The rows from a place on, with their numbers.
+    fn entries(&self, function: RankFunction, from: usize, entries: &mut Vec<Entry>) {
+        let mut number = 0;
+        let mut before: Option<&[u8]> = None;
+        for (at, (place, ranked)) in (1i64..).zip(&self.rows).enumerate() {
+            let same = before == Some(&*ranked.order);
+            number = match function {
+                RankFunction::RowNumber => place,
+                RankFunction::Rank if same => number,
+                RankFunction::Rank => place,
+                RankFunction::DenseRank => number + i64::from(!same),
+            };
+            before = Some(&*ranked.order);
+            if at >= from {
+                entries.push(Entry { piece: ranked.piece as usize, row: ranked.row as usize, place, number });
+            }
+        }
+    }
+
+    /// The places that readers of changes know and no row has any more, as the last row.
+    fn left(&self, function: RankFunction, entries: &mut Vec<Entry>) {
+        if self.told <= self.rows.len() {
+            return;
+        }
+        let mut last = Vec::new();
+        self.entries(function, self.rows.len() - 1, &mut last);
+        let places = (1i64..).take(self.told).skip(self.rows.len());
+        let stand_in = |place| last.first().map(|last| Entry { place, ..*last });
+        entries.extend(places.filter_map(stand_in));
+    }
+}
+
+/// Where the columns of the output come from.
+fn sources(rank: &RankSpec, setting: &RankingInput) -> Result<Vec<Source>, EngineError> {
+    let place = rank.place();
+    let source = |name: &String| {
+        if place.as_ref() == Some(name) {
+            Ok(Source::Place)
+        } else if rank.column.as_ref() == Some(name) {
+            Ok(Source::Number)
+        } else {
+            Ok(Source::Input(setting.input.index_of(name)?))
+        }
+    };
+    setting.schema.fields().iter().map(|field| source(field.name())).collect()
+}
+
 impl Operator for RankRunning {
     fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -321,7 +430,9 @@ impl Operator for RankRunning {
     fn track_updates(&mut self, on: bool) {
         if on && !self.tracking {
             // Nobody was told so far: whoever comes is shown all that there is, and then what changes.
-            self.parts.iter_mut().for_each(|part| part.changed_from = usize::MAX);
+            for part in &mut self.parts {
+                (part.changed_from, part.told) = (usize::MAX, part.rows.len());
+            }
         }
         self.tracking = on;
         if !on {
@@ -335,9 +446,14 @@ impl Operator for RankRunning {
         }
         let changed: Vec<usize> = std::mem::take(&mut self.changed).into_iter().collect();
         let rows = self.rows(changed.iter().map(|part| (*part, self.parts[*part].changed_from)))?;
+        let mut left = Vec::new();
         for part in changed {
-            self.parts[part].changed_from = usize::MAX;
+            let part = &mut self.parts[part];
+            part.left(self.function, &mut left);
+            (part.changed_from, part.told) = (usize::MAX, part.rows.len());
         }
+        let left = self.told_rows(&left)?;
+        self.say(RowKind::Delete, left, output);
         self.say(RowKind::Update, rows, output);
         Ok(())
     }

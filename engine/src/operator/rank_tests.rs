@@ -1,6 +1,7 @@
 //! Tests of ranks and deduplication: the contract, and what is forgotten.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -87,6 +88,74 @@ fn the_first_rows_are_those_of_a_sort_whatever_is_told_in_between() {
         expected.extend(values.iter().take(3).zip(1..).map(|(value, number)| format!("{key}|{number}|{value}")));
     }
     assert!(finals.iter().all(|told| *told == expected), "{finals:?}");
+}
+
+/// What rows of a part make of ranks: place, number and value, whatever the order in which they came.
+fn ranked(function: RankFunction, limit: i64, mut values: Vec<i64>) -> Vec<(i64, i64, i64)> {
+    values.sort_unstable_by(|left, right| right.cmp(left));
+    let mut rows: Vec<(i64, i64, i64)> = Vec::new();
+    for (place, value) in (1..).zip(values) {
+        let number = match (function, rows.last()) {
+            (RankFunction::RowNumber, _) | (_, None) => place,
+            (_, Some((_, number, last))) if *last == value => *number,
+            (RankFunction::Rank, _) => place,
+            (RankFunction::DenseRank, Some((_, number, _))) => number + 1,
+        };
+        rows.push((place, number, value));
+    }
+    rows.retain(|(_, number, _)| *number <= limit);
+    rows
+}
+
+#[test]
+fn changes_of_ranks_come_to_those_of_all_rows() {
+    let functions = [RankFunction::RowNumber, RankFunction::Rank, RankFunction::DenseRank];
+    for (function, limit, size) in functions.into_iter().flat_map(|f| [(f, 1, 1), (f, 2, 3), (f, 3, 1), (f, 5, 50)]) {
+        let spec = RankSpec { function, ..spec(limit, vec![col("v").sort(false, false)], false) };
+        let fields = ["rn_row", "rn"].map(|name| Field::new(name, DataType::Int64, false));
+        let shown = fields.into_iter().skip(usize::from(function == RankFunction::RowNumber));
+        let mut fields = vec![Field::new("k", DataType::Int64, true)];
+        fields.extend(shown.chain([Field::new("v", DataType::Int64, true)]));
+        let input = RankingInput { schema: Arc::new(Schema::new(fields)), ..input(false, 1, 1 << 30) };
+        let counters = Arc::new(Counters::default());
+        let mut operator = Checked::new(RankRunning::new(&spec, input, Arc::clone(&counters)).unwrap(), 1);
+        operator.operator().track_updates(true);
+        let rows: Vec<Row> = (0..300).map(|at| (at, Some(at % 2), Some(at * 7919 % 23))).collect();
+        let (mut source, mut told, mut output) = (Feed::new(2, 1), BTreeMap::new(), Output::default());
+        for (at, rows) in rows.chunks(size).enumerate() {
+            feed(&mut operator, &counters, source.batch(0, rows), &mut output);
+            if at % 3 == 0 {
+                operator.tick(&mut output).unwrap();
+            }
+        }
+        operator.tick(&mut output).unwrap();
+        for batch in std::mem::take(&mut output.updates) {
+            let kind = batch.kind;
+            for line in lines(&[batch]) {
+                let key = line.split('|').take(2).collect::<Vec<_>>().join("|");
+                if kind == RowKind::Delete {
+                    told.remove(&key)
+                } else {
+                    told.insert(key, line)
+                };
+            }
+        }
+        let mut expected = Vec::new();
+        for key in 0..2 {
+            let values = rows.iter().filter(|row| row.1 == Some(key)).filter_map(|row| row.2).collect();
+            for (place, number, value) in ranked(function, i64::try_from(limit).unwrap(), values) {
+                let place = if function == RankFunction::RowNumber { String::new() } else { format!("{place}|") };
+                expected.push(format!("{key}|{place}{number}|{value}"));
+            }
+        }
+        let told: Vec<String> = told.into_values().collect();
+        expected.sort();
+        let mut sorted = told.clone();
+        sorted.sort();
+        assert_eq!(sorted, expected, "{function:?} up to {limit}");
+        operator.end_partition(0, &mut output).unwrap();
+        assert_eq!(sorted_lines(&output.rows), expected);
+    }
 }
 
 #[test]

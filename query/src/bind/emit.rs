@@ -264,7 +264,7 @@ pub(super) fn key_parts(plan: &Plan) -> Option<Parts> {
             Some(Parts { columns: columns.collect(), keys: keys.iter().map(|key| key.name.clone()).collect() })
         }
         Plan::Rank { rank, schema, .. } if matches!(rank.time, RankTime::Running { .. }) && !rank.keeps_first() => {
-            let parts = rank.partition_by.len() + usize::from(rank.limit != Some(1));
+            let parts = rank.running_keys();
             let part = |index: usize| if index < parts { Part::Key(index) } else { Part::Value };
             let columns = schema.fields().iter().enumerate().map(|(index, field)| (field.name().clone(), part(index)));
             let keys = schema.fields().iter().take(parts).map(|field| field.name().clone());

@@ -165,14 +165,6 @@ impl Binder<'_> {
         }
         let time = self.rank_time(bound, of_window, hidden, at)?;
         let time = hidden.by_time(time, &order_by, bound);
-        if matches!(time, RankTime::Running { .. }) && function != RankFunction::RowNumber {
-            self.refuse(
-                "RANK and DENSE_RANK without windows are not available: rows of equal rank have no limit",
-                at,
-                "ROW_NUMBER() OVER (…) ranks without windows",
-            );
-            return None;
-        }
         Some(RankSpec { function, partition_by: parts, order_by, limit: None, column: None, ordered: false, time })
     }
 
@@ -225,6 +217,14 @@ impl Binder<'_> {
     pub(super) fn rank(&mut self, bound: Bound, ranking: Ranking) -> Option<Bound> {
         let Ranking { spec, at } = ranking;
         if let RankTime::Running { .. } = &spec.time {
+            if let Some(place) = spec.place().filter(|place| bound.schema().field_with_name(place).is_ok()) {
+                let message =
+                    format!("\"{place}\", which numbers the rows of equal rank, is the name of another column");
+                self.tell(
+                    Diagnostic::new("invalid", message).at(at).help("name the rank otherwise: RANK() OVER (…) AS r"),
+                );
+                return None;
+            }
             let schema = spec.running_schema(bound.schema());
             let plan = Plan::Rank { input: Arc::clone(&bound.plan), rank: Box::new(spec), schema };
             return self.grown(Bound { plan: Arc::new(plan), nodes: bound.nodes + 1, ..bound }, at);

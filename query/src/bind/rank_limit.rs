@@ -6,7 +6,7 @@ use datafusion_common::ScalarValue;
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{Expr, Operator};
 
-use crate::plan::{Plan, RankSpec, RankTime};
+use crate::plan::{Plan, RankFunction, RankSpec, RankTime};
 
 /// The plan with ranks cut short where the condition lets no others through.
 pub(super) fn limited(plan: &Arc<Plan>, predicate: &Expr) -> Arc<Plan> {
@@ -68,6 +68,7 @@ fn take_first_that_comes(rank: &mut RankSpec, input: &Plan) {
     };
     if let RankTime::Running { by_time, .. } = &mut rank.time
         && by_arrival
+        && rank.function == RankFunction::RowNumber
     {
         *by_time = true;
         rank.order_by.clear();

@@ -77,6 +77,7 @@ impl Binder<'_> {
         let mut bound = self.listed(bound, grouping, hidden.exprs(), having, list_at)?;
         bound.joined = None;
         let ranked = ranking.is_some() || hidden.any();
+        let place = ranking.as_ref().and_then(|ranking| ranking.spec.place());
         if let Some(ranking) = ranking {
             bound = self.rank(bound, ranking)?;
         }
@@ -91,8 +92,10 @@ impl Binder<'_> {
             bound = self.rank(bound, order)?;
         }
         if ranked {
-            let shown = items.iter().map(|item| NamedExpr { expr: column_of(&item.name), name: item.name.clone() });
-            bound = self.project(bound, shown.collect(), list_at)?;
+            // Ranks without windows bring the column by which their rows replace each other.
+            let names = items.iter().map(|item| &item.name).chain(&place);
+            let shown = names.map(|name| NamedExpr { expr: column_of(name), name: name.clone() }).collect();
+            bound = self.project(bound, shown, list_at)?;
         }
         if let Some(tracking) = tracking {
             bound = self.track(bound, tracking, ordered)?;

@@ -101,15 +101,18 @@ fn groups(schema: &SchemaRef, keys: usize, wanted: &BTreeSet<String>) -> SchemaR
 
 fn prune_rank(input: &Arc<Plan>, rank: &RankSpec, wanted: &BTreeSet<String>) -> Arc<Plan> {
     let mut rank = Box::new(rank.clone());
+    let place = rank.place();
     let column = rank.column.take();
-    let mut read: BTreeSet<String> = wanted.iter().filter(|name| column.as_ref() != Some(name)).cloned().collect();
+    let own = |name: &&String| column.as_ref() == Some(name) || place.as_ref() == Some(name);
+    let mut read: BTreeSet<String> = wanted.iter().filter(|name| !own(name)).cloned().collect();
     read.extend(rank.partition_by.iter().flat_map(columns));
     read.extend(rank.order_by.iter().flat_map(|sort| columns(&sort.expr)));
     if let RankTime::Window { start, end, .. } = &rank.time {
         read.extend([start.clone(), end.clone()]);
     }
     if let RankTime::Running { .. } = &rank.time {
-        rank.column = column.filter(|name| rank.limit != Some(1) || wanted.contains(name));
+        let keyed = rank.limit != Some(1) || place.is_some();
+        rank.column = column.filter(|name| keyed || wanted.contains(name));
         let input = prune(input, &read);
         let schema = rank.running_schema(input.schema());
         return Arc::new(Plan::Rank { input, rank, schema });

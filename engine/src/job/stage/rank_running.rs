@@ -2,7 +2,7 @@
 
 use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
-use squilla_query::{RankSpec, RankTime, short_text};
+use squilla_query::{RankFunction, RankSpec, RankTime, short_text};
 
 use super::{Setting, Stateful};
 use crate::clock::EventTime;
@@ -36,7 +36,7 @@ impl Stateful for RankRunningJob {
     }
 
     fn canonical(&self) -> String {
-        let RankSpec { partition_by, order_by, limit, column, .. } = &self.rank;
+        let RankSpec { function, partition_by, order_by, limit, column, .. } = &self.rank;
         let parts: Vec<String> = partition_by.iter().map(canonical_expr).collect();
         let order: Vec<String> = order_by
             .iter()
@@ -44,7 +44,7 @@ impl Stateful for RankRunningJob {
             .collect();
         let (first, parts, order) = (self.rank.keeps_first(), parts.join(","), order.join(","));
         let types = types(&self.schema);
-        format!("rank-running({first};{:?};{parts};{order};{limit:?};{column:?}){types}", self.ttl_ns())
+        format!("rank-running({first};{function:?};{:?};{parts};{order};{limit:?};{column:?}){types}", self.ttl_ns())
     }
 
     fn describe(&self) -> String {
@@ -62,17 +62,25 @@ impl Stateful for RankRunningJob {
             format!("{}{direction}", short_text(&sort.expr))
         });
         let order = order.collect::<Vec<_>>().join(", ");
-        format!("first {} by {order}{each}, over all time", self.rank.limit.unwrap_or_default())
+        let limit = self.rank.limit.unwrap_or_default();
+        match self.rank.function {
+            RankFunction::RowNumber => format!("first {limit} by {order}{each}, over all time"),
+            RankFunction::Rank => format!("first {limit} and their equals by {order}{each}, over all time"),
+            RankFunction::DenseRank => format!("first {limit} different by {order}{each}, over all time"),
+        }
     }
 
     fn describe_state(&self) -> String {
         let (parts, ttl) = (self.parts(), self.ttl_ns().map_or_else(String::new, duration));
         let what = if self.rank.keeps_first() {
             format!("each {parts}")
-        } else if parts.is_empty() {
-            return format!("{} rows", self.rank.limit.unwrap_or_default());
         } else {
-            format!("{} rows for each {parts}", self.rank.limit.unwrap_or_default())
+            let equals = if self.rank.function == RankFunction::RowNumber { "" } else { " and all of equal rank" };
+            let rows = format!("{} rows{equals}", self.rank.limit.unwrap_or_default());
+            if parts.is_empty() {
+                return rows;
+            }
+            format!("{rows} for each {parts}")
         };
         format!("{what}, forgotten {ttl} after its last row on live input")
     }
@@ -96,8 +104,7 @@ impl Stateful for RankRunningJob {
     }
 
     fn key_columns(&self) -> Option<usize> {
-        let number = usize::from(self.rank.limit != Some(1));
-        (!self.rank.keeps_first()).then_some(self.rank.partition_by.len() + number)
+        (!self.rank.keeps_first()).then(|| self.rank.running_keys())
     }
 
     /// All that the inputs keep: the answer then depends as little as can be on who asked first.

@@ -229,9 +229,26 @@ fn unwindowed(random: &mut Random) -> Pair {
 fn running_top(random: &mut Random) -> Pair {
     let (part, limit) = (*random.pick(&["g", "k"]), 1 + random.below(3));
     let order = *random.pick(&["n DESC NULLS LAST, id", "ts, id", "x NULLS LAST, id DESC"]);
+    let function = *random.pick(&["ROW_NUMBER", "RANK", "DENSE_RANK"]);
+    if function != "ROW_NUMBER" {
+        let order = *random.pick(&["n DESC NULLS LAST", "n NULLS LAST"]);
+        return running_ranks(function, part, order, limit);
+    }
     let query = format!(
         "SELECT id, {part} AS part, n, place FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY {part} ORDER BY {order}) AS place \
          FROM events) WHERE place <= {limit}"
     );
     pair(query.clone(), query, &["id"], &[])
+}
+
+/// Ranks that rows share: their places among those go by event time.
+fn running_ranks(function: &str, part: &str, order: &str, limit: u64) -> Pair {
+    let query = |place: String| {
+        format!(
+            "SELECT id, {part} AS part, n, place, place_row FROM (SELECT *, {function}() OVER (PARTITION BY {part} \
+             ORDER BY {order}) AS place{place} FROM events) WHERE place <= {limit}"
+        )
+    };
+    let place = format!(", ROW_NUMBER() OVER (PARTITION BY {part} ORDER BY {order}, ts) AS place_row");
+    pair(query(String::new()), query(place), &["id"], &[])
 }
