@@ -19,7 +19,8 @@ const MAX_GROWTH: f64 = 100_000.0;
 impl Binder<'_> {
     /// True when all names are known and nothing in it is refused.
     pub(super) fn check(&mut self, syntax: &ast::Expr, scope: &Scope) -> bool {
-        let mut walk = Walk { binder: self, scope, good: true, queries: 0, aggregates: 0, lambda: Vec::new() };
+        let lambda = Vec::new();
+        let mut walk = Walk { binder: self, scope, good: true, queries: 0, alternatives: 0, aggregates: 0, lambda };
         let _ = syntax.visit(&mut walk);
         walk.good
     }
@@ -31,6 +32,8 @@ struct Walk<'w, 'a> {
     good: bool,
     /// Sub-queries that the walk is in.
     queries: usize,
+    /// Conditions with OR that the walk is in.
+    alternatives: usize,
     /// Calls of aggregates that the walk is in.
     aggregates: usize,
     /// Parameters of lambdas seen so far.
@@ -43,10 +46,15 @@ impl Visitor for Walk<'_, '_> {
     fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
         if self.queries == 0 {
             let at = self.binder.place(query);
-            self.tell(unsupported("a query inside an expression is not available", at).help(
+            let help = if self.alternatives > 0 {
+                "a row that meets either condition: a query for each, the later ones without what those before give: SELECT … \
+                 WHERE c UNION ALL SELECT … WHERE EXISTS (SELECT …) AND c IS NOT TRUE; or a LEFT JOIN, whose columns \
+                 are null where there is no partner"
+            } else {
                 "IN (SELECT …) and EXISTS (SELECT …) stand by themselves in WHERE, beside AND; others are written as a \
-                           sub-query in FROM and joined; for a fixed list of values write IN ('a', 'b')",
-            ));
+                 sub-query in FROM and joined; for a fixed list of values write IN ('a', 'b')"
+            };
+            self.tell(unsupported("a query inside an expression is not available", at).help(help));
         }
         self.queries += 1;
         ControlFlow::Continue(())
@@ -62,6 +70,7 @@ impl Visitor for Walk<'_, '_> {
             return ControlFlow::Continue(());
         }
         match expr {
+            ast::Expr::BinaryOp { op: ast::BinaryOperator::Or, .. } => self.alternatives += 1,
             ast::Expr::Lambda(lambda) => self.lambda.extend(lambda.params.iter().map(|param| fold(&param.name))),
             ast::Expr::Identifier(ident) => self.identifier(ident),
             ast::Expr::CompoundIdentifier(parts) => self.compound(parts),
@@ -89,12 +98,14 @@ impl Visitor for Walk<'_, '_> {
     }
 
     fn post_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
-        if self.queries == 0
-            && let ast::Expr::Function(function) = expr
-            && function.over.is_none()
-            && self.is_aggregate(function)
-        {
-            self.aggregates -= 1;
+        match expr {
+            ast::Expr::BinaryOp { op: ast::BinaryOperator::Or, .. } if self.queries == 0 => self.alternatives -= 1,
+            ast::Expr::Function(function)
+                if self.queries == 0 && function.over.is_none() && self.is_aggregate(function) =>
+            {
+                self.aggregates -= 1;
+            }
+            _ => {}
         }
         ControlFlow::Continue(())
     }
