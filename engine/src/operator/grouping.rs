@@ -293,6 +293,11 @@ impl Groups {
 }
 
 impl Sealed {
+    /// No groups.
+    pub(super) fn none() -> Self {
+        Self { keys: Vec::new(), states: Vec::new(), len: 0 }
+    }
+
     pub(super) fn filter(&self, keep: &BooleanArray) -> Result<Self, EngineError> {
         let keys = filter_columns(&self.keys, keep)?;
         Ok(Self { keys, states: filter_columns(&self.states, keep)?, len: keep.true_count() })

@@ -10,6 +10,8 @@ use crate::error::EngineError;
 
 /// Rows of a piece beyond which it is not joined with an older one, unless most of it is out of date.
 const PIECE_ROWS: usize = 1 << 16;
+/// Keys that have no state, beyond four times as many as have one, after which they are forgotten.
+const STRANGERS: usize = 4096;
 /// No piece: the group has no state yet.
 const NOWHERE: (u32, u32) = (u32::MAX, u32::MAX);
 
@@ -21,6 +23,8 @@ pub(super) struct KeyedStates {
     pieces: Vec<Piece>,
     /// For each group its piece and its row in it.
     places: Vec<(u32, u32)>,
+    /// Groups that have a state.
+    live: usize,
     /// For each group the event time of its latest row.
     times: Vec<i64>,
     bytes: usize,
@@ -46,7 +50,8 @@ impl KeyedStates {
     /// [`EngineError::Aggregate`] when the keys cannot be grouped by.
     pub(super) fn new(grouping: &Grouping) -> Result<Self, EngineError> {
         let index = grouping.index()?;
-        Ok(Self { index, pieces: Vec::new(), places: Vec::new(), times: Vec::new(), bytes: 0, ids: Vec::new() })
+        let (pieces, places, times, ids) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { index, pieces, places, live: 0, times, bytes: 0, ids })
     }
 
     /// Groups there are.
@@ -106,10 +111,45 @@ impl KeyedStates {
     ///
     /// # Errors
     /// As [`KeyedStates::merge`].
-    pub(super) fn states_with(&mut self, keys: &[ArrayRef], len: usize) -> Result<Sealed, EngineError> {
+    pub(super) fn states_with(
+        &mut self,
+        grouping: &Grouping,
+        keys: &[ArrayRef],
+        len: usize,
+    ) -> Result<Sealed, EngineError> {
         let mut ids = self.intern(keys, len)?;
         ids.retain(|id| self.places[*id] != NOWHERE);
-        self.states_of(&ids)
+        let states = self.states_of(&ids)?;
+        // The index cannot be asked for a key without taking it in.
+        if self.places.len() > 4 * self.live + STRANGERS {
+            let kept: Vec<usize> = (0..self.places.len()).filter(|id| self.places[*id] != NOWHERE).collect();
+            self.keep(grouping, &kept)?;
+        }
+        Ok(states)
+    }
+
+    /// Takes in groups whose states are in the place of what they had; gives their numbers.
+    ///
+    /// # Errors
+    /// As [`KeyedStates::merge`].
+    pub(super) fn put(&mut self, states: Sealed) -> Result<Vec<usize>, EngineError> {
+        let ids = self.intern(&states.keys, states.len)?;
+        self.add(states, &ids)?;
+        Ok(ids)
+    }
+
+    /// The states of groups by number, each of which has one.
+    ///
+    /// # Errors
+    /// As [`KeyedStates::merge`].
+    pub(super) fn pick(&self, ids: &[usize]) -> Result<Sealed, EngineError> {
+        self.states_of(ids)
+    }
+
+    /// Groups by number have no state any more. Their numbers stay theirs.
+    pub(super) fn clear(&mut self, ids: &[usize]) {
+        ids.iter().for_each(|id| self.places[*id] = NOWHERE);
+        self.live -= ids.len();
     }
 
     /// What all groups have come to.
@@ -131,7 +171,13 @@ impl KeyedStates {
             return Ok(None);
         }
         let told = self.results_of(grouping, &gone)?;
-        let left = if kept.is_empty() { None } else { Some(self.states_of(&kept)?) };
+        self.keep(grouping, &kept)?;
+        Ok(told)
+    }
+
+    /// Keeps some groups only, which are numbered anew.
+    fn keep(&mut self, grouping: &Grouping, kept: &[usize]) -> Result<(), EngineError> {
+        let left = if kept.is_empty() { None } else { Some(self.states_of(kept)?) };
         let times: Vec<i64> = kept.iter().map(|id| self.times[*id]).collect();
         *self = Self::new(grouping)?;
         if let Some(left) = left {
@@ -141,7 +187,7 @@ impl KeyedStates {
             }
             self.add(left, &ids)?;
         }
-        Ok(told)
+        Ok(())
     }
 
     fn results_of(&mut self, grouping: &Grouping, ids: &[usize]) -> Result<Option<Told>, EngineError> {
@@ -186,7 +232,7 @@ impl KeyedStates {
         self.push(Piece { states, groups })?;
         while let [.., older, newer] = self.pieces.as_slice() {
             let (one, other) = (older.states.len, newer.states.len);
-            let live = self.places.len();
+            let live = self.live;
             let stale = self.pieces.iter().map(|piece| piece.states.len).sum::<usize>() > 2 * live + PIECE_ROWS;
             if !stale && (one > 2 * other || one + other > PIECE_ROWS) {
                 break;
@@ -199,7 +245,9 @@ impl KeyedStates {
     fn push(&mut self, piece: Piece) -> Result<(), EngineError> {
         let at = u32::try_from(self.pieces.len()).map_err(|_| too_many())?;
         for (row, group) in (0u32..).zip(&piece.groups) {
-            self.places[*group as usize] = (at, row);
+            let place = &mut self.places[*group as usize];
+            self.live += usize::from(*place == NOWHERE);
+            *place = (at, row);
         }
         self.bytes += piece.bytes();
         self.pieces.push(piece);
@@ -240,7 +288,7 @@ fn gather(pieces: &[Piece], places: &[(usize, usize)]) -> Result<Sealed, EngineE
         let columns: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
         Ok(interleave(&columns, places)?)
     };
-    let Some(first) = pieces.first() else { return Ok(Sealed { keys: Vec::new(), states: Vec::new(), len: 0 }) };
+    let Some(first) = pieces.first() else { return Ok(Sealed::none()) };
     let keys = (0..first.states.keys.len()).map(|at| pick(&|states| states.keys[at].clone()));
     let states = (0..first.states.states.len()).map(|at| pick(&|states| states.states[at].clone()));
     Ok(Sealed { keys: keys.collect::<Result<_, _>>()?, states: states.collect::<Result<_, _>>()?, len: places.len() })

@@ -41,6 +41,7 @@ mod ranking;
 mod sample;
 mod session;
 mod session_groups;
+mod session_kept;
 mod session_table;
 mod session_told;
 mod track;

@@ -104,8 +104,13 @@ impl Pane {
     ///
     /// # Errors
     /// As [`Pane::update`].
-    pub(super) fn parts_of(&mut self, keys: &[ArrayRef], len: usize) -> Result<Vec<Sealed>, EngineError> {
-        let told = self.told.as_mut().map(|told| told.states_with(keys, len)).transpose()?;
+    pub(super) fn parts_of(
+        &mut self,
+        grouping: &Grouping,
+        keys: &[ArrayRef],
+        len: usize,
+    ) -> Result<Vec<Sealed>, EngineError> {
+        let told = self.told.as_mut().map(|told| told.states_with(grouping, keys, len)).transpose()?;
         self.measure_sealed();
         Ok(told.into_iter().chain(self.fresh.iter().cloned()).collect())
     }

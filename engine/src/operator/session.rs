@@ -54,8 +54,8 @@ pub struct SessionSpec {
 ///   ended by then, grace included. Rows of several partitions are taken in the order of their watermarks: those of a
 ///   partition that is ahead wait for the others. A session is told once the least watermark has passed its end and
 ///   the grace. The output's watermark is the least end still possible less a millisecond.
-/// - State: for each open session a few numbers and its groups; rows that wait; while running results are read, those
-///   that were told. Bounded by the budget, beyond which the query ends with [`EngineError::StateBudget`].
+/// - State: for each open session a few numbers and its groups; rows that wait. Bounded by the budget, beyond which the
+///   query ends with [`EngineError::StateBudget`]. Running results cost the sessions that have changed.
 /// - Errors: a row on which an expression fails is set aside and counted, and makes no session; an aggregate that fails
 ///   ends the job with [`EngineError::Aggregate`].
 /// - Example: with a gap of 10 s rows at 00:01, 00:11 and 00:22 make two sessions, 00:01–00:21 and 00:22–00:32.
@@ -240,9 +240,11 @@ impl Session {
         let due = self.table.due(closed);
         let told = output.rows.len();
         if !due.is_empty() {
-            let results = self.groups.close(&self.table, closed)?;
+            let at = (after, self.arrival);
+            let moved = self.groups.moved(&self.table, &due)?;
+            let results = self.groups.close(&self.table, &due, closed)?;
             add(&self.counters.rows_out, results.len);
-            self.telling.close(results, &self.table, closed, (after, self.arrival), output)?;
+            self.telling.close(moved, results, &self.table, at, output)?;
             self.table.forget(&due);
             self.forget_keys()?;
         }
@@ -311,6 +313,8 @@ impl Operator for Session {
 
     fn track_updates(&mut self, on: bool) {
         self.telling.track(on);
+        self.table.track(on);
+        self.groups.track(on);
     }
 
     fn track_late(&mut self, on: bool) {

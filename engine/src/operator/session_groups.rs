@@ -3,7 +3,7 @@
 //! Rows go to one set of groups for all sessions. When sessions are to be told it is sealed, and its groups are dealt
 //! out to buckets by the ends of their sessions. A session that goes on leaves its groups where they are; they move to
 //! a later bucket only once the watermark reaches theirs. So telling some sessions costs what ends about now, not all
-//! that is open.
+//! that is open. While running results are read groups are [`Kept`] by session instead.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use arrow::datatypes::UInt32Type;
 
 use super::grouping::{Grouping, Results, Sealed};
 use super::pane::Pane;
+use super::session_kept::Kept;
 use super::session_table::SessionTable;
 use crate::error::EngineError;
 
@@ -29,6 +30,10 @@ pub(super) struct SessionGroups {
     live: Pane,
     buckets: BTreeMap<i64, Vec<Sealed>>,
     sealed_bytes: usize,
+    /// Running results are read.
+    tracking: bool,
+    /// In the place of buckets, from the first running results on.
+    kept: Option<Box<Kept>>,
     /// Length of a bucket.
     width: i64,
     ids: Vec<usize>,
@@ -38,7 +43,70 @@ impl SessionGroups {
     /// No groups yet.
     pub(super) fn new(grouping: Grouping, gap: i64) -> Self {
         let width = (gap / BUCKETS_PER_GAP).max(1);
-        Self { grouping, live: Pane::default(), buckets: BTreeMap::new(), sealed_bytes: 0, width, ids: Vec::new() }
+        Self {
+            grouping,
+            live: Pane::default(),
+            buckets: BTreeMap::new(),
+            sealed_bytes: 0,
+            tracking: false,
+            kept: None,
+            width,
+            ids: Vec::new(),
+        }
+    }
+
+    /// Whether running results are read.
+    pub(super) fn track(&mut self, on: bool) {
+        self.tracking = on;
+    }
+
+    /// Keeps groups as they are needed now.
+    fn settle(&mut self, table: &SessionTable) -> Result<(), EngineError> {
+        if self.tracking && self.kept.is_none() {
+            let mut kept = Box::new(Kept::new(&self.grouping)?);
+            let parts = std::mem::take(&mut self.buckets).into_values().flatten().collect();
+            kept.add(parts, &self.grouping, table, &mut self.ids)?;
+            (self.kept, self.sealed_bytes) = (Some(kept), 0);
+        } else if !self.tracking
+            && let Some(kept) = self.kept.take()
+        {
+            self.deal_all(kept.all(table)?, table)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what has come to the groups that are kept by session, if they are.
+    fn add_live(&mut self, table: &SessionTable) -> Result<(), EngineError> {
+        self.settle(table)?;
+        if let Some(kept) = &mut self.kept {
+            let parts = self.live.take(&self.grouping, &mut self.ids)?;
+            kept.add(parts, &self.grouping, table, &mut self.ids)?;
+        }
+        Ok(())
+    }
+
+    /// What running results have told of these sessions under other bounds than theirs now, by slot.
+    ///
+    /// # Errors
+    /// As [`SessionGroups::update`].
+    pub(super) fn moved(&mut self, table: &SessionTable, sessions: &[u32]) -> Result<Results, EngineError> {
+        self.settle(table)?;
+        match &self.kept {
+            Some(kept) => kept.moved(&self.grouping, table, sessions, &mut self.ids),
+            None => Ok(Results { columns: Vec::new(), len: 0 }),
+        }
+    }
+
+    /// What these sessions, all that have changed since the last call, have come to.
+    ///
+    /// # Errors
+    /// As [`SessionGroups::update`].
+    pub(super) fn changes(&mut self, table: &SessionTable, sessions: &[u32]) -> Result<Results, EngineError> {
+        self.add_live(table)?;
+        match &mut self.kept {
+            Some(kept) => kept.tell(&self.grouping, table, sessions, &mut self.ids),
+            None => Ok(Results { columns: Vec::new(), len: 0 }),
+        }
     }
 
     /// Takes rows in. `evaluated` holds `outer` columns that are no keys, the keys, and what aggregates need.
@@ -56,11 +124,17 @@ impl SessionGroups {
         self.live.update(&self.grouping, &columns, rows, &mut self.ids)
     }
 
-    /// Takes out the groups of the sessions that end at `closed` or before: the session of each, its keys and results.
+    /// Takes out the groups of `due`, the sessions that end at `closed` or before: the session of each, its keys and
+    /// results.
     ///
     /// # Errors
     /// As [`SessionGroups::update`].
-    pub(super) fn close(&mut self, table: &SessionTable, closed: i64) -> Result<Results, EngineError> {
+    pub(super) fn close(&mut self, table: &SessionTable, due: &[u32], closed: i64) -> Result<Results, EngineError> {
+        self.add_live(table)?;
+        if let Some(kept) = &mut self.kept {
+            let ended = kept.close(&self.grouping, table, due, closed)?;
+            return self.evaluate(&ended);
+        }
         let mut parts = self.live.take(&self.grouping, &mut self.ids)?;
         let bound = self.bucket(closed);
         while let Some(first) = self.buckets.first_entry() {
@@ -110,31 +184,32 @@ impl SessionGroups {
         Ok(())
     }
 
-    /// The results so far of the sessions that are wanted.
+    /// The results so far of all sessions.
     ///
     /// # Errors
     /// As [`SessionGroups::update`].
-    pub(super) fn results(
-        &mut self,
-        table: &SessionTable,
-        wanted: &dyn Fn(u32) -> bool,
-    ) -> Result<Results, EngineError> {
-        for part in self.live.take(&self.grouping, &mut self.ids)? {
+    pub(super) fn all(&mut self, table: &SessionTable) -> Result<Results, EngineError> {
+        self.add_live(table)?;
+        let parts = match &self.kept {
+            Some(kept) => kept.all(table)?,
+            None => {
+                let parts = self.live.take(&self.grouping, &mut self.ids)?;
+                self.deal_all(parts, table)?;
+                self.buckets.values().flatten().map(|part| of_roots(part.clone(), table)).collect()
+            }
+        };
+        self.evaluate(&parts)
+    }
+
+    /// Puts all groups of parts into buckets.
+    fn deal_all(&mut self, parts: Vec<Sealed>, table: &SessionTable) -> Result<(), EngineError> {
+        for part in parts {
             let part = of_roots(part, table);
             let ends: Vec<i64> = sessions(&part).iter().map(|session| table.bounds(*session).1).collect();
             let first = ends.iter().min().map_or(0, |end| self.bucket(*end));
             self.deal(&part, &ends, i64::MIN, first)?;
         }
-        self.compact(table)?;
-        let mut chosen = Vec::new();
-        for part in self.buckets.values().flatten() {
-            let part = of_roots(part.clone(), table);
-            let keep: BooleanArray = sessions(&part).iter().map(|session| Some(wanted(*session))).collect();
-            if keep.true_count() > 0 {
-                chosen.push(part.filter(&keep)?);
-            }
-        }
-        self.evaluate(&chosen)
+        self.compact(table)
     }
 
     fn evaluate(&mut self, parts: &[Sealed]) -> Result<Results, EngineError> {
@@ -151,12 +226,13 @@ impl SessionGroups {
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.live.bytes() - size_of::<Pane>() + self.sealed_bytes
+        let kept = self.kept.as_ref().map_or(0, |kept| kept.bytes());
+        self.live.bytes() - size_of::<Pane>() + self.sealed_bytes + kept
     }
 }
 
 /// The part with sessions in the place of what was merged into them.
-fn of_roots(mut part: Sealed, table: &SessionTable) -> Sealed {
+pub(super) fn of_roots(mut part: Sealed, table: &SessionTable) -> Sealed {
     if part.len > 0 {
         let roots: UInt32Array = sessions(&part).iter().map(|slot| table.root(*slot)).collect::<Vec<_>>().into();
         part.keys[0] = Arc::new(roots);
@@ -165,7 +241,7 @@ fn of_roots(mut part: Sealed, table: &SessionTable) -> Sealed {
 }
 
 /// The session of each group.
-fn sessions(part: &Sealed) -> &[u32] {
+pub(super) fn sessions(part: &Sealed) -> &[u32] {
     match part.keys.first() {
         Some(column) => column.as_primitive::<UInt32Type>().values(),
         None => &[],

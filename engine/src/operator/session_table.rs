@@ -23,6 +23,9 @@ pub(super) struct SessionTable {
     /// later.
     ends: BinaryHeap<Reverse<(i64, u32, u32)>>,
     open: usize,
+    /// Sessions, or what is a part of one by now, to which rows have come since running results were told; `None`: none
+    /// are read.
+    changed: Option<Vec<u32>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,8 +41,10 @@ struct Slot {
     root: u32,
     /// How often the slot was used.
     uses: u32,
-    /// Rows have come since running results were told.
+    /// It is among those that have changed.
     changed: bool,
+    /// The bounds under which running results have told it, as a session.
+    told: Option<(i64, i64)>,
 }
 
 /// Where a row belongs.
@@ -65,7 +70,43 @@ pub(super) struct Moment {
 impl SessionTable {
     /// No sessions yet; rows no more than `gap` nanoseconds apart are in one.
     pub(super) fn new(gap: i64) -> Self {
-        Self { gap, slots: Vec::new(), free: Vec::new(), heads: Vec::new(), used: 0, ends: BinaryHeap::new(), open: 0 }
+        Self {
+            gap,
+            slots: Vec::new(),
+            free: Vec::new(),
+            heads: Vec::new(),
+            used: 0,
+            ends: BinaryHeap::new(),
+            open: 0,
+            changed: None,
+        }
+    }
+
+    /// Whether running results are read: then all open sessions count as changed first.
+    pub(super) fn track(&mut self, on: bool) {
+        if on == self.changed.is_some() {
+            return;
+        }
+        self.changed = on.then(Vec::new);
+        for slot in &mut self.slots {
+            (slot.changed, slot.told) = (false, None);
+        }
+        for key in 0..self.heads.len() {
+            let mut at = self.heads[key];
+            while at != NONE {
+                self.touch(at);
+                at = self.slots[at as usize].next;
+            }
+        }
+    }
+
+    /// Rows have come to a session.
+    fn touch(&mut self, session: u32) {
+        let Some(changed) = &mut self.changed else { return };
+        let slot = &mut self.slots[session as usize];
+        if !std::mem::replace(&mut slot.changed, true) {
+            changed.push(session);
+        }
     }
 
     /// Puts a row of a key in a session, which it may start, lengthen, or make of several. `time` plus the gap fits.
@@ -82,7 +123,8 @@ impl SessionTable {
             if joins && found == NONE {
                 found = at;
                 let own = &mut self.slots[at as usize];
-                (own.start, own.last, own.changed) = (slot.start.min(time), slot.last.max(time), true);
+                (own.start, own.last) = (slot.start.min(time), slot.last.max(time));
+                self.touch(at);
             } else if joins {
                 self.unlink(key, before, slot.next);
                 self.merge(found, at);
@@ -109,16 +151,19 @@ impl SessionTable {
         self.used += usize::from(next == NONE);
         let number = self.free.pop().unwrap_or_else(|| {
             let number = u32::try_from(self.slots.len()).expect("the budget ends a query long before");
-            let slot = Slot { start: 0, last: 0, key: 0, next, merged: NONE, root: number, uses: 0, changed: false };
+            let (changed, told) = (false, None);
+            let slot = Slot { start: 0, last: 0, key: 0, next, merged: NONE, root: number, uses: 0, changed, told };
             self.slots.push(slot);
             number
         });
         let slot = &mut self.slots[number as usize];
         let key_number = u32::try_from(key).expect("the budget ends a query long before");
         let uses = slot.uses.wrapping_add(1);
+        let (changed, told) = (slot.changed, None);
         *slot =
-            Slot { start: time, last: time, key: key_number, next, merged: NONE, root: number, uses, changed: true };
+            Slot { start: time, last: time, key: key_number, next, merged: NONE, root: number, uses, changed, told };
         self.heads[key] = number;
+        self.touch(number);
         self.ends.push(Reverse((time + self.gap, number, uses)));
         self.open += 1;
         number
@@ -146,7 +191,8 @@ impl SessionTable {
         }
         let first = self.slots[kept as usize].merged;
         for part in parts {
-            self.slots[part as usize].root = kept;
+            let slot = &mut self.slots[part as usize];
+            (slot.root, slot.changed) = (kept, false);
         }
         self.slots[gone as usize].next = other.merged;
         self.slots[tail as usize].next = first;
@@ -166,14 +212,38 @@ impl SessionTable {
         (slot.start, slot.last + self.gap)
     }
 
-    /// Whether rows have come to a session since [`SessionTable::mark_told`].
-    pub(super) fn is_changed(&self, session: u32) -> bool {
-        self.slots[session as usize].changed
+    /// A session's slots: its own, and those of what was merged into it.
+    pub(super) fn slots(&self, session: u32) -> impl Iterator<Item = u32> {
+        let first = Some(self.slots[session as usize].merged);
+        let merged = std::iter::successors(first, |slot| (*slot != NONE).then(|| self.slots[*slot as usize].next));
+        std::iter::once(session).chain(merged.take_while(|slot| *slot != NONE))
     }
 
-    /// Running results have told all sessions.
-    pub(super) fn mark_told(&mut self) {
-        self.slots.iter_mut().for_each(|slot| slot.changed = false);
+    /// The bounds under which running results have told a slot, as a session of its own.
+    pub(super) fn told(&self, slot: u32) -> Option<(i64, i64)> {
+        self.slots[slot as usize].told
+    }
+
+    /// The open sessions that have changed since the last call.
+    pub(super) fn take_changed(&mut self) -> Vec<u32> {
+        let Some(changed) = &mut self.changed else { return Vec::new() };
+        let mut sessions: Vec<u32> = Vec::with_capacity(changed.len());
+        for slot in std::mem::take(changed) {
+            // Sessions that have been told for good are not marked any more, nor are those that were merged away.
+            if std::mem::take(&mut self.slots[slot as usize].changed) {
+                sessions.push(slot);
+            }
+        }
+        sessions
+    }
+
+    /// Running results have told these sessions as they are.
+    pub(super) fn mark_told(&mut self, sessions: &[u32]) {
+        for session in sessions {
+            let slots: Vec<u32> = self.slots(*session).collect();
+            slots.into_iter().for_each(|slot| self.slots[slot as usize].told = None);
+            self.slots[*session as usize].told = Some(self.bounds(*session));
+        }
     }
 
     /// The sessions that end at `closed` or before. They stay until [`SessionTable::forget`].
@@ -219,13 +289,24 @@ impl SessionTable {
             }
         }
         if self.open == 0 {
-            *self = Self::new(self.gap);
+            let changed = self.changed.as_ref().map(|_| Vec::new());
+            *self = Self { changed, ..Self::new(self.gap) };
+        }
+        self.forget_changed();
+    }
+
+    /// Forgets sessions that have changed and are no more, once they are the most.
+    fn forget_changed(&mut self) {
+        if let Some(changed) = self.changed.as_mut().filter(|changed| changed.len() > 2 * self.slots.len()) {
+            changed.sort_unstable();
+            changed.dedup();
         }
     }
 
     fn release(&mut self, number: u32) {
         let slot = &mut self.slots[number as usize];
         (slot.root, slot.merged, slot.uses) = (number, NONE, slot.uses.wrapping_add(1));
+        (slot.changed, slot.told) = (false, None);
         self.free.push(number);
     }
 
@@ -255,5 +336,6 @@ impl SessionTable {
         self.slots.len() * size_of::<Slot>()
             + (self.free.len() + self.heads.len()) * size_of::<u32>()
             + self.ends.len() * QUEUED_BYTES
+            + self.changed.as_ref().map_or(0, |changed| changed.len() * size_of::<u32>())
     }
 }

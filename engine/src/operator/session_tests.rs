@@ -172,6 +172,11 @@ proptest! {
                 operator.tick(&mut output).unwrap();
             } else if tick == 2 {
                 operator.snapshot().unwrap();
+            } else if tick == 3 {
+                // The last reader goes, and another one comes.
+                operator.operator().track_updates(false);
+                operator.operator().track_updates(true);
+                output.updates.retain(|batch| batch.kind == RowKind::Final);
             }
         }
         operator.end_partition(0, &mut output).unwrap();

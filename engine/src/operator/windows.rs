@@ -21,6 +21,12 @@ pub(super) struct Windows {
     ids: Vec<usize>,
 }
 
+/// Open windows, by their starts, that count the same of the panes that have changed.
+struct Run {
+    starts: Vec<i64>,
+    changed: Vec<PaneKey>,
+}
+
 /// What a window, by its start, has come to.
 pub(super) type Told = (i64, Results);
 
@@ -115,24 +121,12 @@ impl Windows {
     pub(super) fn changes(&mut self) -> Result<Vec<Told>, EngineError> {
         let changed: Vec<PaneKey> =
             self.panes.iter().filter(|(_, pane)| pane.is_changed()).map(|(key, _)| *key).collect();
-        let mut starts = BTreeSet::new();
         for key in &changed {
             self.seal(*key)?;
-            starts.extend(self.starts_of(*key));
         }
-        let mut told = Vec::with_capacity(starts.len());
-        for start in starts {
-            let keys = self.panes_of(start);
-            let fresh: Vec<Sealed> = keys.iter().flat_map(|key| self.panes[key].fresh()).cloned().collect();
-            let (wanted, len) = self.grouping.keys_of(&fresh, &mut self.ids)?;
-            let mut parts = Vec::new();
-            for key in keys {
-                let pane = self.panes.get_mut(&key).expect("it was listed");
-                let before = pane.bytes();
-                parts.append(&mut pane.parts_of(&wanted, len)?);
-                self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
-            }
-            told.push((start, self.grouping.merge(&parts, &mut self.ids)?.results()?));
+        let mut told = Vec::new();
+        for run in self.runs(&changed) {
+            self.tell(&run, &mut told)?;
         }
         for key in changed {
             let pane = self.panes.get_mut(&key).expect("it was listed");
@@ -141,6 +135,57 @@ impl Windows {
             self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
         }
         Ok(told)
+    }
+
+    /// The open windows that count panes that have changed, those together that count the same ones.
+    fn runs(&self, changed: &[PaneKey]) -> Vec<Run> {
+        let starts: BTreeSet<i64> = changed.iter().flat_map(|key| self.starts_of(*key)).collect();
+        // Where some rows begin to count, windows before and after do not share what lies between.
+        let edges: BTreeSet<i64> = self.panes.keys().map(|key| key.from).filter(|from| *from != i64::MIN).collect();
+        let mut runs: Vec<Run> = Vec::new();
+        for start in starts {
+            let (from, until) = (self.grid.start(start), self.grid.end(start));
+            let counts = |key: &&PaneKey| (from..until).contains(&key.start) && key.from <= start;
+            let changed: Vec<PaneKey> = changed.iter().filter(counts).copied().collect();
+            match runs.last_mut() {
+                Some(run) if run.changed == changed && !run.ends_before(start, &edges) => run.starts.push(start),
+                _ => runs.push(Run { starts: vec![start], changed }),
+            }
+        }
+        runs
+    }
+
+    /// Evaluates the groups of a run's windows that have changed. What all of its windows count is merged once, and what
+    /// lies before and behind that is merged step by step: that costs its panes and its windows, not one by the other.
+    fn tell(&mut self, run: &Run, told: &mut Vec<Told>) -> Result<(), EngineError> {
+        let (first, last) = (run.starts[0], run.starts[run.starts.len() - 1]);
+        let fresh: Vec<Sealed> = run.changed.iter().flat_map(|key| self.panes[key].fresh()).cloned().collect();
+        let (wanted, len) = self.grouping.keys_of(&fresh, &mut self.ids)?;
+        let mut parts: Vec<(i64, Sealed)> = Vec::new();
+        let ends = [self.grid.start(first), self.grid.end(last)].map(|start| PaneKey { start, from: i64::MIN });
+        for (key, pane) in self.panes.range_mut(ends[0]..ends[1]).filter(|(key, _)| key.from <= first) {
+            let before = pane.bytes();
+            parts.extend(pane.parts_of(&self.grouping, &wanted, len)?.into_iter().map(|part| (key.start, part)));
+            self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
+        }
+        let (grid, grouping, ids) = (&self.grid, &self.grouping, &mut self.ids);
+        let core = merged(grouping, between(&parts, grid.start(last), grid.end(first)).collect(), ids)?;
+        let mut tails = vec![Sealed::none()];
+        for pair in run.starts.windows(2).rev() {
+            let mut of: Vec<&Sealed> = between(&parts, grid.start(pair[0]), grid.start(pair[1])).collect();
+            of.extend(tails.last());
+            let tail = merged(grouping, of, ids)?;
+            tails.push(tail);
+        }
+        let (mut head, mut reached) = (Sealed::none(), grid.end(first));
+        for (start, tail) in run.starts.iter().zip(tails.iter().rev()) {
+            let mut of = vec![&head];
+            of.extend(between(&parts, reached, grid.end(*start)));
+            head = merged(grouping, of, ids)?;
+            reached = grid.end(*start);
+            told.push((*start, grouping.merge([tail, &core, &head], ids)?.results()?));
+        }
+        Ok(())
     }
 
     /// All results of all open windows as they stand, in order of their ends.
@@ -190,4 +235,28 @@ impl Windows {
         }
         self.grouping.merge(&parts, &mut self.ids)?.results()
     }
+}
+
+impl Run {
+    /// Whether one of the `edges` lies between its last window and the one from `start` on.
+    fn ends_before(&self, start: i64, edges: &BTreeSet<i64>) -> bool {
+        let last = self.starts.last().copied().unwrap_or(i64::MIN);
+        edges.range(last.saturating_add(1)..=start).next().is_some()
+    }
+}
+
+/// Parts as one.
+fn merged(grouping: &Grouping, mut parts: Vec<&Sealed>, ids: &mut Vec<usize>) -> Result<Sealed, EngineError> {
+    parts.retain(|part| part.len > 0);
+    match parts.as_slice() {
+        [] => Ok(Sealed::none()),
+        [only] => Ok(Sealed::clone(only)),
+        several => grouping.merge(several.iter().copied(), ids)?.seal(),
+    }
+}
+
+/// Of parts in order of their panes' starts those whose panes start between two moments.
+fn between(parts: &[(i64, Sealed)], from: i64, until: i64) -> impl Iterator<Item = &Sealed> {
+    let place = |moment: i64| parts.partition_point(|(start, _)| *start < moment);
+    parts[place(from)..place(until).max(place(from))].iter().map(|(_, part)| part)
 }
