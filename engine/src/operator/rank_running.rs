@@ -36,8 +36,9 @@ const MAX_PIECES: usize = 256;
 ///   values of the part's last row. Appended rows come once, when bounded input has ended. Rows that are equal by the
 ///   order go by event time, then by arrival.
 /// - Watermark: passed on, the least of the partitions; no row is late.
-/// - State: as many rows a part as are kept, and of RANK and DENSE_RANK all of a rank that is kept. A part to which no row has come for its time to live is forgotten, within
-///   an eighth of that time, and told as deletes. Beyond the budget the query ends with [`EngineError::StateBudget`].
+/// - State: as many rows a part as are kept, and of RANK and DENSE_RANK all of a rank that is kept. A part to which no
+///   row has come for its time to live is forgotten, within an eighth of that time, and told as deletes. Beyond the
+///   budget the query ends with [`EngineError::StateBudget`].
 /// - Errors: none.
 /// - Example: the first 2 by price, descending, of prices 5, 9, 7 tell 1: 5; then 1: 9, 2: 5; then 2: 7.
 ///
