@@ -28,7 +28,11 @@ pub(crate) fn analyze(sql: &str, params: &Params, catalog: &dyn Catalog) -> Resu
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, || bind_statement(&text, catalog));
         let planning = planning.map_err(|error| {
-            vec![Diagnostic::new("internal", "no thread could be started to plan on").note(error.to_string())]
+            vec![
+                Diagnostic::new("internal", "no thread could be started to plan on")
+                    .note(error.to_string())
+                    .help("the machine is short of memory or threads: end queries that are not needed, then try again"),
+            ]
         })?;
         planning.join().unwrap_or_else(|_| {
             Err(vec![

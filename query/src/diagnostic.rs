@@ -24,15 +24,14 @@ pub struct Diagnostic {
     /// Further facts that explain the message.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What to do; `None` when there is nothing to suggest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub help: Option<String>,
+    /// What to do. Never empty.
+    pub help: String,
 }
 
 impl Diagnostic {
-    /// A diagnostic without a span, notes or help.
+    /// A diagnostic without a span or notes, and with the help that holds for all of its kind.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), span: None, notes: Vec::new(), help: None }
+        Self { code, message: message.into(), span: None, notes: Vec::new(), help: general_help(code).to_owned() }
     }
 
     /// The same, at a place.
@@ -52,7 +51,7 @@ impl Diagnostic {
     /// The same, with what to do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = help.into();
         self
     }
 
@@ -72,8 +71,27 @@ impl Diagnostic {
             message: &self.message,
             span: self.span,
             notes: &self.notes,
-            help: self.help.as_deref(),
+            help: Some(&self.help),
         }
+    }
+}
+
+/// What to do about any mistake of a kind, where nothing closer to it is said.
+fn general_help(code: &str) -> &'static str {
+    match code {
+        "syntax" => "a query is written SELECT … FROM … WHERE … GROUP BY … HAVING … ORDER BY … LIMIT … EMIT …",
+        "unknown_column" => "DESCRIBE name lists the columns of what FROM reads",
+        "unknown_relation" => "SHOW STREAMS lists what can be read",
+        "unknown_query" => "SHOW QUERIES lists the queries that run, with their ids",
+        "type_mismatch" => "CAST(… AS type) changes a type; DESCRIBE name tells those of columns",
+        "limit" => "do the work in parts: name one with CREATE STREAM or CREATE VIEW, and query that",
+        "state_budget" | "aggregate" => {
+            "keep less: shorter windows, fewer groups, WHERE before GROUP BY, or STATE TTL for what has no windows"
+        }
+        "bad_option" | "duplicate_option" => "options are written WITH (name = 'value', …), each once",
+        "disk" => "free space in the data folder, or keep less of streams: retention, retention_size",
+        "internal" => "this is a mistake of Squilla's: the server's log has the details; please report the statement",
+        _ => "the README's page on the language has an example of each clause, and the console's completion all names",
     }
 }
 

@@ -34,7 +34,10 @@ pub(crate) fn check_length(sql: &str, limit: usize, what: &str) -> Result<(), Di
 }
 
 fn over(what: &str, limit: usize, actual: usize) -> Diagnostic {
-    Diagnostic::new("limit", format!("too many {what}: {actual}, the limit is {limit}"))
+    Diagnostic::new("limit", format!("too many {what}: {actual}, the limit is {limit}")).help(
+        "send it in parts: long lists of values belong in a table that is joined, statements of a script each in a \
+         request of its own",
+    )
 }
 
 #[derive(Default)]

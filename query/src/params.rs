@@ -103,7 +103,11 @@ pub(crate) fn put_in_place(
             }
             None => {
                 let message = format!("the value of parameter ${name} is not a number: {}", value.sql());
-                mistakes.push(Diagnostic::new("parameter", message).at(at));
+                mistakes.push(
+                    Diagnostic::new("parameter", message)
+                        .at(at)
+                        .help("a parameter behind INTERVAL, LIMIT and the like is given as a number"),
+                );
             }
         }
     }

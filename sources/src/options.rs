@@ -20,7 +20,8 @@ impl<'a> Options<'a> {
             if given[..at].iter().any(|earlier| earlier.name == option.name) {
                 mistakes.push(
                     Diagnostic::new("duplicate_option", format!("option \"{}\" is given twice", option.name))
-                        .at(option.span),
+                        .at(option.span)
+                        .help("leave one of them out"),
                 );
             }
         }
@@ -231,14 +232,14 @@ mod tests {
         options.duration("idle_timeout", Duration::from_secs(10));
         options.required("path", "name a file");
         let mistakes = options.finish("connector \"file\"");
-        let seen: Vec<_> = mistakes.iter().map(|m| (m.code, m.span.map(|s| s.start), m.help.as_deref())).collect();
+        let seen: Vec<_> = mistakes.iter().map(|m| (m.code, m.span.map(|s| s.start), m.help.as_str())).collect();
         assert_eq!(
             seen,
             [
-                ("bad_option", Some(20), Some("did you mean \"once\"?")),
-                ("bad_option", Some(40), Some("write a duration like '250ms', '10s', '15m', '2h' or '1d'")),
-                ("missing_option", None, Some("name a file")),
-                ("unknown_option", Some(5), Some("did you mean \"format\"?")),
+                ("bad_option", Some(20), "did you mean \"once\"?"),
+                ("bad_option", Some(40), "write a duration like '250ms', '10s', '15m', '2h' or '1d'"),
+                ("missing_option", None, "name a file"),
+                ("unknown_option", Some(5), "did you mean \"format\"?"),
             ]
         );
     }
@@ -249,7 +250,7 @@ mod tests {
         let mut options = Options::new(&given);
         options.text("path");
         options.text("format");
-        assert_eq!(options.finish("it")[0].help.as_deref(), Some("it can be: format, path"));
+        assert_eq!(options.finish("it")[0].help, "it can be: format, path");
     }
 
     #[test]

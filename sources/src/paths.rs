@@ -27,8 +27,7 @@ impl FileSet {
         match Self::resolve(path, roots) {
             Ok(files) => Some(files),
             Err(mistake) => {
-                let help = mistake.help.unwrap_or_else(|| "write the path of a file, a folder, or a pattern".into());
-                options.bad_value("path", mistake.message, help);
+                options.bad_value("path", mistake.message, mistake.help);
                 None
             }
         }
@@ -108,6 +107,7 @@ fn existing(path: &Path, roots: &[PathBuf]) -> Result<PathBuf, Diagnostic> {
         }
         let why = if error.kind() == io::ErrorKind::NotFound { "is not there".to_owned() } else { error.to_string() };
         Diagnostic::new("bad_option", format!("\"{}\" {why}", full.display()))
+            .help("write the path of a file or a folder that is there, or a pattern like 'logs/*.json'")
     })?;
     check_allowed(&resolved, roots)?;
     Ok(resolved)
@@ -117,13 +117,15 @@ fn existing(path: &Path, roots: &[PathBuf]) -> Result<PathBuf, Diagnostic> {
 pub(crate) fn writable(path: &str, roots: &[PathBuf]) -> Result<PathBuf, Diagnostic> {
     let path = Path::new(path);
     let Some(name) = path.file_name() else {
-        return Err(Diagnostic::new("bad_option", format!("\"{}\" is no path of a file", path.display())));
+        return Err(Diagnostic::new("bad_option", format!("\"{}\" is no path of a file", path.display()))
+            .help("write the path of a file in a folder that is there"));
     };
     let folder = existing(path.parent().unwrap_or(Path::new("")), roots)?;
     let file = folder.join(name);
     match file.symlink_metadata() {
         Ok(found) if !found.is_file() => {
-            Err(Diagnostic::new("bad_option", format!("\"{}\" is there and not a plain file", file.display())))
+            Err(Diagnostic::new("bad_option", format!("\"{}\" is there and not a plain file", file.display()))
+                .help("write the path of a file in a folder that is there"))
         }
         _ => Ok(file),
     }

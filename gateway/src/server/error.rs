@@ -48,7 +48,7 @@ impl From<Diagnostic> for Mistake {
             message: diagnostic.message,
             span: diagnostic.span.map(|span| Place { start: span.start, end: span.end }),
             notes: diagnostic.notes,
-            help: diagnostic.help,
+            help: Some(diagnostic.help),
         }
     }
 }

@@ -77,7 +77,11 @@ impl Visitor for Walk<'_, '_> {
             ast::Expr::Function(function) => self.function(function),
             ast::Expr::Wildcard(_) | ast::Expr::QualifiedWildcard(..) => {
                 let at = self.binder.place(expr);
-                self.tell(Diagnostic::new("syntax", "* stands alone in a SELECT list or in count(*)").at(at));
+                self.tell(
+                    Diagnostic::new("syntax", "* stands alone in a SELECT list or in count(*)")
+                        .at(at)
+                        .help("name the column that is meant"),
+                );
             }
             ast::Expr::GroupingSets(_) | ast::Expr::Cube(_) | ast::Expr::Rollup(_) => {
                 let at = self.binder.place(expr);
@@ -185,7 +189,11 @@ impl Walk<'_, '_> {
         }
         let DataType::Struct(fields) = data_type else {
             let actual = crate::types::sql_name(data_type);
-            self.tell(Diagnostic::new("type_mismatch", format!("\"{column}\" is a {actual} and has no fields")).at(at));
+            self.tell(
+                Diagnostic::new("type_mismatch", format!("\"{column}\" is a {actual} and has no fields"))
+                    .at(at)
+                    .help("fields are of STRUCT and JSON columns; DESCRIBE name tells the types"),
+            );
             return;
         };
         match fields.find(&name) {
@@ -219,7 +227,8 @@ impl Walk<'_, '_> {
                 if function.filter.is_some() {
                     self.tell(
                         Diagnostic::new("invalid", format!("\"{name}\" is not an aggregate: it takes no FILTER"))
-                            .at(at),
+                            .at(at)
+                            .help("FILTER (WHERE …) stands behind count, sum and the like; CASE WHEN … THEN … END chooses values"),
                     );
                 }
             }
@@ -256,7 +265,7 @@ impl Walk<'_, '_> {
             {
                 let at = self.binder.text.span(value.span);
                 let message = format!("{number} is too many for {name}(…): the limit is {MAX_GROWTH}");
-                self.tell(Diagnostic::new("limit", message).at(at));
+                self.tell(Diagnostic::new("limit", message).at(at).help(format!("ask for {MAX_GROWTH} or less")));
             }
         }
     }

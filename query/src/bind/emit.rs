@@ -157,7 +157,9 @@ fn changing(plan: &Plan, emit: Option<&EmitSyntax>, reader: Reader) -> Result<(E
         (Reader::Client, told, _) => told,
     };
     let parts = key_parts(plan).ok_or_else(|| {
-        unsupported("this result changes, and nothing tells its rows apart", emit.and_then(|emit| emit.span))
+        unsupported("this result changes, and nothing tells its rows apart", emit.and_then(|emit| emit.span)).help(
+            "GROUP BY a key tells groups apart, GROUP BY tumble('10s') windows, which are told once, when they close",
+        )
     })?;
     keyed(&parts, false, emit).map(|key| (told, key))
 }

@@ -145,7 +145,11 @@ impl Binder<'_> {
                         let Some(item) = item else {
                             let at = self.place(&syntax);
                             let message = format!("GROUP BY {number}: the SELECT list has {} items", items.len());
-                            self.tell(Diagnostic::new("invalid", message).at(at));
+                            self.tell(
+                                Diagnostic::new("invalid", message)
+                                    .at(at)
+                                    .help("write the expression, or its number from 1"),
+                            );
                             good = None;
                             continue;
                         };

@@ -167,7 +167,9 @@ pub(crate) fn watermark(clause: &WatermarkClause, schema: &Schema) -> Result<Exp
     let syntax = crate::parse::parse_expression(&text).map_err(one)?;
     let mut binder = Binder::new(&NoCatalog, &text);
     let Ok(fields) = DFSchema::try_from(schema.clone()) else {
-        return Err(one(Diagnostic::new("invalid", "the columns' names are not unique")));
+        return Err(one(
+            Diagnostic::new("invalid", "the columns' names are not unique").help("give each column a name of its own")
+        ));
     };
     let scope = Scope::new(fields, "the source".to_owned(), "WATERMARK");
     let bound = binder.expr(&syntax, &scope);
@@ -332,7 +334,7 @@ impl Binder<'_> {
         if alias.columns.len() != fields.len() {
             let message = format!("there are {} names for {} columns", alias.columns.len(), fields.len());
             let at = self.place(alias);
-            self.tell(Diagnostic::new("invalid", message).at(at));
+            self.tell(Diagnostic::new("invalid", message).at(at).help("give each column a name, or none"));
             return None;
         }
         let exprs = fields

@@ -88,7 +88,9 @@ pub(super) fn misused(plan: &Plan, at: Option<Span>) -> Option<Diagnostic> {
             }
             Some(limit) if limit == 0 || limit > MAX_RUNNING_RANKS => {
                 let message = format!("{limit} ranks: without windows there are from 1 to {MAX_RUNNING_RANKS}");
-                return Some(Diagnostic::new("limit", message).at(at));
+                return Some(Diagnostic::new("limit", message).at(at).help(
+                    "ask for fewer, or rank within windows: GROUP BY tumble('1m'), k ORDER BY n DESC LIMIT 5000",
+                ));
             }
             Some(_) => {}
         }

@@ -309,7 +309,11 @@ impl Binder<'_> {
         let syntax = grouping.in_place(&syntax);
         if nodes(&syntax) > MAX_EXPANDED_NODES {
             let at = self.place(having);
-            self.tell(Diagnostic::new("limit", "HAVING is too large once its names are put in place").at(at));
+            self.tell(
+                Diagnostic::new("limit", "HAVING is too large once its names are put in place")
+                    .at(at)
+                    .help("compute the names in a sub-query, and write WHERE around it"),
+            );
             return None;
         }
         self.condition(&syntax, &scope)

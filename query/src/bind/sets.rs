@@ -146,7 +146,9 @@ pub(super) fn grouping_bits(expr: Expr, keys: &[NamedExpr], absent: &[Expr]) -> 
             let mistake = Diagnostic::new("not_grouped", format!("grouping({name}): \"{name}\" is not grouped by"));
             Err(mistake.help("it tells of a key of GROUP BY whether this row is a total over it"))
         }
-        (None, Err(error)) => Err(Diagnostic::new("invalid", super::expr::message(&error))),
+        (None, Err(error)) => {
+            Err(Diagnostic::new("invalid", super::expr::message(&error)).help("grouping(k) takes a key of GROUP BY"))
+        }
     }
 }
 

@@ -181,7 +181,11 @@ impl Binder<'_> {
         };
         let _ = VisitMut::visit(&mut syntax, &mut Cut { take: &mut take });
         if nodes(&syntax) > MAX_EXPANDED_NODES {
-            self.tell(Diagnostic::new("limit", "the expression is too large").at(tracking.at));
+            self.tell(
+                Diagnostic::new("limit", "the expression is too large")
+                    .at(tracking.at)
+                    .help("compute its parts in a sub-query, and combine them around it"),
+            );
             return Err(());
         }
         good.then_some(syntax).ok_or(())

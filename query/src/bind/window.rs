@@ -206,7 +206,8 @@ impl Binder<'_> {
                 Some(count) => {
                     let at = self.place(*arg).or(at);
                     let message = format!("{count} is out of range: windows have from 1 to {MAX_COUNT} rows");
-                    self.tell(Diagnostic::new("limit", message).at(at));
+                    let help = "write count_window(100), or count_window(100, 10) for one every 10 rows";
+                    self.tell(Diagnostic::new("limit", message).at(at).help(help));
                     return None;
                 }
                 None => {
@@ -230,7 +231,7 @@ impl Binder<'_> {
                  {MAX_COUNT_WINDOWS_OF_A_ROW}",
                 rows / slide
             );
-            self.tell(Diagnostic::new("limit", message).at(at));
+            self.tell(Diagnostic::new("limit", message).at(at).help("take smaller windows, or a larger slide"));
             return None;
         }
         Some(WindowKind::Count { rows, slide })
@@ -244,7 +245,7 @@ impl Binder<'_> {
             Ok(ns) if (MIN_WINDOW_NS..=MAX_WINDOW_NS).contains(&ns) => Some(ns),
             Ok(ns) => {
                 let message = format!("{} is out of range: windows last from 1ms to 100 years", human(ns));
-                self.tell(Diagnostic::new("limit", message).at(at));
+                self.tell(Diagnostic::new("limit", message).at(at).help("write '10s' or INTERVAL '10 seconds'"));
                 None
             }
             Err((message, help)) => {

@@ -37,7 +37,7 @@ impl Columns {
                 || self.arrivals[..at].iter().any(|other| other.name == *name);
             if known {
                 let message = format!("column \"{name}\" is declared twice");
-                return Err(Diagnostic::new("invalid", message).at(column.span));
+                return Err(Diagnostic::new("invalid", message).at(column.span).help("give one of them another name"));
             }
             if self.key.is_some() {
                 return Err(unsupported("a table with a key does not tell when its rows arrived", column.span)
@@ -158,7 +158,9 @@ impl Reader<'_> {
             if self.peek_word().as_deref() == Some("watermark") && super::is_word(&next, "for") {
                 let clause = self.watermark()?;
                 if columns.watermark.is_some() {
-                    return Err(Diagnostic::new("invalid", "there are two WATERMARK clauses").at(clause.span));
+                    return Err(Diagnostic::new("invalid", "there are two WATERMARK clauses")
+                        .at(clause.span)
+                        .help("a source has one event time: leave one of them out"));
                 }
                 columns.watermark = Some(clause);
             } else if super::is_word(&next, "as") {
@@ -169,16 +171,16 @@ impl Reader<'_> {
                 let at = self.here();
                 let field = self.column(&mut columns)?;
                 if columns.fields.iter().any(|other| other.name() == field.name()) {
-                    return Err(
-                        Diagnostic::new("invalid", format!("column \"{}\" is declared twice", field.name())).at(at)
-                    );
+                    return Err(Diagnostic::new("invalid", format!("column \"{}\" is declared twice", field.name()))
+                        .at(at)
+                        .help("give one of them another name"));
                 }
                 columns.fields.push(field);
             }
             if columns.fields.len() + columns.arrivals.len() > MAX_COLUMNS {
-                return Err(
-                    Diagnostic::new("limit", format!("too many columns: the limit is {MAX_COLUMNS}")).at(self.here())
-                );
+                return Err(Diagnostic::new("limit", format!("too many columns: the limit is {MAX_COLUMNS}"))
+                    .at(self.here())
+                    .help("declare those that are read; one of type JSON holds all the others"));
             }
             if self.parser.consume_token(&Token::RParen) {
                 return Ok(columns);
@@ -286,7 +288,9 @@ impl Reader<'_> {
                 _ => None,
             };
             if options.iter().any(|option| option.name == name) {
-                return Err(Diagnostic::new("invalid", format!("option \"{name}\" is given twice")).at(span));
+                return Err(Diagnostic::new("invalid", format!("option \"{name}\" is given twice"))
+                    .at(span)
+                    .help("leave one of them out"));
             }
             options.push(OptionValue { name, value, span });
             if self.parser.consume_token(&Token::RParen) {

@@ -1,7 +1,9 @@
 //! The `EMIT` clause, taken out of the tokens before the rest is parsed.
 
+use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::help::help;
 use super::{Reads, expected};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::duration;
@@ -49,7 +51,10 @@ pub(super) fn cut(tokens: Vec<TokenWithSpan>, text: &Text<'_>) -> Reads<(Vec<Tok
         let next = tokens.get(at + 1).map(|next| &next.token);
         let starts = at > 0
             && is_word(&token.token, "emit")
-            && next.is_some_and(|next| ["on", "every", "changes", "final"].iter().any(|word| is_word(next, word)));
+            && match next {
+                Some(next) => ["on", "every", "changes", "final"].iter().any(|word| is_word(next, word)),
+                None => ends_a_clause(&tokens[at - 1].token),
+            };
         if !starts {
             continue;
         }
@@ -71,6 +76,15 @@ pub(super) fn cut(tokens: Vec<TokenWithSpan>, text: &Text<'_>) -> Reads<(Vec<Tok
     Ok((tokens, None))
 }
 
+/// Whether a clause can end here, so that a last word behind it is no column.
+fn ends_a_clause(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => word.keyword == Keyword::NoKeyword,
+        Token::RParen | Token::Number(..) | Token::SingleQuotedString(_) => true,
+        _ => false,
+    }
+}
+
 /// A clause of our own, read from left to right.
 pub(super) struct Clause<'t> {
     pub(super) text: &'t Text<'t>,
@@ -88,21 +102,26 @@ impl Clause<'_> {
             let at = self.here();
             let interval_ns = self.interval()?;
             if interval_ns < MIN_EVERY_NS {
-                return Err(Diagnostic::new("limit", "EMIT EVERY takes at least 10ms").at(at));
+                return Err(Diagnostic::new("limit", "EMIT EVERY takes at least 10ms")
+                    .at(at)
+                    .help("nobody sees more; EMIT CHANGES tells each change"));
             }
             EmitKind::Every { interval_ns }
         } else {
-            self.take("on");
+            let said = self.take("on");
             for word in ["window", "close"] {
                 if !self.take(word) {
-                    return Err(self.expected(&word.to_uppercase()).help("write EMIT ON WINDOW CLOSE"));
+                    let mistake = self.expected(&word.to_uppercase());
+                    return Err(if said { mistake.help("write EMIT ON WINDOW CLOSE") } else { mistake });
                 }
             }
             let grace_ns = if self.take("grace") {
                 let at = self.here();
                 let grace_ns = self.interval()?;
                 if grace_ns < 0 {
-                    return Err(Diagnostic::new("invalid", "a grace cannot be negative").at(at));
+                    return Err(Diagnostic::new("invalid", "a grace cannot be negative")
+                        .at(at)
+                        .help("it is how long windows wait after their end: GRACE INTERVAL '10 seconds'"));
                 }
                 grace_ns
             } else {
@@ -156,7 +175,9 @@ impl Clause<'_> {
     pub(super) fn expected(&self, what: &str) -> Diagnostic {
         match self.tokens.get(self.at) {
             Some(token) => expected(what, token, self.text),
-            None => Diagnostic::new("syntax", format!("expected {what}, found the end")).at(self.text.end_span()),
+            None => Diagnostic::new("syntax", format!("expected {what}, found the end"))
+                .at(self.text.end_span())
+                .help(help(self.text, what, None)),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod create;
 mod emit;
+mod help;
 mod ksql;
 mod partition;
 mod sample;
@@ -35,6 +36,9 @@ const PARSER_DEPTH: usize = 400;
 /// How long `EXPLAIN ANALYZE` runs a query unless it says so, and at the most.
 const ANALYZE_TIME: Duration = Duration::from_secs(3);
 const MAX_ANALYZE_TIME: Duration = Duration::from_secs(60);
+
+/// What to do with a query's clause in another statement.
+const NOT_HERE: &str = "leave it out; SELECT … has it, and the SELECT of CREATE STREAM … AS";
 
 /// A statement, read and not yet bound.
 pub(crate) enum Parsed {
@@ -136,11 +140,11 @@ pub(crate) fn unsupported(message: impl Into<String>, at: Option<Span>) -> Diagn
 }
 
 fn expected(what: &str, found: &TokenWithSpan, text: &Text<'_>) -> Diagnostic {
-    let message = match &found.token {
-        Token::EOF => format!("expected {what}, found the end"),
-        token => format!("expected {what}, found {}", quoted(&token.to_string())),
+    let (message, place) = match &found.token {
+        Token::EOF => (format!("expected {what}, found the end"), None),
+        token => (format!("expected {what}, found {}", quoted(&token.to_string())), text.span(found.span)),
     };
-    Diagnostic::new("syntax", message).at(text.span(found.span).or_else(|| text.end_span()))
+    Diagnostic::new("syntax", message).at(place.or_else(|| text.end_span())).help(help::help(text, what, place))
 }
 
 /// The parser's word for what it wanted, in ours.
@@ -195,16 +199,18 @@ impl<'t> Reader<'t> {
             Some(at) => (&message[..at], place(&message[at..])),
             None => (message.as_str(), None),
         };
-        let span = place.and_then(|(line, column)| self.text.token_at(line, column)).or_else(|| self.text.end_span());
-        let message = match message.strip_prefix("Expected: ").and_then(|rest| rest.rsplit_once(", found: ")) {
-            Some((what, "EOF")) => format!("expected {}, found the end", plain(what)),
-            Some((what, found)) => format!("expected {}, found {}", plain(what), quoted(found)),
+        let found = place.and_then(|(line, column)| self.text.token_at(line, column));
+        let (message, wanted) = match message.strip_prefix("Expected: ").and_then(|rest| rest.rsplit_once(", found: "))
+        {
+            Some((what, "EOF")) => (format!("expected {}, found the end", plain(what)), plain(what)),
+            Some((what, found)) => (format!("expected {}, found {}", plain(what), quoted(found)), plain(what)),
             None => {
-                let mut chars = message.chars();
-                chars.next().map_or_else(String::new, |first| first.to_lowercase().collect::<String>() + chars.as_str())
+                let first = message.chars().next().map_or(0, char::len_utf8);
+                (message[..first].to_lowercase() + &message[first..], "")
             }
         };
-        Diagnostic::new("syntax", message).at(span)
+        let span = found.or_else(|| self.text.end_span());
+        Diagnostic::new("syntax", message).at(span).help(help::help(self.text, wanted, found))
     }
 
     fn expected(&self, what: &str) -> Diagnostic {
@@ -244,7 +250,9 @@ impl<'t> Reader<'t> {
         }
         let ident = self.parser.parse_identifier().map_err(|error| self.error(&error))?;
         if ident.value.is_empty() {
-            return Err(Diagnostic::new("syntax", "a name cannot be empty").at(at));
+            return Err(Diagnostic::new("syntax", "a name cannot be empty")
+                .at(at)
+                .help("write one between the quotes"));
         }
         if matches!(self.parser.peek_token_ref().token, Token::Period) {
             return Err(Diagnostic::new("syntax", "a name has one part only").at(self.here()).help("use _ instead"));
@@ -263,13 +271,13 @@ impl<'t> Reader<'t> {
     /// Nothing may follow, and no `EMIT` clause was there.
     fn end_without_emit(&self) -> Reads<()> {
         if let Some(emit) = &self.emit {
-            return Err(Diagnostic::new("syntax", "EMIT belongs to a query").at(emit.span));
+            return Err(Diagnostic::new("syntax", "EMIT belongs to a query").at(emit.span).help(NOT_HERE));
         }
         if let Some(since) = &self.since {
-            return Err(Diagnostic::new("syntax", "SINCE belongs to a query").at(since.span));
+            return Err(Diagnostic::new("syntax", "SINCE belongs to a query").at(since.span).help(NOT_HERE));
         }
         if let Some(state_ttl) = &self.state_ttl {
-            return Err(Diagnostic::new("syntax", "STATE TTL belongs to a query").at(state_ttl.span));
+            return Err(Diagnostic::new("syntax", "STATE TTL belongs to a query").at(state_ttl.span).help(NOT_HERE));
         }
         self.end()
     }
@@ -386,7 +394,7 @@ impl<'t> Reader<'t> {
         let time = Duration::from_nanos(u64::try_from(ns).unwrap_or_default());
         if time.is_zero() || time > MAX_ANALYZE_TIME {
             let message = format!("EXPLAIN ANALYZE runs a query for up to {} seconds", MAX_ANALYZE_TIME.as_secs());
-            return Err(Diagnostic::new("limit", message).at(at));
+            return Err(Diagnostic::new("limit", message).at(at).help("write EXPLAIN ANALYZE '5s' SELECT …"));
         }
         Ok(time)
     }

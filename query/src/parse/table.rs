@@ -44,7 +44,9 @@ impl Reader<'_> {
         loop {
             let (name, at) = self.name("a column of the key")?;
             if columns.contains(&name) {
-                return Err(Diagnostic::new("invalid", format!("\"{name}\" stands twice in the key")).at(at));
+                return Err(Diagnostic::new("invalid", format!("\"{name}\" stands twice in the key"))
+                    .at(at)
+                    .help("name each column of the key once"));
             }
             columns.push(name);
             if self.parser.consume_token(&Token::RParen) {

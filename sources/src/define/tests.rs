@@ -57,7 +57,7 @@ async fn a_clause_must_name_a_timestamp() {
         let mut create = create("e", Some(columns()), &[("connector", "http")]);
         create.watermark = Some(WatermarkClause { column: column.into(), expression: column.into(), span: None });
         let mistakes = crate::define_source(&create, &env()).await.expect_err("a mistake");
-        (mistakes[0].code, mistakes[0].help.clone().unwrap_or_default())
+        (mistakes[0].code, mistakes[0].help.clone())
     };
     assert_eq!(mistake("tss").await, ("unknown_column", "did you mean \"ts\"?".to_owned()));
     assert_eq!(mistake("id").await.0, "type_mismatch");
@@ -67,7 +67,7 @@ async fn a_clause_must_name_a_timestamp() {
 async fn connectors_that_are_unknown_or_missing() {
     let mistake = async |options: &[(&str, &str)]| {
         let mistakes = crate::define_source(&create("e", None, options), &env()).await.expect_err("a mistake");
-        mistakes[0].help.clone().unwrap_or_default()
+        mistakes[0].help.clone()
     };
     assert_eq!(mistake(&[]).await, "write WITH (connector = '…'): file, flights, generator, host, http");
     assert_eq!(mistake(&[("connector", "htpp")]).await, "did you mean \"http\"?");
@@ -81,7 +81,7 @@ async fn help_names_the_options_that_connectors_read() {
     for connector in crate::connectors() {
         let unknown = [("connector", connector.name), ("qqqqqqqqqqqqqqqqqqqq", "")];
         let mistakes = crate::define_source(&create("e", None, &unknown), &env()).await.expect_err("unknown");
-        let told = mistakes.iter().find(|mistake| mistake.code == "unknown_option").and_then(|m| m.help.clone());
+        let told = mistakes.iter().find(|mistake| mistake.code == "unknown_option").map(|m| m.help.clone());
         let told = told.expect("help").replace("it can be: ", "");
         let mut told: Vec<&str> = told.split(", ").filter(|name| *name != "partition_by").collect();
         let mut helped: Vec<&str> = connector.options.iter().map(|(name, _)| *name).collect();

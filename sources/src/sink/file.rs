@@ -28,8 +28,7 @@ pub(super) fn define(options: &mut Options<'_>, roots: &[PathBuf]) -> Option<(Pa
     match paths::writable(path, roots) {
         Ok(path) => Some((path, append)),
         Err(mistake) => {
-            let help = mistake.help.unwrap_or_else(|| "write the path of a file in a folder that is there".into());
-            options.bad_value("path", mistake.message, help);
+            options.bad_value("path", mistake.message, mistake.help);
             None
         }
     }
@@ -156,7 +155,7 @@ mod tests {
         let schema = rows(vec![]).schema();
         let mistake = async |options: &[(&str, &str)]| {
             let refused = crate::define_sink(&create(options), &schema, &env).await;
-            refused.err().expect("a mistake")[0].help.clone().unwrap_or_default()
+            refused.err().expect("a mistake")[0].help.clone()
         };
         assert_eq!(mistake(&[]).await, "write WITH (connector = 'file', path = '…')");
         assert_eq!(mistake(&[("connector", "fiel")]).await, "did you mean \"file\"?");

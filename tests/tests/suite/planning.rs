@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use squilla_engine::{EngineConfig, EventTime, ManualClock};
-use squilla_query::{Diagnostic, Statement, split_statements};
+use squilla_query::{Diagnostic, Span, Statement, split_statements};
 use squilla_tests::case::replay::Live;
 use squilla_tests::lab::Lab;
 use squilla_tests::random::Random;
@@ -53,9 +53,10 @@ fn plan(lab: &Lab, sql: &str) -> Result<Statement, Vec<Diagnostic>> {
         assert!(!mistakes.is_empty(), "refused without a word: {sql}");
         for mistake in mistakes {
             assert_ne!(mistake.code, "internal", "{mistake:?} for {sql}");
-            let inside =
-                mistake.span.is_none_or(|span| span.start <= span.end && sql.get(span.start..span.end).is_some());
-            assert!(inside, "the place is not in the text: {mistake:?} for {sql}");
+            assert!(!mistake.help.is_empty(), "no help: {mistake:?} for {sql}");
+            let inside = |span: Span| span.start < span.end && sql.get(span.start..span.end).is_some();
+            let placed = mistake.span.is_some_and(inside) || sql.is_empty();
+            assert!(placed, "the place is not in the text: {mistake:?} for {sql}");
         }
     }
     planned

@@ -109,7 +109,11 @@ impl Binder<'_> {
         }
         if parts.len() > MAX_RELATIONS {
             let message = format!("{} relations are joined: the limit is {MAX_RELATIONS}", parts.len());
-            self.tell(Diagnostic::new("limit", message).at(parts[MAX_RELATIONS].at));
+            self.tell(
+                Diagnostic::new("limit", message)
+                    .at(parts[MAX_RELATIONS].at)
+                    .help("join some of them in a CREATE STREAM, and join its rows with the others"),
+            );
             return None;
         }
         let commas = select.from.len() > 1;
@@ -351,7 +355,9 @@ impl Binder<'_> {
                 "their event times would have to differ by {} at least and {} at most",
                 human(least_ns),
                 human(most_ns)
-            )));
+            )).help(
+                "the earlier bound stands first: a.ts BETWEEN b.ts - INTERVAL '1 minute' AND b.ts + INTERVAL '1 minute'",
+            ));
             return None;
         }
         if least_ns < -MAX_WAIT_NS || most_ns > MAX_WAIT_NS {
