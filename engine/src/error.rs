@@ -115,6 +115,44 @@ impl EngineError {
         }
     }
 
+    /// What a user can do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::UnknownRelation(_) => "SHOW STREAMS lists what can be read",
+            Self::Exists(_) => "choose another name, or DROP what has this one",
+            Self::InUse { .. } => "drop those that use it first, or say DROP … CASCADE",
+            Self::UnknownQuery(_) => "SHOW QUERIES lists the queries that run, with their ids",
+            Self::Plan(_) => {
+                "EXPLAIN SELECT … tells how a query is run; write it in two steps, the first with CREATE STREAM"
+            }
+            Self::StateBudget { .. } => {
+                "keep less: shorter windows, fewer groups, WHERE before GROUP BY, or STATE TTL for what has no windows"
+            }
+            Self::TableBudget { .. } => {
+                "load fewer columns or rows: CREATE TABLE from a smaller file, or of what the query needs"
+            }
+            Self::Aggregate(_) => "CAST(… AS DOUBLE) or a wider DECIMAL takes larger numbers",
+            Self::Source { retryable: true, .. } => {
+                "the source is opened again by itself; DESCRIBE name tells how it fares"
+            }
+            Self::Source { .. } => "mend what it reads, then DROP the source and CREATE it anew",
+            Self::Sink(_) => "see that its file can be written, then DROP the sink and CREATE it anew",
+            Self::Limit { .. } => "end queries that are not needed: SHOW QUERIES, then KILL QUERY 'id'",
+            Self::TooSlow { .. } => {
+                "subscribe again from the last position, read faster, or choose a policy that skips rows"
+            }
+            Self::NoLogFolder(_) => "start the server with --data-dir, or leave durability out",
+            Self::Commit(CommitError::Disk(_)) | Self::Disk(_) => {
+                "free space in the data folder, or keep less of streams: retention, retention_size"
+            }
+            Self::Position(_) => "start from latest or earliest",
+            Self::Commit(_) | Self::Internal(_) => {
+                "this is a mistake of Squilla's: the server's log has the details; please report the statement"
+            }
+            Self::Stopped => "start it again if it is still wanted",
+        }
+    }
+
     /// Stable, machine-readable kind, in snake case.
     pub fn code(&self) -> &'static str {
         match self {

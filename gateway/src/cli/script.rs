@@ -96,7 +96,8 @@ impl Script {
         match refusal {
             Refusal::Mistakes(diagnostics) => self.mistakes(&diagnostics, statement.span.start),
             Refusal::Engine(error) => {
-                let diagnostic = Diagnostic::new(error.code(), chain(&error)).at(first_line(statement));
+                let diagnostic =
+                    Diagnostic::new(error.code(), chain(&error)).at(first_line(statement)).help(error.help());
                 self.mistakes(&[diagnostic], statement.span.start)
             }
             Refusal::Catalog(message) => Failure::new(message),

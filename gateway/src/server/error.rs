@@ -81,6 +81,9 @@ pub(crate) struct ApiError {
     pub(crate) body: Box<ErrorBody>,
 }
 
+/// Where requests are described.
+const API: &str = "GET /api/v1/openapi.json describes all requests; SHOW STREAMS and SHOW QUERIES list what there is";
+
 impl ApiError {
     /// An error that a retry does not help.
     pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
@@ -91,12 +94,12 @@ impl ApiError {
 
     /// A request that cannot be understood.
     pub(crate) fn malformed(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed", message)
+        Self::new(StatusCode::BAD_REQUEST, "malformed", message).help(API)
     }
 
     /// There is nothing of that name.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+        Self::new(StatusCode::NOT_FOUND, "not_found", message).help(API)
     }
 
     /// What ended a query that ran. While the server lives, only someone's wish stops a query.
@@ -119,6 +122,14 @@ impl ApiError {
 
     fn retryable(mut self) -> Self {
         self.body.retryable = true;
+        self
+    }
+
+    /// The same, of a statement: what has no place in it is about its first line.
+    #[must_use]
+    pub(crate) fn in_statement(mut self, sql: &str) -> Self {
+        let end = sql.find('\n').unwrap_or(sql.len());
+        self.body.mistake.span.get_or_insert(Place { start: 0, end });
         self
     }
 
@@ -182,7 +193,7 @@ impl From<&EngineError> for ApiError {
         } else {
             chain
         };
-        let answer = Self::new(status, error.code(), message);
+        let answer = Self::new(status, error.code(), message).help(error.help());
         if error.retryable() { answer.retryable() } else { answer }
     }
 }

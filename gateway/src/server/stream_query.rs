@@ -57,7 +57,7 @@ pub(crate) async fn subscribe(app: &App, wanted: Wanted) -> Result<Subscription,
     let params = read_params(wanted.params)?;
     let query = app.service.query(&sql, &params).await?;
     let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz };
-    app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error))
+    app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error).in_statement(&sql))
 }
 
 /// Starts a live query that runs with the parameters `wanted.params` anew, with others, from `wanted.from`.
@@ -69,7 +69,7 @@ pub(crate) async fn change(app: &App, wanted: Wanted, other: JsonParams) -> Resu
     let (old, new) = (read_params(wanted.params)?, read_params(other)?);
     let query = app.service.with_other_params(&sql, &old, &new).await?;
     let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz };
-    app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error))
+    app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error).in_statement(&sql))
 }
 
 /// Values by the names of parameters: an object of numbers, texts, booleans and nulls.

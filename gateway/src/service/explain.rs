@@ -47,7 +47,7 @@ impl Service {
                 Err(_) | Ok(SubscriptionEvent::Complete) => break,
                 Ok(SubscriptionEvent::Rows { batch, skip, .. }) => told += batch.rows.num_rows() - skip,
                 Ok(SubscriptionEvent::Failed(error)) => {
-                    return Err(Refusal::mistake(Diagnostic::new(error.code(), error.to_string())));
+                    return Err(Refusal::mistake(Diagnostic::new(error.code(), error.to_string()).help(error.help())));
                 }
                 Ok(SubscriptionEvent::Gap(_) | SubscriptionEvent::Progress(_)) => {}
             }

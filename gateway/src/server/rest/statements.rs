@@ -89,7 +89,8 @@ pub(super) async fn execute(State(app): Shared, script: Body<Script>) -> Result<
     let Json(script) = script?;
     let statements = split_statements(&script.sql).map_err(|mistakes| ApiError::from(Refusal::Mistakes(mistakes)))?;
     if statements.is_empty() {
-        return Err(ApiError::malformed("there is no statement in the text"));
+        return Err(ApiError::malformed("there is no statement in the text")
+            .help("write SELECT … FROM …; a ; ends each statement"));
     }
     if statements.len() > STATEMENTS {
         let message = format!("{} statements are over the limit of {STATEMENTS}", statements.len());
@@ -99,7 +100,8 @@ pub(super) async fn execute(State(app): Shared, script: Body<Script>) -> Result<
     let known: BTreeSet<String> = statements.iter().flat_map(|statement| parameters(&statement.sql)).collect();
     if let Some(name) = params.keys().find(|name| !known.contains(*name)) {
         let message = format!("a value is given for ${name}, which no statement has");
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "parameter", message));
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "parameter", message)
+            .help("leave it out, or write the parameter where the value is to stand"));
     }
     let mut results = Vec::new();
     for statement in statements {
@@ -109,7 +111,7 @@ pub(super) async fn execute(State(app): Shared, script: Body<Script>) -> Result<
         match app.service.execute_with(&statement.sql, &params).await {
             Ok(answer) => results.push(StatementResult::from(answer)),
             Err(refusal) => {
-                let error = ApiError::from(refusal).shifted(statement.span.start);
+                let error = ApiError::from(refusal).in_statement(&statement.sql).shifted(statement.span.start);
                 let answer = Results { results, error: Some(*error.body) };
                 return Ok((error.status, Json(answer)).into_response());
             }
