@@ -149,6 +149,7 @@ impl EngineError {
             Self::Commit(_) | Self::Internal(_) => {
                 "this is a mistake of Squilla's: the server's log has the details; please report the statement"
             }
+            Self::Dropped(_) => "CREATE it anew, or read something else",
             Self::Stopped => "start it again if it is still wanted",
         }
     }

@@ -63,10 +63,23 @@ pub enum Step {
     Clock(i64),
 }
 
-/// How many rows a source hands over at once. Results and counts must be the same for all.
-pub const BATCH_ROWS: [usize; 3] = [1, 7, 8192];
+/// How a case is run, which must change nothing of its results and counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Rows that a source hands over at once.
+    pub batch_rows: usize,
+    /// Threads that the engine computes on.
+    pub threads: usize,
+}
 
-/// Runs the case of a file with every batch size and compares with what it expects. With `UPDATE_CASES=1` in the
+/// Every case is run in each of these.
+pub const SETTINGS: [Setting; 3] = [
+    Setting { batch_rows: 1, threads: 2 },
+    Setting { batch_rows: 7, threads: 1 },
+    Setting { batch_rows: 8192, threads: 4 },
+];
+
+/// Runs the case of a file in every setting and compares with what it expects. With `UPDATE_CASES=1` in the
 /// environment what it expects is written anew.
 ///
 /// # Errors
@@ -75,9 +88,8 @@ pub fn check(path: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let case = Case::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut first: Option<Outcome> = None;
-    for batch_rows in BATCH_ROWS {
-        let outcome =
-            run(&case, batch_rows).map_err(|error| format!("{} at {batch_rows} rows: {error}", path.display()))?;
+    for setting in SETTINGS {
+        let outcome = run(&case, setting).map_err(|error| format!("{} with {setting:?}: {error}", path.display()))?;
         let Some(first) = &first else {
             first = Some(outcome);
             continue;
@@ -85,9 +97,9 @@ pub fn check(path: &Path) -> Result<(), String> {
         if *first != outcome {
             let (small, large) = (first.explain(), outcome.explain());
             return Err(format!(
-                "{}: batches of {} rows and of {batch_rows} give different results\n{}",
+                "{}: {:?} and {setting:?} give different results\n{}",
                 path.display(),
-                BATCH_ROWS[0],
+                SETTINGS[0],
                 difference(&small, &large)
             ));
         }

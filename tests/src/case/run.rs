@@ -14,7 +14,7 @@ use squilla_query::{Emit, GatherKind, Plan, Query, split_statements};
 
 use super::replay::{Feeder, Live, Replay, deliveries};
 use super::values::{parse_time, render_value};
-use super::{Case, Step};
+use super::{Case, Setting, Step};
 use crate::lab::{Lab, Refusal};
 
 /// How long a case may take.
@@ -95,18 +95,18 @@ fn ledger_lines(sources: &CountersSnapshot, others: &CountersSnapshot) -> String
     out
 }
 
-/// Runs a case with sources that hand over so many rows at once.
+/// Runs a case.
 ///
 /// # Errors
 /// A case that does not hold together, rows that the ledger lost, or a query that fails.
-pub fn run(case: &Case, batch_rows: usize) -> Result<Outcome, String> {
+pub fn run(case: &Case, setting: Setting) -> Result<Outcome, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
     let outcome = runtime.block_on(async {
-        tokio::time::timeout(LIMIT, Run::new(case, batch_rows)?.run(case))
+        tokio::time::timeout(LIMIT, Run::new(case, setting)?.run(case))
             .await
             .unwrap_or_else(|_| Err(format!("not finished within {} s", LIMIT.as_secs())))
     });
@@ -125,12 +125,12 @@ struct Run {
 }
 
 impl Run {
-    fn new(case: &Case, batch_rows: usize) -> Result<Self, String> {
+    fn new(case: &Case, setting: Setting) -> Result<Self, String> {
         let start = if case.timeline.is_empty() { BOUNDED_CLOCK } else { LIVE_CLOCK };
         let clock = Arc::new(ManualClock::new(EventTime(parse_time(start).expect("the constant is a time"))));
-        let config = EngineConfig { lossless: true, compute_threads: 2, ..EngineConfig::default() };
+        let config = EngineConfig { lossless: true, compute_threads: setting.threads, ..EngineConfig::default() };
         let lab = Lab::new(config, clock.clone()).map_err(|error| error.to_string())?;
-        Ok(Self { lab, clock, batch_rows, feeders: BTreeMap::new() })
+        Ok(Self { lab, clock, batch_rows: setting.batch_rows, feeders: BTreeMap::new() })
     }
 
     async fn run(mut self, case: &Case) -> Result<Outcome, String> {

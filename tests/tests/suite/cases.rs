@@ -1,10 +1,10 @@
-//! Every case file of `tests/cases/rows`, with every batch size.
+//! Every case file of `tests/cases/rows`, with every batch size and on one, two and four threads.
 
 use std::path::PathBuf;
 
 use squilla_tests::{case, workspace_root};
 
-/// Cases that run at the same time: each has an engine with two threads of its own.
+/// Cases that run at the same time: each has an engine with up to four threads of its own.
 const AT_ONCE: usize = 4;
 
 #[test]
