@@ -113,19 +113,26 @@ fn existing(path: &Path, roots: &[PathBuf]) -> Result<PathBuf, Diagnostic> {
     Ok(resolved)
 }
 
+/// What to write for a file that is not there yet.
+const IN_A_FOLDER: &str = "write the path of a file in a folder that is there";
+
 /// Where a file may be written: its folder is there and under the roots, and the file is no symbolic link.
 pub(crate) fn writable(path: &str, roots: &[PathBuf]) -> Result<PathBuf, Diagnostic> {
     let path = Path::new(path);
     let Some(name) = path.file_name() else {
-        return Err(Diagnostic::new("bad_option", format!("\"{}\" is no path of a file", path.display()))
-            .help("write the path of a file in a folder that is there"));
+        return Err(
+            Diagnostic::new("bad_option", format!("\"{}\" is no path of a file", path.display())).help(IN_A_FOLDER)
+        );
     };
-    let folder = existing(path.parent().unwrap_or(Path::new("")), roots)?;
+    let folder = existing(path.parent().unwrap_or(Path::new("")), roots).map_err(|mistake| match mistake.code {
+        "bad_option" => mistake.help(IN_A_FOLDER),
+        _ => mistake,
+    })?;
     let file = folder.join(name);
     match file.symlink_metadata() {
         Ok(found) if !found.is_file() => {
             Err(Diagnostic::new("bad_option", format!("\"{}\" is there and not a plain file", file.display()))
-                .help("write the path of a file in a folder that is there"))
+                .help(IN_A_FOLDER))
         }
         _ => Ok(file),
     }
