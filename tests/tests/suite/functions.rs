@@ -2,7 +2,7 @@
 //! and gives a row.
 
 use squilla_query::{FunctionInfo, analyze, functions};
-use squilla_tests::case::{Case, run};
+use squilla_tests::case::{Case, SETTINGS, run};
 use squilla_tests::names::Names;
 
 const SOURCE: &str = "CREATE SOURCE s (i BIGINT, j BIGINT, x DOUBLE, t VARCHAR, b BOOLEAN, e JSON, ts TIMESTAMP, WATERMARK FOR \
@@ -128,7 +128,7 @@ fn queries(function: &FunctionInfo) -> Vec<String> {
 /// Runs a query over the rows of the test; why it gave none.
 fn gives_rows(sql: &str) -> Result<(), String> {
     let case = Case::parse(&format!("=== sql\n{SOURCE};\n{sql};\n\n=== input s\n{INPUT}\n=== rows\n"))?;
-    let told = run(&case, 8)?.render();
+    let told = run(&case, SETTINGS[1])?.render();
     if has_rows(&told) { Ok(()) } else { Err(told) }
 }
 
