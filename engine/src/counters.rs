@@ -65,8 +65,12 @@ counters! {
     without_event_time,
     /// Rows set aside since an expression failed on them.
     failed,
-    /// Rows lost since the job was overtaken by retention.
+    /// Rows lost since the job was overtaken by retention; of a source: since the disk did not take them.
     dropped,
+    /// Gaps in what was read of which nobody knows how many rows they had. Apart from the sum of what came in.
+    gaps,
+    /// Rows left out of a sample; they are among the filtered.
+    sampled,
     /// Rows read before a fresh query's first whole window: they belong to no window that it tells.
     before_start,
     /// Rows that came out. Apart from the sum of what came in: an aggregate makes its own.

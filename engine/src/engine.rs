@@ -17,6 +17,7 @@ use crate::info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
 use crate::job::{
     Job, Lease, Linger, Node, Registry, Relations, Use, build_stream, explain, plan_jobs, wanted_columns,
 };
+use crate::ledger::{Loss, Losses, losses, sums};
 use crate::relation::{Relation, base_name};
 use crate::shared::{Logs, Shared};
 use crate::sink::{Sink, SinkHandle, spawn_sink};
@@ -307,7 +308,7 @@ impl Engine {
             return Err(EngineError::Limit { what: "live queries", limit });
         }
         let number = shared.next_id();
-        let live = Arc::new(LiveQuery::new(number, query, sink, shared.clock.now()));
+        let live = Arc::new(LiveQuery::new(number, query, sink, shared));
         queries.insert(number, live.clone());
         Ok(Admission::new(live, number, &self.inner.queries))
     }
@@ -376,6 +377,16 @@ impl Engine {
     /// Bytes that all logs on disk hold together, and may hold; `None`: there are none.
     pub fn disk_bytes(&self) -> Option<(u64, u64)> {
         self.inner.shared.logs.as_ref().map(Logs::bytes)
+    }
+
+    /// What was lost, by whom and why: what those have lost that run, and the sums of those that have ended.
+    pub fn losses(&self) -> Vec<Loss> {
+        losses(&self.inner.shared, self.live().values())
+    }
+
+    /// The same by reason, of all reasons. Never becomes less, but for damage, of which streams may be dropped.
+    pub fn lost(&self) -> Losses {
+        sums(&self.losses())
     }
 
     /// Live queries, oldest first.

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod info;
 mod job;
+mod ledger;
 mod relation;
 mod shared;
 mod sink;
@@ -29,6 +30,7 @@ pub use engine::{Engine, EngineConfig, StreamOptions, SubscribeOptions};
 pub use error::EngineError;
 pub use info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
 pub use job::Recovery;
+pub use ledger::{Loser, Loss, LossReason, Losses, Lost};
 pub use sink::{Sink, SinkHandle, SinkSummary};
 pub use source::{
     Connector, ConnectorInfo, EventTimeSpec, PartitionReader, ReadEvent, Receipt, Reject, SourceDefinition,

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::engine::EngineConfig;
 use crate::error::EngineError;
 use crate::job::Registry;
+use crate::ledger::Ledger;
 use crate::stream::{
     Disk, DiskBudget, DiskLog, DiskOptions, DiskWriter, Durability, LogLimits, MemoryStream, RealVolume, Resumed,
     Volume,
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     /// The compute runtime.
     pub(crate) handle: Handle,
     pub(crate) registry: Arc<Registry>,
+    /// What those have lost that have ended.
+    pub(crate) ledger: Arc<Ledger>,
     /// Where streams that last lie; `None`: nowhere.
     pub(crate) logs: Option<Logs>,
     ids: AtomicU64,
@@ -39,7 +42,8 @@ impl Shared {
         registry: Arc<Registry>,
         logs: Option<Logs>,
     ) -> Self {
-        Self { config, clock, handle, registry, logs, ids: AtomicU64::new(1), state_bytes: AtomicUsize::new(0) }
+        let ledger = Arc::new(Ledger::new(clock.now()));
+        Self { config, clock, handle, registry, ledger, logs, ids: AtomicU64::new(1), state_bytes: AtomicUsize::new(0) }
     }
 
     /// A number that no other caller gets.

@@ -1,5 +1,6 @@
 //! The server: HTTP and WebSocket on one address. What clients send is checked here; what statements mean is not.
 
+mod canary;
 mod console;
 mod error;
 mod frame;
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::Service;
+use canary::Canary;
 use frame::Frames;
 use guard::Hosts;
 use traffic::Traffic;
@@ -37,6 +39,8 @@ pub struct ServeConfig {
     pub hosts: Vec<String>,
     /// How often sockets are pinged; one that has missed two is closed.
     pub heartbeat: Duration,
+    /// A row a second goes through all of it, to measure how long that takes.
+    pub canary: bool,
 }
 
 impl Default for ServeConfig {
@@ -46,6 +50,7 @@ impl Default for ServeConfig {
             insecure: false,
             hosts: Vec::new(),
             heartbeat: Duration::from_secs(15),
+            canary: false,
         }
     }
 }
@@ -74,6 +79,7 @@ pub(crate) struct App {
     pub(crate) hosts: Hosts,
     pub(crate) frames: Frames,
     pub(crate) traffic: Traffic,
+    pub(crate) canary: Canary,
     pub(crate) heartbeat: Duration,
     /// Cancelled when sockets and streams are to say good-bye.
     pub(crate) drain: CancellationToken,
@@ -104,10 +110,12 @@ pub async fn serve(
         hosts: Hosts::new(config.hosts),
         frames: Frames::default(),
         traffic: Traffic::default(),
+        canary: Canary::default(),
         heartbeat: config.heartbeat,
         drain: CancellationToken::new(),
         abandon: CancellationToken::new(),
     });
+    let _canary = if config.canary { canary::start(&app).await } else { None };
     ready(address);
     http::run(listener, rest::router(app.clone()), &app, shutdown).await;
     Ok(())

@@ -8,6 +8,7 @@ mod redact;
 mod refusal;
 mod script;
 mod sink;
+mod system;
 mod table;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use tokio::sync::Semaphore;
 
 use crate::catalog::{Names, Store};
 use sink::SinkRuns;
+use system::System;
 
 pub use refusal::{PublishRefusal, Refusal};
 
@@ -48,6 +50,7 @@ pub struct Service {
     /// One definition at a time: whoever changes `names` has the only permit.
     turn: Semaphore,
     sinks: SinkRuns,
+    system: System,
 }
 
 /// What a statement gave.
@@ -89,6 +92,7 @@ impl Service {
             store,
             turn: Semaphore::new(1),
             sinks: SinkRuns::default(),
+            system: System::default(),
         };
         service.restore().await?;
         Ok(service)

@@ -50,7 +50,7 @@ pub use plan::{
 pub use sample::SampleSpec;
 pub use statement::{
     CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit, InsertInto,
-    OptionValue, PrimaryKey, Query, Show, Since, Statement, WatermarkClause,
+    OptionValue, PrimaryKey, Query, Show, Since, Statement, Until, WatermarkClause,
 };
 pub use track::{TrackCall, TrackFunction, TrackSpec};
 

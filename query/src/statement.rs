@@ -24,7 +24,7 @@ pub enum Statement {
     InsertInto(InsertInto),
     /// `DROP SOURCE | TABLE | STREAM | VIEW | SINK`.
     Drop(DropRelation),
-    /// `SHOW STREAMS | TABLES | JOBS | QUERIES | SOURCES | SINKS | VIEWS`.
+    /// `SHOW STREAMS | TABLES | JOBS | QUERIES | SOURCES | SINKS | VIEWS | LOSSES`.
     Show(Show),
     /// `DESCRIBE name`.
     Describe(Describe),
@@ -55,6 +55,8 @@ pub struct Query {
     pub emit: Emit,
     /// Where its inputs start; `None`: where its reader says. Belongs to the reader, too.
     pub since: Option<Since>,
+    /// Where its inputs end; `None`: they go on. Belongs to the reader, too.
+    pub until: Option<Until>,
     /// The output columns by which running results replace each other (those of the window and of the group keys), of
     /// results that change or are told while they do; `analyze` refuses a query whose `SELECT` list lacks one. Empty
     /// otherwise, and where there is one group only.
@@ -69,6 +71,16 @@ pub enum Since {
     /// With the rows that come from now on.
     Latest,
     /// So long before the inputs' clock.
+    Ago(Duration),
+    /// At an event time, in nanoseconds since 1970.
+    Moment(i64),
+}
+
+/// Where a query ends that reads a piece of what its inputs have kept: rows and results whose event time is earlier are
+/// told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// So long before the inputs' clock; zero: with what there is.
     Ago(Duration),
     /// At an event time, in nanoseconds since 1970.
     Moment(i64),
@@ -281,6 +293,8 @@ pub enum Show {
     Sinks,
     /// Views.
     Views,
+    /// Rows that did not come to where they were wanted.
+    Losses,
 }
 
 /// `DESCRIBE name`.

@@ -27,6 +27,13 @@ pub(crate) struct Branch {
     pub(crate) ops: Vec<OpSpec>,
 }
 
+impl OpSpec {
+    /// Whether there comes a row for each.
+    pub(crate) fn keeps_rows(&self) -> bool {
+        matches!(self, Self::Project { .. } | Self::Select(_) | Self::Rename(_) | Self::Conform(_) | Self::ByArrival)
+    }
+}
+
 impl Clone for Branch {
     fn clone(&self) -> Self {
         let (input, ops) = (self.input.clone(), self.ops.clone());

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::select_all;
 
-use super::history::{Base, at_moment, bases, complete_from, split_position, start_of};
+use super::history::{Base, History, at_moment, bases, complete_from, overtaken, split_position, start_of};
 use super::stage::{Stage, Stateful, TABLE};
 use super::{Branch, OpSpec, Pipeline};
 use crate::batch::StreamBatch;
@@ -76,14 +75,6 @@ struct Inlet {
     bounded: bool,
     /// Rows before it were in what a live table held; zero where there was none.
     held_until: Offset,
-}
-
-/// The part of a log that lies before the live rows.
-struct History {
-    reader: Box<dyn StreamReader>,
-    until: Vec<Offset>,
-    pipeline: Pipeline,
-    first_partition: u32,
 }
 
 impl Feed {
@@ -292,7 +283,7 @@ impl Feed {
     async fn read_history(&mut self) -> Result<bool, EngineError> {
         for inlet in &mut self.branches {
             if let Some(history) = inlet.history.front_mut() {
-                match history.step().await? {
+                match history.step(&self.counters).await? {
                     Some(batches) => {
                         for batch in batches {
                             inlet.pass(batch, &self.counters, &mut self.ready)?;
@@ -326,12 +317,11 @@ impl Feed {
     fn take(&mut self, at: usize, read: Read) -> Result<(), EngineError> {
         let inlet = &mut self.branches[at];
         match read {
-            Read::Batch(batch) if batch.next <= inlet.held_until => {}
+            // A batch without rows may lie before the first row, and carries a watermark.
+            Read::Batch(batch) if batch.next <= inlet.held_until && batch.rows.num_rows() > 0 => {}
             Read::Batch(batch) => inlet.pass(batch.with_rows(batch.rows.clone()), &self.counters, &mut self.ready)?,
             Read::Gap(gap) => {
-                let rows = gap.rows.unwrap_or_default();
-                self.counters.rows_in.fetch_add(rows, Relaxed);
-                self.counters.dropped.fetch_add(rows, Relaxed);
+                overtaken(&self.counters, gap.rows);
             }
             Read::EndOfPartition(partition) => {
                 inlet.ended.insert(partition);
@@ -442,35 +432,6 @@ impl Inlet {
         }
         counters.spend(started);
         Ok(())
-    }
-}
-
-impl History {
-    /// Some rows, or `None` when the live rows follow.
-    async fn step(&mut self) -> Result<Option<Vec<StreamBatch>>, EngineError> {
-        let position = self.reader.position();
-        let reached = (0..)
-            .zip(&self.until)
-            .all(|(partition, until)| position.offsets.get(&partition).is_some_and(|(offset, _)| offset >= until));
-        if reached {
-            return Ok(None);
-        }
-        // What lies before the live rows is there, in memory or on disk.
-        match self.reader.next().await {
-            Read::Batch(batch) => {
-                let until = self.until.get(batch.partition as usize).copied().unwrap_or_default();
-                if batch.next > until {
-                    return Ok(Some(Vec::new()));
-                }
-                let mut batches = self.pipeline.process(batch.with_rows(batch.rows.clone()))?;
-                for batch in &mut batches {
-                    batch.partition += self.first_partition;
-                }
-                Ok(Some(batches))
-            }
-            Read::Gap(_) | Read::EndOfPartition(_) => Ok(Some(Vec::new())),
-            Read::End | Read::Failed(_) => Ok(None),
-        }
     }
 }
 

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use squilla_query::{WindowKind, WindowSpec};
 
 use super::feed::Feed;
-use super::{Begin, Branch, Job, OpSpec};
+use super::{Begin, Branch, Job, OpSpec, Pipeline};
+use crate::batch::StreamBatch;
 use crate::clock::EventTime;
-use crate::stream::{Position, Start, Stream};
+use crate::counters::Counters;
+use crate::error::EngineError;
+use crate::stream::{Gap, Offset, Position, Read, Start, Stream, StreamReader};
 
 /// A log below a job and the stateless steps between them.
 pub(crate) struct Base {
@@ -16,6 +20,66 @@ pub(crate) struct Base {
     pub(crate) branch: Branch,
     /// What number the log's first partition has in the job's numbering.
     pub(crate) first_partition: u32,
+}
+
+/// The part of a log that lies before the live rows.
+pub(super) struct History {
+    pub(super) reader: Box<dyn StreamReader>,
+    pub(super) until: Vec<Offset>,
+    pub(super) pipeline: Pipeline,
+    pub(super) first_partition: u32,
+}
+
+impl History {
+    /// Some rows, or `None` when the live rows follow.
+    pub(super) async fn step(&mut self, counters: &Counters) -> Result<Option<Vec<StreamBatch>>, EngineError> {
+        let position = self.reader.position();
+        let reached = (0..)
+            .zip(&self.until)
+            .all(|(partition, until)| position.offsets.get(&partition).is_some_and(|(offset, _)| offset >= until));
+        if reached {
+            return Ok(None);
+        }
+        // What lies before the live rows is there, in memory or on disk.
+        match self.reader.next().await {
+            Read::Batch(batch) => {
+                let until = self.until.get(batch.partition as usize).copied().unwrap_or_default();
+                if batch.next > until {
+                    return Ok(Some(Vec::new()));
+                }
+                let mut batches = self.pipeline.process(batch.with_rows(batch.rows.clone()))?;
+                for batch in &mut batches {
+                    batch.partition += self.first_partition;
+                }
+                Ok(Some(batches))
+            }
+            Read::Gap(gap) => {
+                overtaken(counters, self.lost(&gap));
+                Ok(Some(Vec::new()))
+            }
+            Read::EndOfPartition(_) => Ok(Some(Vec::new())),
+            Read::End | Read::Failed(_) => Ok(None),
+        }
+    }
+
+    /// Rows of a gap that lie before the live rows, whose reader tells the others; `None`: nobody knows.
+    fn lost(&self, gap: &Gap) -> Option<u64> {
+        let rows = gap.rows?;
+        let from = gap.from.as_ref()?;
+        let beyond = |(partition, until): (u32, &Offset)| {
+            let (from, to) = (from.offsets.get(&partition)?.0, gap.to.offsets.get(&partition)?.0);
+            Some(to.0.saturating_sub(until.0.max(from.0)))
+        };
+        let beyond: u64 = (0..).zip(&self.until).filter_map(beyond).sum();
+        Some(rows.saturating_sub(beyond))
+    }
+}
+
+/// Counts rows that were gone before they were read.
+pub(super) fn overtaken(counters: &Counters, rows: Option<u64>) {
+    counters.gaps.fetch_add(u64::from(rows.is_none()), Relaxed);
+    counters.rows_in.fetch_add(rows.unwrap_or(0), Relaxed);
+    counters.dropped.fetch_add(rows.unwrap_or(0), Relaxed);
 }
 
 /// The logs below a branch's input. Stateless jobs keep none: what they read does.

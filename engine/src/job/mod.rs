@@ -29,6 +29,7 @@ use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::counters::Counters;
 use crate::error::EngineError;
+use crate::ledger::{Ledger, LossReason, losses_of};
 use crate::stream::{MemoryStream, Offset};
 
 pub(crate) use branch::{Branch, OpSpec};
@@ -84,8 +85,19 @@ pub(crate) struct Job {
     pub(crate) source: Option<SourceJob>,
     /// It goes by the arrival of rows: what keeps its sources telling the clock.
     pub(crate) _clock: Vec<ClockLease>,
+    /// Where what it has lost is kept when it has ended.
+    pub(crate) ledger: Arc<Ledger>,
     status: Mutex<Status>,
     users: Mutex<BTreeMap<u64, String>>,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let mut losses = losses_of(self);
+        // Found when the log was opened, and again when it is opened again.
+        losses.remove(&LossReason::Damaged);
+        self.ledger.end(losses);
+    }
 }
 
 /// What a job is asked to do between batches.

@@ -146,6 +146,7 @@ fn make_job(
         missing_before,
         stream: spec.stream,
         source: None,
+        ledger: shared.ledger.clone(),
         _clock: super::source::clock_of(&spec.branches),
         branches: spec.branches,
         status: std::sync::Mutex::new(Status::Running),

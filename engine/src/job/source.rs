@@ -98,28 +98,7 @@ pub(crate) async fn make_source(
     let info = definition.connector.info();
     columns.extend(time_columns(definition));
     let number = shared.next_id();
-    let retention = LogLimits { bytes: definition.retention_bytes, age: definition.retention };
-    let schema = physical_schema(&definition.schema);
-    let output = match &shared.logs {
-        Some(logs) if definition.durability != Durability::Memory => {
-            let (name, durability) = (definition.name.as_str(), definition.durability);
-            let (replay, resumes) = (info.replay, definition.resumes);
-            let (whole_windows, waits) = (false, false);
-            let stream =
-                Lasting { name, durability, schema, partitions, replay, retention, resumes, whole_windows, waits };
-            let (stream, resumed) = logs.open(shared, stream).await?;
-            definition.connector.resume(resumed.producers);
-            stream
-        }
-        None if definition.durability != Durability::Memory => {
-            return Err(EngineError::NoLogFolder(definition.name.clone()));
-        }
-        _ => {
-            let start = Position { epoch: shared.new_epoch(), offsets: std::collections::BTreeMap::new() };
-            let limits = shared.limits(retention);
-            MemoryStream::new(schema, &start, partitions, info.replay, limits, shared.clock.clone())
-        }
-    };
+    let output = open_output(shared, definition, &info, partitions).await?;
     let (commands, _) = mpsc::channel(COMMANDS);
     let source = SourceJob {
         definition: definition.clone(),
@@ -153,10 +132,40 @@ pub(crate) async fn make_source(
         missing_before: EventTime::MIN,
         stream: Some(definition.name.clone()),
         source: Some(source),
+        ledger: shared.ledger.clone(),
         _clock: Vec::new(),
         status: Mutex::new(Status::Running),
         users: Mutex::default(),
     }))
+}
+
+/// The stream of a source: in memory, or where its log on disk ended.
+async fn open_output(
+    shared: &Arc<Shared>,
+    definition: &SourceDefinition,
+    info: &ConnectorInfo,
+    partitions: u32,
+) -> Result<Arc<MemoryStream>, EngineError> {
+    let retention = LogLimits { bytes: definition.retention_bytes, age: definition.retention };
+    let schema = physical_schema(&definition.schema);
+    match &shared.logs {
+        Some(logs) if definition.durability != Durability::Memory => {
+            let (name, durability) = (definition.name.as_str(), definition.durability);
+            let (replay, resumes) = (info.replay, definition.resumes);
+            let (whole_windows, waits) = (false, false);
+            let stream =
+                Lasting { name, durability, schema, partitions, replay, retention, resumes, whole_windows, waits };
+            let (stream, resumed) = logs.open(shared, stream).await?;
+            definition.connector.resume(resumed.producers);
+            Ok(stream)
+        }
+        None if definition.durability != Durability::Memory => Err(EngineError::NoLogFolder(definition.name.clone())),
+        _ => {
+            let start = Position { epoch: shared.new_epoch(), offsets: std::collections::BTreeMap::new() };
+            let limits = shared.limits(retention);
+            Ok(MemoryStream::new(schema, &start, partitions, info.replay, limits, shared.clock.clone()))
+        }
+    }
 }
 
 /// Starts a source's task. Readers were opened on all columns for a live source; a source that can be reread opens

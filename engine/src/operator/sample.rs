@@ -101,6 +101,7 @@ impl Operator for Sample {
             }
         };
         add(&self.counters.filtered, rows.num_rows() - keep.true_count());
+        add(&self.counters.sampled, rows.num_rows() - keep.true_count());
         output.rows.push(batch.with_rows(filter_record_batch(&rows, &keep)?));
         Ok(())
     }

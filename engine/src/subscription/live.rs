@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::info::QueryInfo;
+use crate::ledger::{GapCounts, Ledger};
 use crate::relation::base_name;
+use crate::shared::Shared;
 
 /// A query that somebody reads.
 pub(crate) struct LiveQuery {
@@ -25,21 +27,26 @@ pub(crate) struct LiveQuery {
     pub(crate) jobs: Mutex<Vec<String>>,
     pub(crate) rows: AtomicU64,
     pub(crate) kill: CancellationToken,
+    /// What its reader was told that it does not get.
+    pub(crate) gaps: GapCounts,
+    ledger: Arc<Ledger>,
     /// Why it was ended; nothing: somebody wished it.
     why: OnceLock<Arc<EngineError>>,
 }
 
 impl LiveQuery {
-    pub(crate) fn new(number: u64, query: &Query, sink: Option<&str>, started: EventTime) -> Self {
+    pub(crate) fn new(number: u64, query: &Query, sink: Option<&str>, shared: &Shared) -> Self {
         Self {
             id: sink.map_or_else(|| format!("q{number}"), str::to_owned),
             sql: query.sql.clone(),
             sink: sink.is_some(),
             reads: query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect(),
-            started,
+            started: shared.clock.now(),
             jobs: Mutex::default(),
             rows: AtomicU64::new(0),
             kill: CancellationToken::new(),
+            gaps: GapCounts::default(),
+            ledger: shared.ledger.clone(),
             why: OnceLock::new(),
         }
     }
@@ -64,6 +71,12 @@ impl LiveQuery {
             subscriptions: 1,
             rows: self.rows.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Drop for LiveQuery {
+    fn drop(&mut self) {
+        self.ledger.end(self.gaps.losses());
     }
 }
 

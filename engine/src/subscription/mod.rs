@@ -1,8 +1,10 @@
 //! A client's bounded view of a query's output.
 
+mod completeness;
 mod conflate;
 mod live;
 mod open;
+mod until;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,9 +20,11 @@ use crate::info::JobInfo;
 use crate::job::{DemandLease, Job, Lease, Relations};
 use crate::stream::{Gap, Offset, Position, Read, StreamReader};
 
+use completeness::{Completeness, Seen};
 use conflate::Conflater;
 pub(crate) use live::{Admission, LiveQueries, LiveQuery};
 pub(crate) use open::ask;
+use until::End;
 
 /// What happens when a client reads more slowly than rows come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +67,8 @@ pub struct SubscriptionInfo {
     pub labels: Vec<String>,
     /// The policy in force.
     pub policy: Policy,
+    /// Its rows are results of windows.
+    pub windowed: bool,
 }
 
 /// What a client gets.
@@ -102,7 +108,8 @@ pub struct Progress {
     pub late: u64,
     /// Rows lost on the way, undecodable, without event time or failed.
     pub dropped: u64,
-    /// Share of rows seen of those that came, 1.0 when none was lost.
+    /// Share of rows seen of those that came, 1.0 when none was lost. Of results of windows: of those that came while the
+    /// windows were open that were told last, or are told next.
     pub completeness: f64,
 }
 
@@ -135,6 +142,9 @@ pub struct Subscription {
     last_progress: Option<Progress>,
     last_arrival: EventTime,
     gap_rows: u64,
+    completeness: Completeness,
+    /// Where it ends; `None`: with its inputs.
+    end: Option<End>,
     /// Further deliveries of the burst that `period_ns` allows.
     burst: usize,
     done: bool,
@@ -241,14 +251,23 @@ impl Subscription {
 
     fn gap(&mut self, gap: Gap) {
         self.gap_rows += gap.rows.unwrap_or_default();
+        self.admission.live.gaps.add(&gap);
         self.ready.push_back(SubscriptionEvent::Gap(gap));
     }
 
     fn take(&mut self, read: Read) {
         match read {
-            Read::Batch(batch) => self.batch(batch),
+            Read::Batch(batch) => {
+                let (partition, watermark, idle) = (batch.partition, batch.watermark, batch.idle);
+                self.batch(batch);
+                let passed = self.end.as_mut().map(|end| end.pass(partition, watermark, idle));
+                self.complete_at_end(passed);
+            }
             Read::Gap(gap) => self.gap(gap),
-            Read::EndOfPartition(_) => {}
+            Read::EndOfPartition(partition) => {
+                let passed = self.end.as_mut().map(|end| end.end_partition(partition));
+                self.complete_at_end(passed);
+            }
             Read::End => {
                 self.done = true;
                 self.ready.push_back(SubscriptionEvent::Complete);
@@ -304,6 +323,18 @@ impl Subscription {
             if skip >= rows {
                 continue;
             }
+            let (batch, skip) = match self.end.as_ref().map(|end| end.cut(batch.clone(), skip)).transpose() {
+                Ok(cut) => cut.unwrap_or((batch, skip)),
+                Err(error) => {
+                    let event = self.fail(Arc::new(error));
+                    return self.ready.push_back(event);
+                }
+            };
+            let rows = batch.rows.num_rows();
+            if skip >= rows {
+                continue;
+            }
+            self.tell_completeness(&batch);
             self.admission.live.rows.fetch_add((rows - skip) as u64, Relaxed);
             let position = position.clone();
             self.ready.push_back(SubscriptionEvent::Rows { batch, skip, position, snapshot: false });
@@ -325,28 +356,15 @@ impl Subscription {
 
     /// Queues a progress event if something has changed.
     fn progress(&mut self) {
-        let now = self.clock.now();
-        self.next_progress = now.plus(PROGRESS_NS);
-        let facts = self.lease.job().output.facts();
-        let known = facts.watermark > EventTime::MIN && facts.watermark < EventTime::MAX;
-        let (mut late, mut lost, mut came) = (0, self.gap_rows, 0);
-        for job in &self.chain {
-            let counts = job.counters.snapshot();
-            late += counts.late + counts.late_idle;
-            lost += counts.undecodable + counts.without_event_time + counts.failed + counts.dropped;
-            if job.branches.is_empty() {
-                came += counts.rows_in;
-            }
+        let nothing = |end: &End| end.is_past_without_rows(&self.chain, self.clock.now());
+        if !self.done && self.end.as_ref().is_some_and(nothing) {
+            self.done = true;
+            self.ready.push_back(SubscriptionEvent::Complete);
+            return;
         }
-        let lag_ns = if self.last_arrival == EventTime::MIN { 0 } else { now.0.saturating_sub(self.last_arrival.0) };
-        let progress = Progress {
-            watermark: known.then_some(facts.watermark),
-            position: self.reader.position(),
-            lag_ms: u64::try_from(lag_ns / 1_000_000).unwrap_or_default(),
-            late,
-            dropped: lost,
-            completeness: if came == 0 { 1.0 } else { 1.0 - (lost.min(came) as f64 / came as f64) },
-        };
+        self.note_seen();
+        self.next_progress = self.clock.now().plus(PROGRESS_NS);
+        let progress = self.standing();
         let same = self
             .last_progress
             .as_ref()
@@ -354,6 +372,66 @@ impl Subscription {
         if !same {
             self.last_progress = Some(progress.clone());
             self.ready.push_back(SubscriptionEvent::Progress(progress));
+        }
+    }
+
+    /// Completes a subscription that has read all rows before its end.
+    fn complete_at_end(&mut self, passed: Option<Result<(), EngineError>>) {
+        if let Some(Err(error)) = passed {
+            let event = self.fail(Arc::new(error));
+            self.ready.push_back(event);
+        } else if !self.done && self.end.as_ref().is_some_and(End::is_reached) {
+            self.done = true;
+            self.ready.push_back(SubscriptionEvent::Complete);
+        }
+    }
+
+    /// Results of windows that lack rows come behind the share that they are made of.
+    fn tell_completeness(&mut self, batch: &StreamBatch) {
+        let Some(first) = batch.event_times().iter().min().filter(|_| self.info.windowed) else { return };
+        let (_, seen) = self.seen();
+        if !self.completeness.tell(EventTime(*first), seen) {
+            return;
+        }
+        let progress = self.standing();
+        self.last_progress = Some(progress.clone());
+        self.ready.push_back(SubscriptionEvent::Progress(progress));
+    }
+
+    fn note_seen(&mut self) {
+        let sources = self.chain.iter().filter(|job| job.branches.is_empty());
+        let latest = sources.map(|job| job.output.facts().max_event_time).min().unwrap_or(EventTime::MIN);
+        let (_, seen) = self.seen();
+        self.completeness.note(latest, seen);
+    }
+
+    /// Late rows of the whole chain; and what came into it, with what was lost.
+    fn seen(&self) -> (u64, Seen) {
+        let (mut late, mut seen) = (0, Seen { came: 0, lost: self.gap_rows });
+        for job in &self.chain {
+            let counts = job.counters.snapshot();
+            late += counts.late + counts.late_idle;
+            seen.lost += counts.undecodable + counts.without_event_time + counts.failed + counts.dropped;
+            if job.branches.is_empty() {
+                seen.came += counts.rows_in;
+            }
+        }
+        (late, seen)
+    }
+
+    fn standing(&self) -> Progress {
+        let now = self.clock.now();
+        let facts = self.lease.job().output.facts();
+        let known = facts.watermark > EventTime::MIN && facts.watermark < EventTime::MAX;
+        let (late, seen) = self.seen();
+        let lag_ns = if self.last_arrival == EventTime::MIN { 0 } else { now.0.saturating_sub(self.last_arrival.0) };
+        Progress {
+            watermark: known.then_some(facts.watermark),
+            position: self.reader.position(),
+            lag_ms: u64::try_from(lag_ns / 1_000_000).unwrap_or_default(),
+            late,
+            dropped: seen.lost,
+            completeness: if self.info.windowed { self.completeness.told } else { seen.share() },
         }
     }
 }

@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use squilla_query::{Emit, Query};
 use tokio::sync::oneshot;
 
+use super::completeness::Completeness;
+use super::until::End;
 use super::{Admission, Conflater, Policy, Subscription, SubscriptionEvent, SubscriptionInfo};
 use crate::batch::{StreamBatch, visible_schema};
 use crate::clock::EventTime;
 use crate::counters::Counters;
 use crate::engine::SubscribeOptions;
 use crate::error::EngineError;
-use crate::job::{Branch, Built, Command, Job, Node, Pipeline, Relations, build, split_position};
+use crate::job::{Branch, Built, Command, Job, Node, OpSpec, Pipeline, Relations, build, split_position};
 use crate::shared::Shared;
 use crate::stream::{Gap, GapReason, Offset, Position, Start, Stream};
 
@@ -31,10 +34,12 @@ impl Subscription {
         let job = chosen.built.lease.job().clone();
         let stream = if chosen.built.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
         let told_as = query.told(shared.config.lossless);
-        let policy = policy(shared, options, told_as);
-        let reader = stream.clone().reader(&chosen.start, holds(shared, &job, policy));
+        let policy = policy(shared, options, told_as, query.until.is_some());
+        let holds = holds(shared, &job, policy) || query.until.is_some() && chosen.private;
+        let reader = stream.clone().reader(&chosen.start, holds);
         let mut told = told_before(&chosen.start);
         let mut ready = VecDeque::new();
+        // The job counts it.
         ready.extend(lost(options, &chosen, reader.position()).map(SubscriptionEvent::Gap));
         let changing = told_as != Emit::OnWindowClose;
         let heads = if changing { update_branches(&chosen.built) } else { Vec::new() };
@@ -49,22 +54,12 @@ impl Subscription {
         let conflater = conflater(query, policy, changing, &visible)?;
         *admission.live.jobs.lock().expect("no holder of this lock panics") =
             chain.iter().map(|job| job.id.clone()).collect();
-        let info = SubscriptionInfo {
-            channel: channel(&job, chosen.built.updates),
-            schema: visible,
-            key: if changing { query.key.clone() } else { Vec::new() },
-            changing,
-            position: reader.position(),
-            recovered: chosen.recovered,
-            complete_from,
-            shared_with: others(&chain, &user),
-            labels: job.labels.clone(),
-            policy,
-            query: user,
-        };
+        let shown = (reader.position(), visible, others(&chain, &user));
+        let info = info(query, &chosen, shown, (policy, changing), user, complete_from);
         let now = shared.clock.now();
         let replays = reader.behind_rows() > 0;
-        Ok(Self {
+        let end = query.until.map(|until| End::new(until, &chain, now, stream.partitions()));
+        let mut subscription = Self {
             info,
             admission,
             clock: shared.clock.clone(),
@@ -83,10 +78,40 @@ impl Subscription {
             last_progress: None,
             last_arrival: EventTime::MIN,
             gap_rows: 0,
+            completeness: Completeness::of(query),
+            end,
             burst: 0,
             done: false,
             _demand: demand,
-        })
+        };
+        subscription.note_seen();
+        Ok(subscription)
+    }
+}
+
+/// What is told of a subscription. `shown`: its position and fields, and how many others use its jobs.
+fn info(
+    query: &Query,
+    chosen: &Chosen,
+    (position, schema, shared_with): (Position, SchemaRef, usize),
+    (policy, changing): (Policy, bool),
+    user: String,
+    complete_from: Option<EventTime>,
+) -> SubscriptionInfo {
+    let job = chosen.built.lease.job();
+    SubscriptionInfo {
+        channel: channel(job, chosen.built.updates),
+        schema,
+        key: if changing { query.key.clone() } else { Vec::new() },
+        changing,
+        position,
+        recovered: chosen.recovered,
+        complete_from,
+        shared_with,
+        labels: job.labels.clone(),
+        policy,
+        query: user,
+        windowed: query.plan.is_windowed(),
     }
 }
 
@@ -95,6 +120,8 @@ struct Chosen {
     built: Built,
     start: Start,
     recovered: Option<bool>,
+    /// The job runs for this reader alone, straight from the logs.
+    private: bool,
 }
 
 fn choose(
@@ -106,7 +133,7 @@ fn choose(
 ) -> Result<Chosen, EngineError> {
     let afresh = || build(shared, node, relations, user, None, None);
     let private = |from: &Start| build(shared, node, relations, user, None, Some(from));
-    let chosen = |built, start| Ok(Chosen { built, start, recovered: None });
+    let chosen = |built, start| Ok(Chosen { built, start, recovered: None, private: false });
     if shared.config.lossless {
         return chosen(afresh()?, Start::Earliest);
     }
@@ -129,7 +156,7 @@ fn choose(
             if node.is_relation() {
                 return chosen(afresh()?, start.clone());
             }
-            chosen(private(start)?, Start::Earliest)
+            Ok(Chosen { built: private(start)?, start: Start::Earliest, recovered: None, private: true })
         }
     }
 }
@@ -148,7 +175,7 @@ fn resume(
     let stream = if built.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
     if stream.covers(position) || job.logged || built.updates {
         let recovered = Some(stream.covers(position));
-        return Ok(Chosen { built, start, recovered });
+        return Ok(Chosen { built, start, recovered, private: false });
     }
     drop(built);
     let built = build(shared, node, relations, user, None, Some(&start))?;
@@ -159,7 +186,7 @@ fn resume(
     // may have stopped in.
     let own = Position { epoch: built.lease.job().output.epoch(), offsets: position.offsets.clone() };
     let start = if whole { Start::Position(own) } else { Start::Earliest };
-    Ok(Chosen { built, start, recovered: Some(whole) })
+    Ok(Chosen { built, start, recovered: Some(whole), private: true })
 }
 
 /// The places before which rows have been told.
@@ -180,7 +207,7 @@ fn interval(told: Emit) -> Option<Duration> {
 }
 
 /// What a private job cannot give again of what a client asked for: how many of its rows that would have been, nobody
-/// knows. A log of the query's own tells its gaps itself.
+/// knows where some are left out. A log of the query's own tells its gaps itself.
 fn lost(options: &SubscribeOptions, chosen: &Chosen, to: Position) -> Option<Gap> {
     let Some(Start::Position(asked)) = &options.from else { return None };
     if chosen.recovered != Some(false) || chosen.start != Start::Earliest {
@@ -188,7 +215,18 @@ fn lost(options: &SubscribeOptions, chosen: &Chosen, to: Position) -> Option<Gap
     }
     let known = asked.epoch == to.epoch;
     let reason = if known { GapReason::Retention } else { GapReason::Epoch };
-    Some(Gap { from: known.then(|| asked.clone()), to, rows: None, reason })
+    let rows = known.then(|| gone(asked, &chosen.built.lease.job().branches)).flatten();
+    Some(Gap { from: known.then(|| asked.clone()), to, rows, reason })
+}
+
+/// Rows between a position and the first that the logs keep, as offsets tell; `None`: not each of them gives a row.
+fn gone(asked: &Position, branches: &[Branch]) -> Option<u64> {
+    let each = |branch: &Branch| branch.job().logged && branch.ops.iter().all(OpSpec::keeps_rows);
+    if !branches.iter().all(each) {
+        return None;
+    }
+    let parts = split_position(asked, branches);
+    branches.iter().zip(&parts).map(|(branch, part)| branch.job().output.gone_since(part)).sum()
 }
 
 /// How many others use the jobs of a query.
@@ -246,11 +284,12 @@ pub(crate) async fn ask(job: &Job) -> Result<Option<(Vec<StreamBatch>, Offset)>,
     answer.await.ok().transpose()
 }
 
-fn policy(shared: &Shared, options: &SubscribeOptions, told: Emit) -> Policy {
+fn policy(shared: &Shared, options: &SubscribeOptions, told: Emit, ends: bool) -> Policy {
     if shared.config.lossless {
         return Policy::Block;
     }
     options.policy.unwrap_or(match told {
+        Emit::OnWindowClose if ends => Policy::Block,
         Emit::Every(_) | Emit::Changes => Policy::Conflate,
         Emit::OnWindowClose => Policy::DropOldest,
     })
@@ -261,7 +300,7 @@ fn conflater(
     query: &Query,
     policy: Policy,
     changing: bool,
-    schema: &arrow::datatypes::SchemaRef,
+    schema: &SchemaRef,
 ) -> Result<Option<Conflater>, EngineError> {
     if policy != Policy::Conflate || !changing {
         return Ok(None);

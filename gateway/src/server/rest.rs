@@ -4,6 +4,7 @@ mod completion;
 mod faults;
 mod health;
 mod info;
+mod losses;
 mod metrics;
 mod publish;
 mod statements;
@@ -54,6 +55,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .routes(routes!(info::streams))
         .routes(routes!(info::stream))
         .routes(routes!(info::rejects))
+        .routes(routes!(losses::losses))
         .routes(routes!(publish::publish))
         .routes(routes!(faults::read, faults::set, faults::clear))
         .routes(routes!(health::healthz))

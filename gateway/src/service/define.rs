@@ -81,6 +81,7 @@ impl Service {
         analyzed: Analyzed,
         stored: Option<&Stored>,
     ) -> Result<Answer, Refusal> {
+        self.system.check_reads(&analyzed.asked, sql)?;
         let task = Task { sql, asked: analyzed.asked, stored };
         match analyzed.statement {
             Statement::CreateSource(create) => self.create_source(task, create).await,
@@ -214,6 +215,7 @@ impl Service {
     async fn drop_definition(&self, sql: &str, drop: &DropRelation) -> Result<Answer, Refusal> {
         let names = self.names();
         let (name, wanted) = (&drop.name, kind_of_drop(drop.kind));
+        self.system.check_drop(name, sql)?;
         let Some(definition) = names.get(name) else {
             if drop.if_exists {
                 return Ok(Answer::Done(format!("there is no {} \"{name}\"", wanted.word())));
@@ -383,7 +385,7 @@ pub(super) fn kind_of_source(create: &CreateSource) -> RelationKind {
     }
 }
 
-fn relation_of_source(create: &CreateSource, definition: &SourceDefinition) -> Relation {
+pub(super) fn relation_of_source(create: &CreateSource, definition: &SourceDefinition) -> Relation {
     let time = match &definition.event_time {
         EventTimeSpec::Column { index, .. } => TimeAttribute::Column(definition.schema.field(*index).name().clone()),
         EventTimeSpec::Arrival => TimeAttribute::Arrival,

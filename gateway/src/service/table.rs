@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
-use squilla_engine::{Durability, EventTime, JobInfo, QueryInfo, Recovery, StreamInfo};
+use squilla_engine::{Durability, EventTime, JobInfo, Loss, QueryInfo, Recovery, StreamInfo};
 use squilla_query::{Describe, Diagnostic, RelationKind, Show, TimeAttribute, tells_arrival};
 
 use super::{Refusal, Service, redact};
@@ -17,10 +17,11 @@ impl Service {
             Show::Streams => self.streams_table(&[StoredKind::Source, StoredKind::Stream], false),
             Show::Sources => self.streams_table(&[StoredKind::Source], false),
             Show::Tables => self.streams_table(&[StoredKind::Source], true),
-            Show::Jobs => jobs(&self.engine.jobs()),
-            Show::Queries => queries(&self.engine.queries()),
+            Show::Jobs => jobs(&self.jobs()),
+            Show::Queries => queries(&self.queries()),
             Show::Sinks => self.sinks_table(),
             Show::Views => self.views_table(),
+            Show::Losses => losses(&self.engine.losses()),
         }
     }
 
@@ -41,7 +42,7 @@ impl Service {
     }
 
     fn streams_table(&self, kinds: &[StoredKind], tables: bool) -> RecordBatch {
-        let mut infos = self.engine.streams();
+        let mut infos = self.streams();
         let names = self.names();
         let word = |name: &str, kind: &'static str| {
             if names.get(name).is_some_and(|definition| definition.key().is_some()) { "table" } else { kind }
@@ -262,6 +263,20 @@ fn queries(queries: &[QueryInfo]) -> RecordBatch {
         ("jobs", strings(queries.iter().map(|query| query.jobs.join(", ")))),
         ("subscriptions", number(|query| query.subscriptions as u64)),
         ("rows", number(|query| query.rows)),
+    ])
+}
+
+fn losses(losses: &[Loss]) -> RecordBatch {
+    let number = |of: fn(&Loss) -> u64| Arc::new(UInt64Array::from_iter_values(losses.iter().map(of))) as ArrayRef;
+    table(vec![
+        ("kind", strings(losses.iter().map(|loss| loss.kind.word().to_owned()))),
+        ("name", strings(losses.iter().map(|loss| loss.name.clone()))),
+        ("reason", strings(losses.iter().map(|loss| loss.reason.word().to_owned()))),
+        ("rows", number(|loss| loss.lost.rows)),
+        ("unknown_gaps", number(|loss| loss.lost.gaps)),
+        ("since", moments(losses.iter().map(|loss| Some(loss.since)))),
+        ("users", strings(losses.iter().map(|loss| loss.users.join(", ")))),
+        ("meaning", strings(losses.iter().map(|loss| format!("rows that {}", loss.reason.meaning())))),
     ])
 }
 

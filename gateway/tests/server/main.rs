@@ -1,5 +1,6 @@
 //! The server from outside: real sockets on the loopback, a real engine behind them.
 
+mod canary;
 mod catalog;
 mod client;
 mod explain;
@@ -8,6 +9,7 @@ mod late;
 mod lifecycle;
 mod limits;
 mod live;
+mod losses;
 mod resume;
 mod slow;
 mod tables;

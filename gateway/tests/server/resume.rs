@@ -6,20 +6,20 @@ use squilla_gateway::ServeConfig;
 use crate::client::{Client, TestServer, engine_config, open};
 
 /// A server whose streams last in a folder.
-async fn server(folder: &tempfile::TempDir) -> TestServer {
+pub(crate) async fn server(folder: &tempfile::TempDir) -> TestServer {
     let service = open(Some(folder.path().join("data")), engine_config(), Vec::new()).await;
     TestServer::of(service, ServeConfig::default()).await
 }
 
 /// Ends a server and what it runs, so that its folder can be opened again.
-async fn stopped(mut server: TestServer) {
+pub(crate) async fn stopped(mut server: TestServer) {
     server.stop();
     let service = server.service.clone();
     server.ended().await;
     service.engine().shutdown().await;
 }
 
-async fn publish(server: &TestServer, numbers: std::ops::Range<u32>) {
+pub(crate) async fn publish(server: &TestServer, numbers: std::ops::Range<u32>) {
     for number in numbers {
         let row = json!([{"ts": format!("2026-01-01T00:{:02}:{:02}Z", number / 60, number % 60), "n": number}]);
         server.service.publish("clicks", row.to_string().into()).await.expect("is taken");
@@ -27,7 +27,7 @@ async fn publish(server: &TestServer, numbers: std::ops::Range<u32>) {
 }
 
 /// Reads rows until there are so many; their numbers, and the position behind them.
-async fn read(client: &mut Client, rows: usize) -> (Vec<u64>, Value) {
+pub(crate) async fn read(client: &mut Client, rows: usize) -> (Vec<u64>, Value) {
     let mut numbers = Vec::new();
     loop {
         let message = client.message().await;
@@ -46,7 +46,7 @@ async fn read(client: &mut Client, rows: usize) -> (Vec<u64>, Value) {
 }
 
 /// Subscribes from a place; what the server says of it.
-async fn subscribe(client: &mut Client, sql: &str, from: &Value) -> Value {
+pub(crate) async fn subscribe(client: &mut Client, sql: &str, from: &Value) -> Value {
     client.send(&json!({"type": "subscribe", "id": "1", "sql": sql, "from": from, "policy": "block"})).await;
     let message = client.message().await;
     assert_eq!(message["type"], "subscribed", "{message}");

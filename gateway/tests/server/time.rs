@@ -146,3 +146,45 @@ async fn published_numbers_are_times_where_the_watermark_names_them() {
     let expected = json!([[1, "2023-11-14T22:13:20Z", true], [2, "2023-11-14T22:13:20.123456789Z", true]]);
     assert_eq!(client.message().await["rows"], expected);
 }
+
+/// The first column of all rows until a subscription completes.
+async fn all(client: &mut Client) -> Vec<i64> {
+    let mut found = Vec::new();
+    loop {
+        let message = client.message().await;
+        if message["type"] == "complete" {
+            assert_eq!(message["reason"], "ended");
+            return found;
+        }
+        let rows = message["rows"].as_array().unwrap_or_else(|| panic!("rows were expected, not {message}"));
+        found.extend(rows.iter().map(|row| row[0].as_i64().expect("a number")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_piece_of_the_past_completes() {
+    let server = server().await;
+    let mut client = Client::hello(&server).await;
+    let now = now_ms();
+    let mut ask = async |sql: &str| {
+        client.subscribe(json!({"id": "1", "sql": sql})).await;
+        all(&mut client).await
+    };
+    assert_eq!(ask("SELECT n FROM bids SINCE EARLIEST UNTIL INTERVAL '30 seconds'").await, [1]);
+    assert_eq!(ask("SELECT n FROM bids SINCE INTERVAL '30 seconds' UNTIL INTERVAL '500 milliseconds'").await, [2, 3]);
+    assert_eq!(ask("SELECT n FROM bids SINCE EARLIEST UNTIL TIMESTAMP '2020-01-01T00:00:00Z'").await, [] as [i64; 0]);
+    // One row comes behind others that say that no earlier ones are expected: it is late, and not among them.
+    publish(&server, &[(7, now + 20_000), (8, now - 40_000), (9, now + 30_000)]).await;
+    assert_eq!(ask("SELECT n FROM bids SINCE EARLIEST UNTIL INTERVAL '1 second'").await, [1, 2, 3]);
+    assert_eq!(ask("SELECT n + 0 FROM bids SINCE EARLIEST UNTIL INTERVAL '1 second' WHERE n > 1").await, [2, 3]);
+    // Windows that end by then; the open one is not told.
+    let counts = "SELECT count(*) FROM bids SINCE EARLIEST UNTIL INTERVAL '1 second' GROUP BY tumble('1 day')";
+    assert_eq!(ask(counts).await.len(), 0);
+    let counts = "SELECT count(*) FROM bids SINCE EARLIEST UNTIL INTERVAL '30 seconds' GROUP BY tumble('1s')";
+    assert_eq!(ask(counts).await, [1]);
+    // What is to come ends when it has come.
+    client.subscribe(json!({"id": "1", "sql": "SELECT n FROM bids SINCE LATEST UNTIL TIMESTAMP '2100-01-01'"})).await;
+    // 2100-01-01 is 4,102,444,800 seconds after 1970. What is far ahead of its arrival moves no watermark.
+    publish(&server, &[(10, now + 40_000), (11, 4_102_444_800_000)]).await;
+    assert_eq!(numbers(&mut client, 1).await, [10]);
+}

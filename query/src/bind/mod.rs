@@ -35,6 +35,7 @@ mod track_windows;
 mod union;
 mod union_key;
 mod unnest;
+mod until;
 mod window;
 mod window_args;
 
@@ -124,6 +125,7 @@ pub(crate) fn query(
     reader: Reader,
 ) -> Result<Query, Vec<Diagnostic>> {
     let since = syntax.since.as_ref().map(|clause| clause.since);
+    let until = syntax.since.as_ref().and_then(|clause| clause.until);
     let mut binder = Binder::new(catalog, text);
     binder.time_to_live = TimeToLive::of(syntax.state_ttl);
     let bound = binder.query(&syntax.query, &Ctes::new());
@@ -138,7 +140,11 @@ pub(crate) fn query(
     let plan = emit::with_grace(&bound.plan, syntax.emit.as_ref());
     let plan = crate::rewrite::rewrite(plan);
     match emit::emission(&plan, syntax.emit.as_ref(), reader, catalog) {
-        Ok((emit, key)) => Ok(Query { sql: syntax.sql.clone(), plan, emit, since, key }),
+        Ok((emit, key)) => {
+            until::check(until, &plan, emit)?;
+            let until = until.map(|(until, _)| until);
+            Ok(Query { sql: syntax.sql.clone(), plan, emit, since, until, key })
+        }
         Err(diagnostic) => Err(vec![Diagnostic { span: diagnostic.span.or(text.end_span()), ..diagnostic }]),
     }
 }

@@ -342,7 +342,8 @@ impl<'t> Reader<'t> {
             Some("sources") => Show::Sources,
             Some("sinks") => Show::Sinks,
             Some("views") => Show::Views,
-            _ => return Err(self.expected("STREAMS, TABLES, JOBS, QUERIES, SOURCES, SINKS or VIEWS")),
+            Some("losses") => Show::Losses,
+            _ => return Err(self.expected("STREAMS, TABLES, JOBS, QUERIES, SOURCES, SINKS, VIEWS or LOSSES")),
         };
         self.parser.next_token();
         self.end_without_emit()?;

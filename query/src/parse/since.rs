@@ -1,18 +1,21 @@
-//! The `SINCE` clause, taken out of the tokens before the rest is parsed.
+//! The `SINCE … [UNTIL …]` clause, taken out of the tokens before the rest is parsed.
 
 use std::time::Duration;
 
 use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::{Reads, unsupported};
+use super::Reads;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::duration;
-use crate::statement::Since;
+use crate::statement::{Since, Until};
 use crate::text::{Text, is_word, word};
 
 /// What a query may start with, for help.
 const FORMS: &str = "write SINCE INTERVAL '5 minutes', SINCE TIMESTAMP '2026-01-31T12:00:00Z' or SINCE EARLIEST";
+/// How it may end, for help.
+const ENDS: &str =
+    "write SINCE INTERVAL '1 hour' UNTIL INTERVAL '30 minutes', UNTIL TIMESTAMP '2026-01-31T12:00:00Z' or UNTIL LATEST";
 /// Units that may stand behind the text of an interval.
 const UNITS: [&str; 8] = ["second", "seconds", "minute", "minutes", "hour", "hours", "day", "days"];
 
@@ -23,13 +26,21 @@ pub(crate) struct SinceSyntax {
     pub(crate) since: Since,
     /// Where it stands.
     pub(crate) span: Option<Span>,
+    /// What its `UNTIL` asks, and where that stands.
+    pub(crate) until: Option<(Until, Option<Span>)>,
 }
 
 /// The tokens without the `SINCE` clause, and the clause.
 pub(super) fn cut(text: &Text<'_>, tokens: Vec<TokenWithSpan>) -> Reads<(Vec<TokenWithSpan>, Option<SinceSyntax>)> {
     let Some(at) = (1..tokens.len()).find(|at| starts(&tokens, *at)) else { return Ok((tokens, None)) };
-    let (since, end) = read(text, &tokens, at + 1)?;
+    let (since, mut end) = read(text, &tokens, at + 1, FORMS)?;
     let place = |token: &TokenWithSpan| text.span(token.span);
+    let mut until = None;
+    if tokens.get(end).is_some_and(|next| is_word(&next.token, "until")) {
+        let (value, span, behind) = read_until(text, &tokens, end, since)?;
+        until = Some((value, span));
+        end = behind;
+    }
     let span = match (place(&tokens[at]), place(&tokens[end - 1])) {
         (Some(first), Some(last)) => Some(Span { start: first.start, end: last.end }),
         (first, _) => first,
@@ -39,12 +50,40 @@ pub(super) fn cut(text: &Text<'_>, tokens: Vec<TokenWithSpan>) -> Reads<(Vec<Tok
             .at(place(&tokens[again]))
             .help("one says where all that the query reads starts"));
     }
-    if tokens.get(end).is_some_and(|next| is_word(&next.token, "until")) {
-        let mistake = unsupported("UNTIL is not available", place(&tokens[end]));
-        return Err(mistake.help("a query goes on until it is stopped; WHERE leaves out later rows"));
-    }
     let rest = tokens[..at].iter().chain(&tokens[end..]).cloned().collect();
-    Ok((rest, Some(SinceSyntax { since, span })))
+    Ok((rest, Some(SinceSyntax { since, span, until })))
+}
+
+/// What `UNTIL`, which stands at `at`, asks; where that stands, and ends.
+fn read_until(
+    text: &Text<'_>,
+    tokens: &[TokenWithSpan],
+    at: usize,
+    since: Since,
+) -> Reads<(Until, Option<Span>, usize)> {
+    let (value, end) = read(text, tokens, at + 1, ENDS)?;
+    let span = match (text.span(tokens[at].span), text.span(tokens[end - 1].span)) {
+        (Some(first), Some(last)) => Some(Span { start: first.start, end: last.end }),
+        (first, _) => first,
+    };
+    let until = match value {
+        Since::Latest => Until::Ago(Duration::ZERO),
+        Since::Ago(ago) => Until::Ago(ago),
+        Since::Moment(moment) => Until::Moment(moment),
+        Since::Earliest => {
+            return Err(Diagnostic::new("invalid", "nothing lies before the first row").at(span).help(ENDS));
+        }
+    };
+    let empty = match (since, until) {
+        (Since::Ago(since), Until::Ago(until)) => since <= until,
+        (Since::Moment(since), Until::Moment(until)) => since >= until,
+        (Since::Latest, Until::Ago(_)) => true,
+        _ => false,
+    };
+    if empty {
+        return Err(Diagnostic::new("invalid", "UNTIL does not lie behind SINCE").at(span).help(ENDS));
+    }
+    Ok((until, span, end))
 }
 
 /// Whether the clause starts here: the word may also be a name.
@@ -58,19 +97,21 @@ fn starts(tokens: &[TokenWithSpan], at: usize) -> bool {
 }
 
 /// What stands behind the word, and where that ends.
-fn read(text: &Text<'_>, tokens: &[TokenWithSpan], at: usize) -> Reads<(Since, usize)> {
-    let kind = word(&tokens[at].token);
+fn read(text: &Text<'_>, tokens: &[TokenWithSpan], at: usize, forms: &str) -> Reads<(Since, usize)> {
+    let kind = tokens.get(at).and_then(|token| word(&token.token));
     match kind.as_deref() {
         Some("earliest") => return Ok((Since::Earliest, at + 1)),
         Some("latest") => return Ok((Since::Latest, at + 1)),
         _ => {}
     }
-    let at = if kind.is_some() { at + 1 } else { at };
+    let is_kind = kind.as_deref().is_some_and(|word| matches!(word, "interval" | "timestamp"));
+    let at = if is_kind { at + 1 } else { at };
     let place = tokens.get(at).and_then(|token| text.span(token.span)).or_else(|| text.end_span());
     let Some(Token::SingleQuotedString(value)) = tokens.get(at).map(|token| &token.token) else {
-        return Err(Diagnostic::new("syntax", "expected a text behind SINCE").at(place).help(FORMS));
+        let before = tokens[at.saturating_sub(1)].token.to_string().to_uppercase();
+        return Err(Diagnostic::new("syntax", format!("expected a text behind {before}")).at(place).help(forms));
     };
-    let wrong = |message: String| Diagnostic::new("invalid", message).at(place).help(FORMS);
+    let wrong = |message: String| Diagnostic::new("invalid", message).at(place).help(forms);
     let moment = string_to_timestamp_nanos(value).ok().map(Since::Moment);
     if kind.as_deref() == Some("timestamp") || (kind.is_none() && moment.is_some()) {
         let since = moment.ok_or_else(|| wrong(format!("\"{value}\" is no moment")))?;

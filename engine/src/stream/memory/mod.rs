@@ -226,6 +226,22 @@ impl MemoryStream {
         self.in_memory(position)
     }
 
+    /// How many rows since the position are no longer kept; `None`: it is of another incarnation.
+    pub(crate) fn gone_since(&self, position: &Position) -> Option<u64> {
+        let (position, first) = match &self.disk {
+            Some(disk) => (disk.log.translate(position)?, disk.log.first()),
+            None => {
+                let Start::Position(first) = self.start_in_memory() else { return None };
+                ((position.epoch == self.epoch).then(|| position.clone())?, first)
+            }
+        };
+        let gone = |(partition, (first, _)): (&u32, &(Offset, u64))| {
+            let (offset, skip) = position.offsets.get(partition).copied().unwrap_or_default();
+            first.0.saturating_sub(offset.0 + skip)
+        };
+        Some(first.offsets.iter().map(gone).sum())
+    }
+
     /// Whether every row since the position is in memory.
     fn in_memory(&self, position: &Position) -> bool {
         let log = self.read();

@@ -33,7 +33,7 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<Outcome, Failure> {
         roots: roots(Vec::new())?,
         clock: Arc::new(SystemClock),
     };
-    let serve = ServeConfig { listen: args.listen, insecure: args.insecure, ..ServeConfig::default() };
+    let serve = ServeConfig { listen: args.listen, insecure: args.insecure, canary: true, ..ServeConfig::default() };
     run(config, &demo::STATEMENTS, serve, &format!("squilla demo --listen {OTHER_LISTEN}"))
 }
 
@@ -51,6 +51,7 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<Outcome, Failure> {
         listen: settings.listen,
         insecure: settings.insecure,
         hosts: settings.hosts,
+        canary: true,
         ..ServeConfig::default()
     };
     run(config, &[], serve, &format!("squilla serve --listen {OTHER_LISTEN}"))

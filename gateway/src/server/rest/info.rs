@@ -158,13 +158,13 @@ pub(super) async fn rejects(State(app): Shared, Path(name): Path<String>) -> Res
 /// Running jobs, sources first, with what they count.
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "operation", responses((status = OK, body = Jobs)))]
 pub(super) async fn jobs(State(app): Shared) -> Json<Jobs> {
-    Json(Jobs { jobs: app.service.engine().jobs().into_iter().map(JobBody::from).collect() })
+    Json(Jobs { jobs: app.service.jobs().into_iter().map(JobBody::from).collect() })
 }
 
 /// Live queries, oldest first.
 #[utoipa::path(get, path = "/api/v1/queries", tag = "queries", responses((status = OK, body = Queries)))]
 pub(super) async fn queries(State(app): Shared) -> Json<Queries> {
-    Json(Queries { queries: app.service.engine().queries().into_iter().map(QueryBody::from).collect() })
+    Json(Queries { queries: app.service.queries().into_iter().map(QueryBody::from).collect() })
 }
 
 /// Ends a live query for all who read it.
@@ -178,7 +178,7 @@ pub(super) async fn kill(State(app): Shared, Path(id): Path<String>) -> Result<a
 }
 
 fn all_streams(app: &App) -> Vec<StreamBody> {
-    let mut streams: Vec<StreamBody> = app.service.engine().streams().into_iter().map(StreamBody::from).collect();
+    let mut streams: Vec<StreamBody> = app.service.streams().into_iter().map(StreamBody::from).collect();
     streams.extend(app.service.all_absent().into_iter().map(|(name, status)| StreamBody::absent(name, status)));
     streams.sort_by(|a, b| a.name.cmp(&b.name));
     streams

@@ -24,7 +24,9 @@ fn text(app: &App) -> String {
     let mut out = Metrics::default();
     jobs(app, &mut out);
     streams(app, &mut out);
-    out.one("squilla_queries", "gauge", "Live queries.", app.service.engine().queries().len());
+    losses(app, &mut out);
+    canary(app, &mut out);
+    out.one("squilla_queries", "gauge", "Live queries.", app.service.queries().len());
     let traffic = &app.traffic;
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
     out.one("squilla_sockets", "gauge", "Open WebSockets.", traffic.sockets.load(Relaxed));
@@ -45,7 +47,7 @@ fn text(app: &App) -> String {
 }
 
 fn jobs(app: &App, out: &mut Metrics) {
-    let jobs = app.service.engine().jobs();
+    let jobs = app.service.jobs();
     let labels = |job: &squilla_engine::JobInfo| vec![("job", job.id.clone()), ("kind", job.kind.clone())];
     out.family("squilla_job_rows_total", "counter", "Rows by what became of them.");
     for job in &jobs {
@@ -65,7 +67,7 @@ fn jobs(app: &App, out: &mut Metrics) {
 }
 
 fn streams(app: &App, out: &mut Metrics) {
-    let streams = app.service.engine().streams();
+    let streams = app.service.streams();
     let labels = |stream: &squilla_engine::StreamInfo| vec![("stream", stream.name.clone())];
     out.family("squilla_stream_rows_total", "counter", "Rows committed to a stream.");
     for stream in &streams {
@@ -100,6 +102,35 @@ fn streams(app: &App, out: &mut Metrics) {
             out.sample("squilla_stream_watermark_seconds", &labels(stream), moment.0 as f64 / 1e9);
         }
     }
+}
+
+fn losses(app: &App, out: &mut Metrics) {
+    let lost = app.service.engine().lost();
+    let label = |reason: &squilla_engine::LossReason| [("reason", reason.word().to_owned())];
+    out.family("squilla_lost_rows_total", "counter", "Rows that did not come to where they were wanted, by reason.");
+    for (reason, lost) in &lost {
+        out.sample("squilla_lost_rows_total", &label(reason), lost.rows);
+    }
+    out.family("squilla_lost_unknown_gaps_total", "counter", "Gaps whose rows nobody could count, by reason.");
+    for (reason, lost) in &lost {
+        out.sample("squilla_lost_unknown_gaps_total", &label(reason), lost.gaps);
+    }
+}
+
+fn canary(app: &App, out: &mut Metrics) {
+    let measured = app.canary.measured();
+    if measured.sent == 0 {
+        return;
+    }
+    let delay = "squilla_canary_delay_seconds";
+    out.family(delay, "histogram", "From the publishing of a row to its encoding for a subscription.");
+    for (bound, rows) in measured.buckets() {
+        out.sample("squilla_canary_delay_seconds_bucket", &[("le", bound)], rows);
+    }
+    out.sample("squilla_canary_delay_seconds_sum", &[], measured.sum());
+    out.sample("squilla_canary_delay_seconds_count", &[], measured.seen());
+    out.one("squilla_canary_sent_rows_total", "counter", "Rows that the canary has sent, one a second.", measured.sent);
+    out.one("squilla_canary_lost_rows_total", "counter", "Of those, rows that did not come.", measured.lost);
 }
 
 /// The ledger, name by name.

@@ -36,6 +36,8 @@ struct Lines {
     /// A batch and the rows of it that are not written yet.
     batch: Option<(Arc<StreamBatch>, Range<usize>)>,
     first: Option<Bytes>,
+    /// The share of rows that results are made of, as told last.
+    completeness: f64,
     done: bool,
 }
 
@@ -52,7 +54,7 @@ pub(super) fn answer(
     let subscribed = || ServerMessage::Subscribed(Box::new(Subscribed::new(ID, info.channel, info)));
     let first = meta.then(|| meta_line(&subscribed()));
     let left = limit.unwrap_or(u64::MAX);
-    let lines = Lines { app, subscription, from, left, meta, batch: None, first, done: false };
+    let lines = Lines { app, subscription, from, left, meta, batch: None, first, completeness: 1.0, done: false };
     let body = stream::unfold(lines, |mut lines| async move {
         let bytes = lines.next().await?;
         Some((Ok::<_, Infallible>(bytes), lines))
@@ -116,7 +118,9 @@ impl Lines {
             }
             SubscriptionEvent::Progress(progress) => {
                 let channel = self.subscription.info().channel;
-                self.meta.then(|| meta_line(&ServerMessage::progress(channel, &progress)))
+                let share = std::mem::replace(&mut self.completeness, progress.completeness);
+                let lacks = self.subscription.info().windowed && share != progress.completeness;
+                (self.meta || lacks).then(|| meta_line(&ServerMessage::progress(channel, &progress)))
             }
             SubscriptionEvent::Complete => {
                 self.done = true;
