@@ -41,7 +41,7 @@ async fn a_drop_names_all_who_are_in_the_way_and_a_cascade_ends_them() {
     assert_eq!(status, StatusCode::OK, "{dropped}");
     let told = dropped["results"][0]["message"].as_str().expect("a message");
     assert!(told.contains("view \"small\", stream \"tiny\", live query"), "{told}");
-    let mut ended = vec![client.message().await, client.message().await];
+    let mut ended = [client.message().await, client.message().await];
     ended.sort_by_key(|message| message["id"].to_string());
     let told: Vec<_> = ended.iter().map(|message| (&message["id"], &message["code"], &message["message"])).collect();
     let (dropped, of) = (json!("dropped"), |name: &str| json!(format!("\"{name}\" was dropped")));
