@@ -53,7 +53,7 @@ impl<'r> Draw<'r> {
 
     fn number(&mut self) -> String {
         if self.leaf(35) {
-            return (*self.random.pick(&["n", "g", "id % 7", "n", "5"])).to_owned();
+            return (*self.random.pick(&["n", "g", "id % 7", "n", "(4 + 1)"])).to_owned();
         }
         self.deeper(|own| match own.random.below(12) {
             0 | 1 => format!("({} {} {})", own.number(), own.random.pick(&["+", "-"]), own.number()),
