@@ -26,6 +26,7 @@ use crate::service::Service;
 use canary::Canary;
 use frame::Frames;
 use guard::Hosts;
+use socket::Running;
 use traffic::Traffic;
 
 /// How to serve.
@@ -80,6 +81,8 @@ pub(crate) struct App {
     pub(crate) frames: Frames,
     pub(crate) traffic: Traffic,
     pub(crate) canary: Canary,
+    /// Who reads what over sockets.
+    pub(crate) running: Arc<Running>,
     pub(crate) heartbeat: Duration,
     /// Cancelled when sockets and streams are to say good-bye.
     pub(crate) drain: CancellationToken,
@@ -111,6 +114,7 @@ pub async fn serve(
         frames: Frames::default(),
         traffic: Traffic::default(),
         canary: Canary::default(),
+        running: Arc::default(),
         heartbeat: config.heartbeat,
         drain: CancellationToken::new(),
         abandon: CancellationToken::new(),

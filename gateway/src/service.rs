@@ -27,6 +27,7 @@ use sink::SinkRuns;
 use system::System;
 
 pub use refusal::{PublishRefusal, Refusal};
+pub(crate) use script::Checked;
 
 /// What a service is made with.
 #[derive(Debug)]
@@ -174,12 +175,8 @@ impl Service {
 
     /// Reads and plans the statements of a script without carrying them out, for an editor. A statement sees what
     /// those before it would create. Spans are in the whole text.
-    ///
-    /// # Errors
-    /// Its mistakes.
-    pub fn check(&self, sql: &str) -> Result<(), Vec<Diagnostic>> {
-        let mistakes = script::check(&self.names(), sql);
-        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+    pub(crate) fn check(&self, sql: &str) -> Checked {
+        script::check(&self.names(), sql)
     }
 
     /// Publishes a body of NDJSON or a JSON array to an `http` source. The first events of a source without columns

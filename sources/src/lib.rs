@@ -96,6 +96,11 @@ pub fn connectors() -> Vec<ConnectorHelp> {
     connector::help()
 }
 
+/// The options of `CREATE STREAM … WITH (…)`, with a sentence each.
+pub fn stream_options() -> Vec<(&'static str, &'static str)> {
+    connector::stream_options()
+}
+
 /// Hands what clients publish to the `http` sources.
 #[derive(Debug, Default)]
 pub struct Publishers {

@@ -137,6 +137,107 @@ test("a link reopens its queries", async () => {
   );
 });
 
+const WITH_PARAMETERS = "SELECT title, device, startup_ms, $label AS label FROM plays WHERE device = $device AND startup_ms > $least";
+
+/** Fills the fields of pane 1. */
+async function give(values) {
+  for (const [name, value] of Object.entries(values)) await pane(1).getByRole("textbox", { name: `$${name}` }).fill(value);
+}
+
+async function shownDevices() {
+  const cells = await pane(1).locator(".grid-row > :nth-child(2)").allInnerTexts();
+  return [...new Set(cells)];
+}
+
+test("a parameter changes while its query runs, and a link holds its value", async () => {
+  await page.goto(demo.url);
+  await pane(1).locator(".cm-content").waitFor();
+  await write(WITH_PARAMETERS);
+  await give({ label: "one", device: "tv", least: "0" });
+  await pane(1).getByRole("button", { name: "Run" }).first().click();
+  await until(async () => (await rowsOf(1)) > 0, "rows");
+  assert.deepEqual(await shownDevices(), ["tv"]);
+
+  await give({ device: "phone" });
+  const told = pane(1).locator(".told");
+  await told.getByText(/\$device = 'phone' holds, from row \d+ on/).waitFor();
+  await until(async () => (await shownDevices())[0] === "phone", "rows of the other device above those before");
+
+  await give({ least: "many" });
+  await pane(1).getByText("not a number").waitFor();
+  await give({ least: "0" });
+  await give({ label: "two" });
+  await told.getByText("$label cannot change while the query runs").waitFor();
+  await told.getByRole("button", { name: "Run again with it" }).click();
+  await pane(1).locator(".grid-row").getByText("two").first().waitFor();
+  assert.deepEqual(await shownDevices(), ["phone"]);
+
+  const link = page.url();
+  await page.goto("about:blank");
+  await page.goto(link);
+  await until(async () => (await rowsOf(1)) > 0, "the query runs again");
+  assert.equal(await pane(1).getByRole("textbox", { name: "$device" }).inputValue(), "phone");
+  assert.deepEqual(await shownDevices(), ["phone"]);
+});
+
+/** Carries out statements, or publishes events, past the console. */
+async function post(path, body) {
+  const answer = await fetch(new URL(path, demo.url), {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  });
+  assert.equal(answer.status, 200, await answer.text());
+}
+
+const HTML = "<img src=x onerror=alert(1)>";
+
+test("late rows and records that did not decode are in sight, and a click away", async () => {
+  const sql = `CREATE SOURCE taps (n BIGINT, who VARCHAR, ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (connector = 'http');
+    CREATE STREAM tap_counts AS SELECT window_start, count(*) AS n FROM taps GROUP BY tumble('10s')`;
+  await post("/api/v1/statements", { sql });
+  const tap = (n, time) => JSON.stringify({ n, who: HTML, ts: `2026-01-01T00:00:${time}Z` });
+  await post("/api/v1/streams/taps/events", [tap(1, "01"), tap(2, "15"), tap(3, "03"), tap(HTML, "16")].join("\n"));
+
+  await page.goto(demo.url);
+  const streams = page.getByRole("navigation", { name: "Server" }).getByRole("listitem");
+  const taps = streams.filter({ has: page.getByRole("button", { name: "taps", exact: true }) });
+  await taps.getByText("1 undecodable").waitFor();
+  await taps.getByRole("button", { name: "Look at rows set aside" }).click();
+  await taps.getByRole("list", { name: "Rows set aside by taps" }).getByText(HTML).first().waitFor();
+
+  const counts = streams.filter({ has: page.getByRole("button", { name: "tap_counts", exact: true }) });
+  await counts.getByText("1 late").waitFor();
+  await counts.getByRole("button", { name: "Read late rows" }).click();
+  const rows = pane(2).locator(".grid-row");
+  await rows.getByText(HTML).first().waitFor();
+  assert.match(await rows.first().innerText(), /late/);
+  assert.equal(await page.locator(".grid img, .rejects img").count(), 0);
+
+  await write("SELECT * FROM tap_counts");
+  await page.keyboard.press("ControlOrMeta+Enter");
+  const ledger = pane(1).locator(".ledger");
+  await ledger.getByText("where rows went").click();
+  await ledger.getByRole("button", { name: "Read late rows" }).waitFor();
+  await ledger.getByRole("button", { name: "Look at rows set aside" }).click();
+  await ledger.getByText(HTML).first().waitFor();
+  await post("/api/v1/statements", { sql: "DROP STREAM tap_counts CASCADE; DROP SOURCE taps CASCADE" });
+});
+
+test("clauses are completed in their place, and explained", async () => {
+  await page.goto(demo.url);
+  await pane(1).locator(".cm-content").waitFor();
+  await write("SELECT window_start, count(*) AS n FROM plays GROUP BY tumble('1s') ");
+  await page.keyboard.type("EMIT ");
+  await page.keyboard.press("Control+Space");
+  await page.locator(".cm-tooltip-autocomplete").getByText("EVERY", { exact: true }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.keyboard.type("CHANGES");
+  await page.keyboard.press("Escape");
+  await pane(1).locator(".cm-content").getByText("tumble", { exact: true }).hover();
+  await page.locator(".cm-explained").getByText(/Windows of one size/).waitFor();
+});
+
 for (const scheme of ["light", "dark"]) {
   test(`the console is accessible in ${scheme} colours`, async () => {
     await page.emulateMedia({ colorScheme: scheme });

@@ -14,7 +14,7 @@ export class Catalog extends Changing {
   streams: StreamInfo[] = [];
   jobs: JobInfo[] = [];
   queries: QueryInfo[] = [];
-  completion: Completion = { keywords: [], functions: [], connectors: [] };
+  completion: Completion = { keywords: [], functions: [], clauses: [], connectors: [], stream_options: [] };
   /** Why the last reading failed; null: it did not. */
   problem: string | null = null;
   /** Rows a second into a stream (`stream name`) or a job (`job id`). */

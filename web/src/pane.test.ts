@@ -1,15 +1,19 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Pane } from "./pane";
+import type { Values } from "./state/params";
 import { Connection, type SubscriptionEvent } from "./socket";
 
 /** A connection that only notes what is asked of it. */
 class FakeConnection {
-  asked: { sql: string; hear: (event: SubscriptionEvent) => void; stopped: boolean }[] = [];
-  subscribe(sql: string, hear: (event: SubscriptionEvent) => void) {
-    const subscription = { sql, hear, stopped: false };
+  asked: { sql: string; params: Values | null; hear: (event: SubscriptionEvent) => void; stopped: boolean; wishes: Values[] }[] = [];
+  subscribe(sql: string, params: Values | null, hear: (event: SubscriptionEvent) => void) {
+    const subscription = { sql, params, hear, stopped: false, wishes: [] as Values[] };
     this.asked.push(subscription);
-    return () => {
-      subscription.stopped = true;
+    return {
+      stop: () => {
+        subscription.stopped = true;
+      },
+      setParams: (values: Values) => subscription.wishes.push(values),
     };
   }
 }
@@ -111,18 +115,78 @@ test("an answer that is not JSON is told by its status", async () => {
   expect(shown.run?.problems[0]?.message).toBe("the server answered 502");
 });
 
-test("values of parameters go with the script, and fields follow the text", async () => {
-  const bodies: unknown[] = [];
-  vi.stubGlobal("fetch", (_: string, request: RequestInit) => {
-    bodies.push(JSON.parse(String(request.body)));
-    return Promise.resolve(new Response(JSON.stringify({ results: [] })));
+/** A server that answers each path with what it has for it, and what it was asked. */
+function serve(answers: Record<string, object>): { path: string; body: unknown }[] {
+  const asked: { path: string; body: unknown }[] = [];
+  vi.stubGlobal("fetch", (path: string, request: RequestInit) => {
+    const name = path.split("/").at(-1)!;
+    asked.push({ path: name, body: JSON.parse(String(request.body)) });
+    return Promise.resolve(new Response(JSON.stringify(answers[name])));
   });
+  return asked;
+}
+
+const SQL = "SELECT $label AS label FROM s WHERE n > $least";
+const PARAMETERS = [
+  { name: "label", kind: "text", changeable: false },
+  { name: "least", kind: "number", changeable: true },
+];
+
+async function running() {
+  const written = { sql: SQL, params: { label: "5", least: 2 } };
+  const asked = serve({
+    check: { diagnostics: [], parameters: PARAMETERS },
+    statements: { results: [{ kind: "live", sql: "SELECT '5' …", written }] },
+  });
+  const shown = pane(SQL);
+  shown.give("label", "5");
+  shown.give("least", "2");
+  await shown.start();
+  return { shown, asked, live: connection.asked.at(-1)! };
+}
+
+test("values of parameters go with the script, each of the kind that the server says", async () => {
+  const { shown, asked, live } = await running();
+  expect(asked.at(-1)).toEqual({ path: "statements", body: { sql: SQL, params: { label: "5", least: 2 } } });
+  expect([live.sql, live.params]).toEqual([SQL, { label: "5", least: 2 }]);
+  expect(shown.linked).toEqual({ sql: SQL, values: { label: "5", least: "2" } });
+});
+
+test("fields follow the text", () => {
   const shown = pane("SELECT * FROM s WHERE n > $least");
-  expect(shown.parameters).toEqual(["least"]);
   shown.give("least", "5");
   shown.typed("SELECT * FROM s WHERE n > $least AND who = $who");
   expect(shown.parameters).toEqual(["least", "who"]);
-  shown.give("who", "ann");
-  await shown.start();
-  expect(bodies).toEqual([{ sql: shown.sql, params: { least: 5, who: "ann" } }]);
+  expect(shown.values.get("least")).toBe("5");
+});
+
+test("a running query takes what can change, and what cannot is said", async () => {
+  const { shown, live } = await running();
+  shown.give("least", "two");
+  shown.apply();
+  expect(live.wishes).toEqual([]);
+  shown.give("least", "3");
+  shown.apply();
+  expect(live.wishes).toEqual([{ least: 3 }]);
+  expect(shown.change).toEqual({ kind: "asked", values: { least: 3 } });
+  live.hear({ type: "params", id: "1", channel: 1, position: "e:0=9", params: { label: "5", least: 3 }, query: "q2" });
+  expect(shown.change).toEqual({ kind: "holds", values: { least: 3 }, position: "e:0=9", rows: 0 });
+  expect(shown.stale).toEqual([]);
+  shown.give("label", "six");
+  shown.apply();
+  expect(live.wishes).toHaveLength(1);
+  expect(shown.stale).toEqual(["label"]);
+  shown.give("label", "5");
+  expect(shown.stale).toEqual([]);
+});
+
+test("a value that the server refuses is said, and the query goes on", async () => {
+  const { shown, live } = await running();
+  shown.give("least", "3");
+  shown.apply();
+  const error = { code: "parameter", message: "no" };
+  live.hear({ type: "params", id: "1", channel: 1, position: "e:0=9", params: { label: "5", least: 2 }, query: "q1", error });
+  expect(shown.change).toEqual({ kind: "refused", problem: error });
+  expect(shown.stale).toEqual(["least"]);
+  expect(shown.live).toBe(true);
 });

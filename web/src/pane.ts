@@ -1,11 +1,12 @@
 /** A pane: a text, what became of it when it was run, and its live queries. */
 
 import { Changing } from "./frame";
-import { ApiError, execute, type StatementResult } from "./rest";
-import { gapCame, newResult, progressCame, type Result, rowsCame, subscribed } from "./state/result";
-import { parameterNames, parameterValues } from "./state/params";
-import type { Connection, SubscriptionEvent } from "./socket";
-import type { Cell, Diagnostic, Field } from "./wire";
+import { ApiError, check, type Checked, execute, type StatementResult } from "./rest";
+import type { Linked } from "./state/link";
+import { gapCame, newResult, paramsCame, progressCame, type Result, rowsCame, subscribed } from "./state/result";
+import { type Parameter, type ParameterKind, parameterNames, parameterValues, valueOf, type Values } from "./state/params";
+import type { Asked, Connection, SubscriptionEvent } from "./socket";
+import type { Cell, Diagnostic, Field, Params } from "./wire";
 
 /** Live queries that one run of a script may start; more could not be looked at. */
 const MOST_LIVE = 8;
@@ -20,18 +21,30 @@ export type LiveState =
   | { kind: "complete"; reason: string }
   | { kind: "failed"; problems: Diagnostic[] };
 
+/** A change of a live query's parameters. */
+export type ParamsChange =
+  | { kind: "asked"; values: Values }
+  /** Rows behind the position are by these values; so many came before it. */
+  | { kind: "holds"; values: Values; position: string; rows: number }
+  | { kind: "refused"; problem: Diagnostic };
+
 /** A live query. */
 export class LiveQuery extends Changing {
   readonly sql: string;
   readonly result: Result;
   state: LiveState = { kind: "starting" };
-  readonly #unsubscribe: () => void;
+  /** Values of its parameters, as the server has told last; null: it has none. */
+  params: Values | null;
+  /** The last change of them; null: there was none. */
+  change: ParamsChange | null = null;
+  readonly #asked: Asked;
 
-  constructor(sql: string, connection: Connection) {
+  constructor(sql: string, params: Values | null, connection: Connection) {
     super();
     this.sql = sql;
+    this.params = params;
     this.result = newResult(performance.now());
-    this.#unsubscribe = connection.subscribe(sql, (event) => this.#hear(event));
+    this.#asked = connection.subscribe(sql, params, (event) => this.#hear(event));
   }
 
   get live(): boolean {
@@ -40,8 +53,28 @@ export class LiveQuery extends Changing {
 
   stop(): void {
     if (!this.live) return;
-    this.#unsubscribe();
+    this.#asked.stop();
     this.#enter({ kind: "stopped" });
+  }
+
+  /** Asks for other values of its parameters while it runs; rows go on. */
+  setParams(values: Values): void {
+    if (!this.live || this.params === null) return;
+    this.#asked.setParams(values);
+    this.change = { kind: "asked", values };
+    this.changed();
+  }
+
+  #paramsCame(message: Params): void {
+    const before = this.params ?? {};
+    const now = message.params ?? {};
+    const values = Object.fromEntries(Object.entries(now).filter(([name, value]) => before[name] !== value));
+    paramsCame(this.result, message, values);
+    this.params = now;
+    this.change =
+      message.error === undefined
+        ? { kind: "holds", values, position: message.position, rows: this.result.rows }
+        : { kind: "refused", problem: message.error };
   }
 
   #hear(event: SubscriptionEvent): void {
@@ -55,6 +88,9 @@ export class LiveQuery extends Changing {
         break;
       case "gap":
         gapCame(this.result, event);
+        break;
+      case "params":
+        this.#paramsCame(event);
         break;
       case "progress":
         progressCame(this.result, event);
@@ -108,6 +144,10 @@ export class Pane extends Changing {
   parameters: string[];
   /** What was typed for them; it stays while a name is away. */
   readonly values = new Map<string, string>();
+  /** What the server knows of them, by name. */
+  known = new Map<string, Parameter>();
+  /** The text of which it knows that. */
+  #knownOf: string | null = null;
   readonly #connection: Connection;
 
   constructor(id: number, sql: string, connection: Connection) {
@@ -131,10 +171,58 @@ export class Pane extends Changing {
     this.changed();
   }
 
-  /** The value of a parameter. */
+  /** The text and what was typed for its parameters, for a link. */
+  get linked(): Linked {
+    const values = this.parameters.flatMap((name) => {
+      const text = this.values.get(name);
+      return text === undefined ? [] : [[name, text] as const];
+    });
+    return { sql: this.sql, values: Object.fromEntries(values) };
+  }
+
+  /** What a parameter takes. */
+  kindOf(name: string): ParameterKind {
+    return this.known.get(name)?.kind ?? "any";
+  }
+
+  /** What was typed for a parameter. */
   give(name: string, value: string): void {
     this.values.set(name, value);
     this.changed();
+  }
+
+  /** Gives what was typed to the queries that run, as far as they take it without being run again. */
+  apply(): void {
+    for (const query of this.#lives()) {
+      const values = this.#differing(query).filter(([name]) => this.known.get(name)?.changeable !== false);
+      if (values.length > 0) query.setParams(Object.fromEntries(values));
+    }
+  }
+
+  /** Parameters whose typed value a running query does not have and does not take while it runs. */
+  get stale(): string[] {
+    const names = this.#lives().flatMap((query) => {
+      const refused = query.change?.kind === "refused";
+      return this.#differing(query).filter(([name]) => refused || this.known.get(name)?.changeable === false);
+    });
+    return [...new Set(names.map(([name]) => name))];
+  }
+
+  /** The newest change of parameters among the queries that run. */
+  get change(): ParamsChange | null {
+    return this.#lives().findLast((query) => query.change !== null)?.change ?? null;
+  }
+
+  #lives(): LiveQuery[] {
+    return (this.run?.outcomes ?? []).flatMap((outcome) => (outcome.kind === "live" && outcome.query.live ? [outcome.query] : []));
+  }
+
+  /** What was typed and a query has otherwise. */
+  #differing(query: LiveQuery): [string, Cell][] {
+    return Object.entries(query.params ?? {}).flatMap(([name, had]) => {
+      const value = valueOf(this.values.get(name), this.kindOf(name));
+      return value === undefined || value === had ? [] : [[name, value] as [string, Cell]];
+    });
   }
 
   /** Puts another text into the editor. */
@@ -148,9 +236,25 @@ export class Pane extends Changing {
     this.changed();
   }
 
-  checked(mistakes: Diagnostic[]): void {
-    this.mistakes = mistakes;
+  /** What the server says of the text. */
+  checked({ diagnostics, parameters }: Checked): void {
+    this.mistakes = diagnostics;
+    this.#learn(parameters);
     this.changed();
+  }
+
+  #learn(parameters: Parameter[]): void {
+    this.known = new Map(parameters.map((parameter) => [parameter.name, parameter]));
+    this.#knownOf = this.sql;
+  }
+
+  /** Values are typed by what their parameters take: that must be known before they are sent. */
+  async #askKinds(): Promise<void> {
+    try {
+      this.#learn((await check(this.sql)).parameters);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+    }
   }
 
   /** Runs the script; what ran before is stopped. Resolves when all of its statements were answered. */
@@ -162,7 +266,9 @@ export class Pane extends Changing {
     this.changed();
     let results: StatementResult[];
     try {
-      results = await execute(run.sql, parameterValues(this.parameters, this.values));
+      if (this.parameters.length > 0 && this.#knownOf !== this.sql) await this.#askKinds();
+      const kinds = new Map([...this.known.values()].map(({ name, kind }) => [name, kind]));
+      results = await execute(run.sql, parameterValues(this.parameters, this.values, kinds));
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       results = error.results;
@@ -193,18 +299,18 @@ export class Pane extends Changing {
       if (result.kind === "table") outcomes.push(result);
       else if (result.kind === "done") outcomes.push({ kind: "message", text: result.message });
       else if (result.kind === "sink") outcomes.push({ kind: "message", text: `sink "${result.name}" runs` });
-      else if (shown.has(result)) outcomes.push({ kind: "live", query: this.#liveQuery(result.sql) });
+      else if (shown.has(result)) outcomes.push({ kind: "live", query: this.#liveQuery(result) });
     }
     return outcomes;
   }
 
-  #liveQuery(sql: string): LiveQuery {
-    const query = new LiveQuery(sql, this.#connection);
-    // The pane's own buttons depend on whether its queries live.
-    let live = true;
+  #liveQuery({ sql, written }: { sql: string; written?: { sql: string; params: Values } | undefined }): LiveQuery {
+    const query = new LiveQuery(written?.sql ?? sql, written?.params ?? null, this.#connection);
+    // The pane's own buttons depend on whether its queries live, and its fields on what became of their values.
+    let [live, change]: [boolean, ParamsChange | null] = [true, null];
     query.onChange(() => {
-      if (query.live === live) return;
-      live = query.live;
+      if (query.live === live && query.change === change) return;
+      [live, change] = [query.live, query.change];
       this.changed();
     });
     return query;

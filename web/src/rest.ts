@@ -1,5 +1,6 @@
 /** The gateway's REST interface, as far as the console uses it. */
 
+import type { Parameter, Values } from "./state/params";
 import type { Cell, Diagnostic, Field } from "./wire";
 
 /** The ledger of a job: every row that came in is in one of the other counts. */
@@ -8,6 +9,7 @@ export interface Counters {
   passed: number;
   absorbed: number;
   filtered: number;
+  sampled: number;
   late: number;
   late_idle: number;
   undecodable: number;
@@ -15,6 +17,7 @@ export interface Counters {
   failed: number;
   pairs_failed: number;
   dropped: number;
+  before_start: number;
   forgotten: number;
   rows_out: number;
 }
@@ -63,6 +66,18 @@ export interface FunctionInfo {
   description: string;
 }
 
+/** Where a clause stands. */
+export type ClausePlace = "statement" | "select" | "from" | "group" | "end" | "with";
+
+/** A clause or statement. */
+export interface ClauseInfo {
+  name: string;
+  place: ClausePlace;
+  syntax: string;
+  description: string;
+  example: string;
+}
+
 export interface ConnectorHelp {
   name: string;
   description: string;
@@ -73,7 +88,10 @@ export interface ConnectorHelp {
 export interface Completion {
   keywords: string[];
   functions: FunctionInfo[];
+  clauses: ClauseInfo[];
   connectors: ConnectorHelp[];
+  /** Of named streams: name, and what it does. */
+  stream_options: [string, string][];
 }
 
 /** A record that was set aside. */
@@ -91,12 +109,25 @@ export interface Fault {
   failure_rate: number;
 }
 
+/** A statement as it was written, and the values of its parameters: both are subscribed to, so that they can change. */
+export interface Written {
+  sql: string;
+  params: Values;
+}
+
+/** What is known of a script before it runs. */
+export interface Checked {
+  /** Spans are in its text. */
+  diagnostics: Diagnostic[];
+  parameters: Parameter[];
+}
+
 /** What a statement gave. */
 export type StatementResult =
   | { kind: "done"; message: string }
   | { kind: "table"; columns: Field[]; rows: Cell[][] }
   /** To be subscribed to. */
-  | { kind: "live"; sql: string }
+  | { kind: "live"; sql: string; written?: Written | undefined }
   | { kind: "sink"; name: string };
 
 /** Why something was refused. */
@@ -162,13 +193,13 @@ export async function readCompletion(): Promise<Completion> {
   return call<Completion>("GET", "completion");
 }
 
-/** The mistakes of a script; spans are in its text. */
-export async function check(sql: string): Promise<Diagnostic[]> {
-  return (await call<{ diagnostics: Diagnostic[] }>("POST", "check", { sql })).diagnostics;
+/** The mistakes and the parameters of a script. */
+export async function check(sql: string): Promise<Checked> {
+  return call<Checked>("POST", "check", { sql });
 }
 
 /** Carries out a script, one statement after the other, with values for its parameters. */
-export async function execute(sql: string, params: Record<string, string | number>): Promise<StatementResult[]> {
+export async function execute(sql: string, params: Values): Promise<StatementResult[]> {
   return (await call<{ results: StatementResult[] }>("POST", "statements", { sql, params })).results;
 }
 

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import type { Values } from "./state/params";
 import { Connection, CREDIT_BYTES, type SubscriptionEvent, type Surroundings, type WebSocketLike } from "./socket";
 
 class FakeSocket implements WebSocketLike {
@@ -54,10 +55,10 @@ const rows = (channel: number, position: string, values: unknown[][] = []) => ({
   type: "rows", channel, position, watermark: null, rows: values,
 });
 
-function listen(connection: Connection, sql = "SELECT 1") {
+function listen(connection: Connection, sql = "SELECT 1", params: Values | null = null) {
   const heard: SubscriptionEvent[] = [];
-  const stop = connection.subscribe(sql, (event) => heard.push(event));
-  return { heard, stop, types: () => heard.map((event) => event.type) };
+  const { stop, setParams } = connection.subscribe(sql, params, (event) => heard.push(event));
+  return { heard, stop, setParams, types: () => heard.map((event) => event.type) };
 }
 
 describe("a connection", () => {
@@ -122,6 +123,27 @@ describe("a connection", () => {
     expect(timers).toEqual([]);
     connection.retryNow();
     expect(sockets).toHaveLength(2);
+  });
+
+  test("parameters go with the query, change while it runs, and come back after a loss as they were told last", () => {
+    const connection = new Connection(surroundings);
+    const { setParams, types } = listen(connection, "SELECT $a", { a: 1, b: "x" });
+    setParams({ a: 2 });
+    sockets[0]!.greets();
+    expect(sockets[0]!.sent.at(-1)).toMatchObject({ type: "subscribe", params: { a: 1, b: "x" } });
+    sockets[0]!.says(subscribed("1", 7));
+    expect(sockets[0]!.sent.at(-1)).toEqual({ type: "set_params", id: "1", params: { a: 2 } });
+    sockets[0]!.says({ type: "params", id: "1", channel: 9, position: "e:0=4", params: { a: 2, b: "x" }, query: "q2" });
+    sockets[0]!.says(rows(7, "e:0=5"));
+    sockets[0]!.says(rows(9, "e:0=6"));
+    expect(types()).toEqual(["subscribed", "params", "rows"]);
+    setParams({ b: "y" });
+    sockets[0]!.onclose?.({ code: 1001, reason: "" });
+    timers[0]!.act();
+    sockets[1]!.greets();
+    expect(sockets[1]!.sent.at(-1)).toMatchObject({ type: "subscribe", params: { a: 2, b: "x" }, from: "e:0=6" });
+    sockets[1]!.says(subscribed("1", 3));
+    expect(sockets[1]!.sent.at(-1)).toEqual({ type: "set_params", id: "1", params: { b: "y" } });
   });
 
   test("stopping unsubscribes, and what comes late is not heard", () => {

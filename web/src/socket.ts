@@ -3,6 +3,7 @@
  * Everything it needs of the outside is handed in, so that tests need no network and no clock.
  */
 
+import type { Values } from "./state/params";
 import { type ClientMessage, type Failure, readServerMessage, type ServerMessage, WireError } from "./wire";
 
 /** The connection, at every moment one of these. */
@@ -18,6 +19,13 @@ export type SocketState =
 
 /** What a subscriber hears: the messages of its subscription, and that the connection was lost. */
 export type SubscriptionEvent = Exclude<ServerMessage, { type: "welcome" }> | { type: "lost" };
+
+/** A live query that was asked for. */
+export interface Asked {
+  stop(): void;
+  /** Parameters are to have other values; `params` answers. */
+  setParams(values: Values): void;
+}
 
 /** The part of a browser's `WebSocket` that is used. */
 export interface WebSocketLike {
@@ -55,6 +63,10 @@ const FINAL_CODES = new Set([4400, 4401, 4403, 4408, 4409, 4413, 4429]);
 interface Subscription {
   id: string;
   sql: string;
+  /** Values of the parameters, as the server has told last; null: there are none. */
+  params: Values | null;
+  /** Values that were asked for and not answered; null: none are. */
+  wish: Values | null;
   hear: (event: SubscriptionEvent) => void;
   /** Null until the server has confirmed it on this connection. */
   channel: number | null;
@@ -90,15 +102,21 @@ export class Connection {
     return () => this.#listeners.delete(listener);
   };
 
-  /** Starts a live query; the answer stops it. Without a connection it starts when there is one. */
-  subscribe(sql: string, hear: (event: SubscriptionEvent) => void): () => void {
+  /** Starts a live query. Without a connection it starts when there is one. */
+  subscribe(sql: string, params: Values | null, hear: (event: SubscriptionEvent) => void): Asked {
     this.#asked += 1;
     const id = String(this.#asked);
-    const subscription: Subscription = { id, sql, hear, channel: null, position: null, readBytes: 0 };
+    const subscription: Subscription = { id, sql, params, wish: null, hear, channel: null, position: null, readBytes: 0 };
     this.#subscriptions.set(id, subscription);
     if (this.#state.kind === "open") this.#ask(subscription);
-    return () => {
-      if (this.#subscriptions.delete(id) && this.#state.kind === "open") this.#send({ type: "unsubscribe", id });
+    return {
+      stop: () => {
+        if (this.#subscriptions.delete(id) && this.#state.kind === "open") this.#send({ type: "unsubscribe", id });
+      },
+      setParams: (values) => {
+        subscription.wish = { ...subscription.wish, ...values };
+        if (subscription.channel !== null) this.#send({ type: "set_params", id, params: values });
+      },
     };
   }
 
@@ -181,9 +199,13 @@ export class Connection {
     if (message.type === "subscribed") {
       subscription.channel = message.channel;
       subscription.position ??= message.position;
+      // What was not answered before the connection was lost, or was wished before there was one.
+      if (subscription.wish !== null) this.#send({ type: "set_params", id: subscription.id, params: subscription.wish });
     } else if (message.type === "params") {
       subscription.channel = message.channel;
       subscription.position = message.position;
+      subscription.params = message.params;
+      subscription.wish = null;
     } else if (message.type === "gap") {
       subscription.position = message.to;
     } else {
@@ -211,8 +233,8 @@ export class Connection {
 
   #ask(subscription: Subscription): void {
     subscription.readBytes = 0;
-    const { id, sql, position } = subscription;
-    this.#send({ type: "subscribe", id, sql, from: position ?? undefined, credit: CREDIT_BYTES });
+    const { id, sql, position, params } = subscription;
+    this.#send({ type: "subscribe", id, sql, params: params ?? undefined, from: position ?? undefined, credit: CREDIT_BYTES });
   }
 
   #send(message: ClientMessage): void {

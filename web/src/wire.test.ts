@@ -30,7 +30,7 @@ describe("what the gateway says", () => {
     const connection = new Connection({ open: () => socket, after: () => () => {}, random: () => 0 });
     const heard: SubscriptionEvent[] = [];
     const result = newResult(0);
-    connection.subscribe("SELECT 1", (event) => {
+    connection.subscribe("SELECT 1", null, (event) => {
       heard.push(event);
       if (event.type === "subscribed") subscribed(result, event);
       if (event.type === "rows") rowsCame(result, event, 0);

@@ -31,6 +31,8 @@ export type Op = "u" | "f" | "d";
 export interface Subscribe {
   id: string;
   sql: string;
+  /** Values of its parameters. */
+  params?: Record<string, Cell> | undefined;
   from?: string | undefined;
   /** Bytes of row frames that may come before more are granted. */
   credit?: number | undefined;
@@ -40,6 +42,7 @@ export type ClientMessage =
   | { type: "hello" }
   | ({ type: "subscribe" } & Subscribe)
   | { type: "credit"; id: string; bytes: number }
+  | { type: "set_params"; id: string; params: Record<string, Cell> }
   | { type: "unsubscribe"; id: string };
 
 export interface Welcome {
@@ -72,6 +75,8 @@ export interface Params {
   channel: number;
   position: string;
   params: Record<string, Cell> | null;
+  /** With other values it is another query. */
+  query: string;
   /** Why they are still what they were; absent: they have changed. */
   error?: Diagnostic | undefined;
 }
@@ -147,6 +152,7 @@ const FIELDS: { [type in ServerMessage["type"]]: Record<string, Kind[]> } = {
     channel: ["number"],
     position: ["string"],
     params: ["object", "null"],
+    query: ["string"],
     error: ["object", "absent"],
   },
   rows: {

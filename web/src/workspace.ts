@@ -2,7 +2,7 @@
 
 import { Changing } from "./frame";
 import { Pane } from "./pane";
-import { fromFragment, onlyReads, toFragment } from "./state/link";
+import { fromFragment, type Linked, onlyReads, toFragment } from "./state/link";
 import type { Connection } from "./socket";
 
 /** Panes side by side; more would be too narrow to read. */
@@ -35,7 +35,7 @@ export class Workspace extends Changing {
 
   /** Shows these queries and runs them one after the other, since a later one may read what an earlier one creates. */
   async open(queries: string[]): Promise<void> {
-    const panes = this.#show(queries.slice(0, MOST_PANES));
+    const panes = this.#show(queries.slice(0, MOST_PANES).map((sql) => ({ sql, values: {} })));
     this.remember();
     for (const pane of panes) await pane.start();
   }
@@ -59,13 +59,17 @@ export class Workspace extends Changing {
 
   /** Puts the queries into the address, so that a reload or a copied link reopens them. */
   remember(): void {
-    const fragment = toFragment(this.panes.map((pane) => pane.sql));
+    const fragment = toFragment(this.panes.map((pane) => pane.linked));
     history.replaceState(null, "", fragment === "" ? location.pathname : `#${fragment}`);
   }
 
-  #show(queries: string[]): Pane[] {
+  #show(queries: Linked[]): Pane[] {
     for (const pane of this.panes) pane.stop();
-    this.panes = queries.map((sql) => this.#pane(sql));
+    this.panes = queries.map(({ sql, values }) => {
+      const pane = this.#pane(sql);
+      for (const [name, text] of Object.entries(values)) pane.values.set(name, text);
+      return pane;
+    });
     this.changed();
     return this.panes;
   }

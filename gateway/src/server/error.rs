@@ -41,6 +41,13 @@ pub(crate) struct Mistake {
     help: Option<String>,
 }
 
+impl Mistake {
+    /// Whether it is of this kind.
+    pub(crate) fn is(&self, code: &str) -> bool {
+        self.code == code
+    }
+}
+
 impl From<Diagnostic> for Mistake {
     fn from(diagnostic: Diagnostic) -> Self {
         Self {
@@ -74,7 +81,7 @@ pub(crate) struct ErrorAnswer {
 }
 
 /// An error with its status.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     /// In a box, since results carry errors by value.
@@ -120,7 +127,9 @@ impl ApiError {
         self
     }
 
-    fn retryable(mut self) -> Self {
+    /// The same, which may succeed later.
+    #[must_use]
+    pub(crate) fn retryable(mut self) -> Self {
         self.body.retryable = true;
         self
     }

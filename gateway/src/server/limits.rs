@@ -28,6 +28,8 @@ pub(crate) const MISSED_HEARTBEATS: u32 = 2;
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 /// Time for a close frame to be written.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time that a reader has to take other parameters, for someone else who waits for it.
+pub(crate) const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages of a socket's client that wait to be carried out; then its next ones are not read.
 pub(crate) const WAITING_MESSAGES: usize = 32;
 /// Events of one subscription that are written before the socket's next one has its turn.

@@ -6,6 +6,7 @@ mod health;
 mod info;
 mod losses;
 mod metrics;
+pub(super) mod params;
 mod publish;
 mod statements;
 
@@ -50,7 +51,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .routes(routes!(completion::completion))
         .routes(routes!(stream_query::events, stream_query::lines))
         .routes(routes!(info::queries))
-        .routes(routes!(info::kill))
+        .routes(routes!(info::kill, params::change))
         .routes(routes!(info::jobs))
         .routes(routes!(info::streams))
         .routes(routes!(info::stream))

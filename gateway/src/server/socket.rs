@@ -20,8 +20,12 @@ mod change;
 pub(super) mod message;
 mod outlet;
 mod reader;
+mod running;
 mod session;
 mod writer;
+
+pub(super) use change::change_query;
+pub(super) use running::Running;
 
 use std::sync::Arc;
 

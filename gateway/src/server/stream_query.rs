@@ -101,6 +101,21 @@ pub(crate) fn read_params(params: JsonParams) -> Result<Params, ApiError> {
     params.into_iter().map(read).collect()
 }
 
+/// The literals as values.
+pub(crate) fn write_params(params: &Params) -> Value {
+    let write = |(name, value): (&String, &ParamValue)| {
+        let value = match value {
+            ParamValue::Null => Value::Null,
+            ParamValue::Boolean(value) => Value::Bool(*value),
+            // As it was read: of numbers that JSON has.
+            ParamValue::Number(number) => number.parse().map_or(Value::Null, Value::Number),
+            ParamValue::Text(text) => Value::String(text.clone()),
+        };
+        (name.clone(), value)
+    };
+    Value::Object(params.iter().map(write).collect())
+}
+
 /// A live query in a URL.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -3,23 +3,33 @@
 use std::collections::BTreeSet;
 
 use squilla_query::{
-    Diagnostic, ParamValue, Params, Relation, RelationKind, Statement, TimeAttribute, split_statements,
+    Diagnostic, ParamValue, Parameter, ParameterKind, Params, Relation, RelationKind, Statement, TimeAttribute,
+    parameters_of, split_statements,
 };
 
 use super::analyze::analyze;
 use super::define::{exists, kind_of_source, relation_of_sink};
-use crate::catalog::{Body, Definition, Names, relation_of_query};
+use crate::catalog::{Body, Definition, Lookup, Names, relation_of_query};
 
 /// Mistakes that are such whatever values a statement's parameters will have.
 const WITHOUT_VALUES: [&str; 5] = ["syntax", "limit", "unknown_relation", "unknown_column", "unknown_function"];
 
-/// All mistakes in a script, with spans in the whole text.
-pub(super) fn check(names: &Names, script: &str) -> Vec<Diagnostic> {
+/// What is known of a script before it is carried out.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// All mistakes, with spans in the whole text.
+    pub(crate) mistakes: Vec<Diagnostic>,
+    /// The parameters of its statements, each name once.
+    pub(crate) parameters: Vec<Parameter>,
+}
+
+/// Looks into a script without carrying it out.
+pub(super) fn check(names: &Names, script: &str) -> Checked {
     let statements = match split_statements(script) {
         Ok(statements) => statements,
-        Err(mistakes) => return mistakes,
+        Err(mistakes) => return Checked { mistakes, parameters: Vec::new() },
     };
-    let mut mistakes = Vec::new();
+    let (mut mistakes, mut known) = (Vec::new(), Vec::new());
     let mut names = names.clone();
     // Names that the script creates and whose columns are known only once it runs: what reads them is not judged.
     let mut unknown = BTreeSet::new();
@@ -31,6 +41,11 @@ pub(super) fn check(names: &Names, script: &str) -> Vec<Diagnostic> {
         let certain = |mistake: &Diagnostic| params.is_empty() || WITHOUT_VALUES.contains(&mistake.code);
         let result = result.map_err(|found| found.into_iter().filter(certain).collect::<Vec<_>>());
         let judged = !asked.iter().any(|name| unknown.contains(name));
+        if !params.is_empty() {
+            parameters_of(&statement.sql, &Lookup::new(&names))
+                .into_iter()
+                .for_each(|one| add_parameter(&mut known, one));
+        }
         let found = match result {
             Ok(bound) => {
                 let found = pretend(&mut names, &mut unknown, bound, judged, &statement.sql);
@@ -41,7 +56,20 @@ pub(super) fn check(names: &Names, script: &str) -> Vec<Diagnostic> {
         };
         mistakes.extend(found.into_iter().map(|mistake| shifted(mistake, statement.span.start)));
     }
-    mistakes
+    Checked { mistakes, parameters: known }
+}
+
+/// A parameter of several statements takes what the first says that knows, and may change where it may in all.
+fn add_parameter(known: &mut Vec<Parameter>, parameter: Parameter) {
+    match known.iter_mut().find(|there| there.name == parameter.name) {
+        None => known.push(parameter),
+        Some(there) => {
+            there.changeable &= parameter.changeable;
+            if there.kind == ParameterKind::Any {
+                there.kind = parameter.kind;
+            }
+        }
+    }
 }
 
 /// Changes the names as the statement would.

@@ -10,6 +10,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod losses;
+mod params;
 mod resume;
 mod slow;
 mod tables;

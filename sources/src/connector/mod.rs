@@ -22,7 +22,7 @@ pub(crate) fn failed(name: &str, message: impl Into<String>, retryable: bool) ->
 
 /// Options that all connectors take.
 const COMMON: [(&str, &str); 5] = [
-    ("connector", "what the source reads from"),
+    ("connector", "what the source reads from: connector = 'http'"),
     ("retention", "how far back the stream's log reaches: '15m' unless said, on disk '7d'"),
     ("retention_size", "how large the stream's log gets: '64MiB' unless said, on disk '8GiB'"),
     ("idle_timeout", "how long a silent partition holds back the others: '10s' unless said"),
@@ -31,6 +31,12 @@ const COMMON: [(&str, &str); 5] = [
         "'memory' (unless said), 'buffered' (on disk within 200 ms) or 'durable' (on disk before it is told)",
     ),
 ];
+
+/// Options of named streams, which [`COMMON`] explains.
+pub(crate) fn stream_options() -> Vec<(&'static str, &'static str)> {
+    let of_a_log = |name: &str| ["durability", "retention", "retention_size"].contains(&name);
+    COMMON.into_iter().filter(|(name, _)| of_a_log(name)).collect()
+}
 
 /// See [`crate::connectors`].
 pub(crate) fn help() -> Vec<ConnectorHelp> {

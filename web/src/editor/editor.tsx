@@ -6,12 +6,12 @@ import { sql } from "@codemirror/lang-sql";
 import { bracketMatching, syntaxHighlighting } from "@codemirror/language";
 import { linter } from "@codemirror/lint";
 import { EditorState, Prec, StateEffect } from "@codemirror/state";
-import { drawSelection, EditorView, keymap, lineNumbers, placeholder } from "@codemirror/view";
+import { drawSelection, EditorView, hoverTooltip, keymap, lineNumbers, placeholder } from "@codemirror/view";
 import { useEffect, useRef } from "react";
 import type { Catalog } from "../catalog";
 import type { Pane } from "../pane";
-import { ApiError, check } from "../rest";
-import { suggest } from "../state/completion";
+import { ApiError, check, type Checked } from "../rest";
+import { explainAt, suggest } from "../state/completion";
 import { toIndices } from "../state/spans";
 import type { Diagnostic } from "../wire";
 import { COLOURS, LOOK, SQUILLA } from "./language";
@@ -85,6 +85,7 @@ function extensions(pane: Pane, catalog: Catalog, label: string, run: () => void
     LOOK,
     placeholder("SELECT …   Ctrl-Enter runs, Ctrl-Space completes"),
     autocompletion({ override: [(context) => complete(context, catalog)], icons: false }),
+    hoverTooltip((view, at) => hover(view, at, catalog)),
     linter((view) => mistakes(view, pane), {
       delay: CHECK_AFTER_MS,
       needsRefresh: (update) => update.transactions.some((transaction) => transaction.effects.some((effect) => effect.is(recheck))),
@@ -103,9 +104,22 @@ function complete(context: CompletionContext, catalog: Catalog) {
   return found && { from: found.from, options: found.options, validFor: /^\w*$/ };
 }
 
+/** What the word under the pointer is. */
+function hover(view: EditorView, at: number, catalog: Catalog) {
+  const found = explainAt(view.state.doc.toString(), at, catalog.streams, catalog.completion);
+  if (found === null) return null;
+  const create = () => {
+    const dom = document.createElement("div");
+    dom.className = "cm-explained";
+    dom.textContent = found.text;
+    return { dom };
+  };
+  return { pos: found.from, end: found.to, above: true, create };
+}
+
 async function mistakes(view: EditorView, pane: Pane) {
   const text = view.state.doc.toString();
-  let found: Diagnostic[] = [];
+  let found: Checked = { diagnostics: [], parameters: [] };
   try {
     if (text.trim() !== "") found = await check(text);
   } catch (error) {
@@ -114,7 +128,7 @@ async function mistakes(view: EditorView, pane: Pane) {
   }
   if (view.state.doc.toString() !== text) return [];
   pane.checked(found);
-  return found.map((mistake) => ({
+  return found.diagnostics.map((mistake) => ({
     ...toIndices(text, mistake.span ?? { start: 0, end: 0 }),
     severity: "error" as const,
     message: explanation(mistake),

@@ -51,6 +51,7 @@ export const LOOK = EditorView.theme({
   ".cm-tooltip-autocomplete ul li[aria-selected]": { backgroundColor: "var(--accent)", color: "var(--on-accent)" },
   ".cm-completionDetail": { opacity: "0.75", fontStyle: "normal", marginLeft: "1.2em" },
   ".cm-completionInfo": { whiteSpace: "pre-wrap", maxWidth: "26em", padding: "6px 8px" },
+  ".cm-explained": { whiteSpace: "pre-wrap", maxWidth: "46em", padding: "6px 8px", maxHeight: "18em", overflow: "auto", fontSize: "12px" },
   ".cm-diagnostic": { whiteSpace: "pre-wrap", padding: "4px 8px" },
   ".cm-lintRange-error": {
     backgroundImage: "none",

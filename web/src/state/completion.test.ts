@@ -1,18 +1,27 @@
 import { expect, test } from "vitest";
-import { suggest, type Suggestions } from "./completion";
+import type { ClauseInfo, Completion } from "../rest";
+import { explainAt, suggest, type Suggestions } from "./completion";
 
 const field = (name: string, type = "Int64") => ({ name, type, nullable: true });
 const STREAMS = [
   { name: "plays", columns: [field("ts", "Timestamp(ns)"), field("title", "Utf8")] },
   { name: "host_cpu", columns: [field("usage", "Float64")] },
 ];
-const KNOWN = {
+const clause = (name: string, place: ClauseInfo["place"]): ClauseInfo => ({
+  name, place, syntax: `${name} …`, description: `does ${name}`, example: `SELECT … ${name}`,
+});
+const KNOWN: Completion = {
   keywords: ["select", "from"],
   functions: [{ name: "count", kind: "aggregate", syntax: "count(expression)", description: "Counts rows." }],
-  connectors: [
-    { name: "file", description: "", options: [["path", "a file"], ["mode", "once or follow"]] as [string, string][] },
-    { name: "http", description: "", options: [["retention", "how long"]] as [string, string][] },
+  clauses: [
+    clause("CREATE STREAM", "statement"), clause("SINCE", "from"), clause("FOR SYSTEM_TIME AS OF", "from"),
+    clause("FILL", "group"), clause("EMIT EVERY", "end"), clause("EMIT CHANGES", "end"), clause("STATE TTL", "end"),
   ],
+  connectors: [
+    { name: "file", description: "", options: [["connector", "what it reads"], ["path", "a file"], ["mode", "'once' or 'follow'"]] },
+    { name: "http", description: "", options: [["connector", "what it reads"], ["retention", "how long"]] },
+  ],
+  stream_options: [["durability", "'memory' or 'durable'"], ["retention", "how long"]],
 };
 
 /** `|` stands for the cursor. */
@@ -23,7 +32,8 @@ function at(text: string, explicit = false): Suggestions | null {
 const labels = (text: string, explicit = false) => at(text, explicit)?.options.map((option) => option.label);
 
 test("columns of the streams that are named come first, wherever FROM stands", () => {
-  expect(labels("SELECT t| FROM plays")).toEqual(["ts", "title", "plays", "host_cpu", "count", "SELECT", "FROM"]);
+  const found = at("SELECT t| FROM plays")!.options.filter((option) => option.type !== "clause").map(({ label }) => label);
+  expect(found).toEqual(["ts", "title", "plays", "host_cpu", "count", "SELECT", "FROM"]);
 });
 
 test("behind FROM there are streams", () => {
@@ -48,4 +58,45 @@ test("nothing in strings and comments, nor unasked at an empty place", () => {
   expect(at("SELECT /* fr|")).toBe(null);
   expect(at("SELECT 'it''s' /* x */ -- y\n |")).toBe(null);
   expect(labels("SELECT 'it''s' /* x */ -- y\n |", true)).toContain("count");
+});
+
+/** Labels of clauses that fit where the cursor is. */
+const fitting = (text: string) => at(text)?.options.filter(({ type, boost }) => type === "clause" && boost > 0).map(({ label }) => label);
+
+test("clauses are offered at their places, each with an example", () => {
+  expect(fitting("C|")).toEqual(["CREATE STREAM"]);
+  expect(fitting("SHOW JOBS; C|")).toEqual(["CREATE STREAM"]);
+  expect(fitting("SELECT 1 FROM plays S|")).toEqual(["SINCE", "FOR SYSTEM_TIME AS OF", "EMIT EVERY", "EMIT CHANGES", "STATE TTL"]);
+  expect(fitting("SELECT 1 FROM plays GROUP BY title F|")).toEqual(["FILL", "EMIT EVERY", "EMIT CHANGES", "STATE TTL"]);
+  expect(fitting("SELECT s|")).toEqual([]);
+  expect(at("SELECT 1 FROM plays S|")?.options.find(({ label }) => label === "SINCE")?.info).toContain("for example: SELECT … SINCE");
+});
+
+test("behind a clause's first words there is the rest of it", () => {
+  expect(labels("SELECT 1 FROM plays EMIT |", true)).toEqual(["EVERY", "CHANGES"]);
+  expect(labels("SELECT 1 FROM plays STATE T|")).toEqual(["TTL"]);
+  expect(labels("SELECT 1 FROM plays JOIN t for system_time a|")).toEqual(["AS OF"]);
+});
+
+test("options of streams, and the values of options", () => {
+  expect(labels("CREATE STREAM s WITH (d|")).toEqual(["durability", "retention"]);
+  expect(labels("CREATE STREAM s WITH (durability = '|")).toEqual(["memory", "durable"]);
+  expect(labels("CREATE STREAM s WITH (retention = '1h', durability = 'd|")).toEqual(["memory", "durable"]);
+  expect(labels("CREATE SOURCE s WITH (connector = '|")).toEqual(["file", "http"]);
+  expect(labels("CREATE SOURCE s WITH (connector = 'file', mode = '|")).toEqual(["once", "follow"]);
+});
+
+const explained = (text: string) => {
+  const found = explainAt(text.replace("|", ""), text.indexOf("|"), STREAMS, KNOWN);
+  return found && [text.replace("|", "").slice(found.from, found.to), found.text];
+};
+
+test("what the pointer is on is explained", () => {
+  expect(explained("SELECT co|unt(*) FROM plays")).toEqual(["count", "count(expression)\n\nCounts rows."]);
+  expect(explained("SELECT 1 FROM plays EMIT  ev|ery '1s'")?.[0]).toBe("EMIT  every");
+  expect(explained("SELECT ti|tle FROM plays")).toEqual(["title", "plays.title Utf8"]);
+  expect(explained("SELECT 1 FROM pl|ays")?.[1]).toContain("ts Timestamp(ns)");
+  expect(explained("CREATE STREAM s WITH (dur|ability = 'x')")).toEqual(["durability", "durability: 'memory' or 'durable'"]);
+  expect(explained("SELECT 'co|unt(*)'")).toBe(null);
+  expect(explained("SELECT nothing| FROM nowhere")).toBe(null);
 });

@@ -3,14 +3,27 @@ import { fromFragment, onlyReads, split, toFragment } from "./link";
 
 describe("links", () => {
   test("queries come back as they were", () => {
-    const queries = ["SELECT 'a&b=c#', \"d e\"\nFROM x -- é", "SHOW JOBS"];
+    const queries = ["SELECT 'a&b=c#', \"d e\"\nFROM x -- é", "SHOW JOBS"].map((sql) => ({ sql, values: {} }));
     expect(fromFragment(`#${toFragment(queries)}`)).toEqual(queries);
   });
 
   test("empty queries are left out, and what is too long gives no link", () => {
-    expect(toFragment(["", " \n"])).toBe("");
-    expect(toFragment(["x".repeat(20_000)])).toBe("");
+    expect(toFragment([{ sql: "", values: {} }, { sql: " \n", values: { a: "1" } }])).toBe("");
+    expect(toFragment([{ sql: "x".repeat(20_000), values: {} }])).toBe("");
     expect(fromFragment("")).toEqual([]);
+  });
+
+  test("values of parameters come back with their query", () => {
+    const queries = [
+      { sql: "SELECT $a", values: { a: "1 & 2", b: "" } },
+      { sql: "SELECT 2", values: {} },
+    ];
+    expect(fromFragment(toFragment(queries))).toEqual(queries);
+    expect(fromFragment('p={"a":"1"}&q=SELECT&p={"a":1,"b":"x"}&q=x&p=oops&q=y&p=null')).toEqual([
+      { sql: "SELECT", values: { b: "x" } },
+      { sql: "x", values: {} },
+      { sql: "y", values: {} },
+    ]);
   });
 
   test("only what reads is run unasked", () => {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Rows, Subscribed } from "../wire";
-import { gapCame, missingRows, newResult, type Row, rowsCame, rowsPerSecond, subscribed } from "./result";
+import { gapCame, missingRows, newResult, paramsCame, type Row, rowsCame, rowsPerSecond, subscribed } from "./result";
 
 const SUBSCRIBED: Subscribed = {
   type: "subscribed",
@@ -39,6 +39,19 @@ test("rows are kept with their time, and those of partial windows are marked", (
   expect(newest?.x).toBe(Date.UTC(2026, 0, 1, 0, 0, 10));
   expect([result.rows, result.partialRows, result.firstRowAt]).toEqual([2, 1, 40]);
   expect(result.labels).toEqual(["synthetic"]);
+});
+
+test("a change of parameters is marked between the rows before and behind it", () => {
+  const result = newResult(0);
+  subscribed(result, SUBSCRIBED);
+  rowsCame(result, rows([["2026-01-01T00:00:10Z", "br", 3]]), 1);
+  const told = { type: "params", id: "1", channel: 5, position: "a:0=1", params: { least: 2, who: "x" }, query: "q2" } as const;
+  paramsCame(result, told, { least: 2 });
+  rowsCame(result, rows([["2026-01-01T00:00:20Z", "br", 4]]), 2);
+  paramsCame(result, { ...told, error: { code: "parameter", message: "no" } }, {});
+  expect(result.items.newestFirst().map((item) => item.kind)).toEqual(["row", "change", "row"]);
+  expect(result.items.fromNewest(1)).toMatchObject({ values: { least: 2 }, position: "a:0=1" });
+  expect(result.query).toBe("q2");
 });
 
 test("updates replace the row of their key, deletes take it out", () => {

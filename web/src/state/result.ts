@@ -1,6 +1,6 @@
 /** What is known of a live query's answer: rows, gaps and counters, from the messages in their order. */
 
-import type { Cell, Field, Gap, Op, Progress, Rows, Subscribed } from "../wire";
+import type { Cell, Field, Gap, Op, Params, Progress, Rows, Subscribed } from "../wire";
 import { type ChartPlan, planChart } from "./chart";
 import { count, millisecondsOf } from "./quantity";
 import { Ring } from "./ring";
@@ -28,7 +28,15 @@ export interface GapMark {
   reason: string;
 }
 
-export type Item = Row | GapMark;
+/** From here on rows are chosen by other values of parameters. */
+export interface ChangeMark {
+  kind: "change";
+  number: number;
+  values: Record<string, Cell>;
+  position: string;
+}
+
+export type Item = Row | GapMark | ChangeMark;
 
 export interface Result {
   schema: Field[];
@@ -139,6 +147,13 @@ export function gapCame(result: Result, message: Gap): void {
   result.gaps += 1;
   result.missing += message.rows ?? 0;
   result.missingUnknown ||= message.rows === null;
+}
+
+/** Parameters have other values, or keep theirs. */
+export function paramsCame(result: Result, message: Params, changed: Record<string, Cell>): void {
+  result.query = message.query;
+  if (message.error !== undefined) return;
+  result.items.push({ kind: "change", number: result.count++, values: changed, position: message.position });
 }
 
 /** How many rows are missing, in words. */

@@ -53,6 +53,8 @@ export function App({ workspace, catalog, connection }: Props) {
               number={at + 1}
               theme={shown}
               onRun={run}
+              onValues={() => workspace.remember()}
+              onOpen={open}
               onClose={workspace.panes.length > 1 ? () => workspace.close(pane) : null}
             />
           ))}

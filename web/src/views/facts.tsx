@@ -12,5 +12,6 @@ export function Rate({ rate }: { rate: number | undefined }) {
 /** Rows that did not go on, and what became of them. */
 export function Lost({ counters }: { counters: Counters }) {
   const lost = losses(counters);
-  return lost.length === 0 ? null : <small className="warn">{lost.map(([name, rows]) => `${count(rows)} ${name}`).join(" · ")}</small>;
+  if (lost.length === 0) return null;
+  return <small className="warn" title={lost.map(({ name, why }) => `${name}: ${why}`).join("\n")}>{lost.map(({ name, rows }) => `${count(rows)} ${name}`).join(" · ")}</small>;
 }

@@ -7,8 +7,10 @@ import type { LiveQuery, LiveState, Outcome, Pane, Run } from "../pane";
 import { placeOf } from "../state/spans";
 import type { Diagnostic } from "../wire";
 import { useChanges } from "./changes";
+import { Parameters } from "./parameters";
 import { Chart } from "./chart";
 import { Counters } from "./counters";
+import { Ledger } from "./ledger";
 import { LiveTable, PlainTable } from "./table";
 
 interface Props {
@@ -19,9 +21,13 @@ interface Props {
   /** Null: it is the only one. */
   onClose: (() => void) | null;
   onRun: (pane: Pane) => void;
+  /** Parameters have other values: the address is to have them. */
+  onValues: () => void;
+  /** Opens a text in a pane of its own and runs it. */
+  onOpen: (sql: string) => void;
 }
 
-export function PaneView({ pane, catalog, number, theme, onClose, onRun }: Props) {
+export function PaneView({ pane, catalog, number, theme, onClose, onRun, onValues, onOpen }: Props) {
   useChanges(pane);
   const { run } = pane;
   const asking = run?.state === "asking";
@@ -33,7 +39,7 @@ export function PaneView({ pane, catalog, number, theme, onClose, onRun }: Props
   return (
     <section className="pane" aria-label={`Query ${number}`} onKeyDown={escape}>
       <Editor pane={pane} catalog={catalog} label={`SQL of query ${number}`} onRun={() => onRun(pane)} />
-      {pane.parameters.length > 0 && <Parameters pane={pane} onRun={() => onRun(pane)} />}
+      {pane.parameters.length > 0 && <Parameters pane={pane} onRun={() => onRun(pane)} onValues={onValues} />}
       <div className="bar">
         <button className="primary" onClick={() => onRun(pane)} title="Ctrl-Enter or Cmd-Enter">
           {busy ? "Run again" : "Run"}
@@ -45,31 +51,8 @@ export function PaneView({ pane, catalog, number, theme, onClose, onRun }: Props
         )}
       </div>
       <Mistakes pane={pane} />
-      {run !== null && <Outcomes run={run} theme={theme} told={pane.mistakes} />}
+      {run !== null && <Outcomes run={run} theme={theme} told={pane.mistakes} catalog={catalog} onOpen={onOpen} />}
     </section>
-  );
-}
-
-/** A field for each parameter of the text. */
-function Parameters({ pane, onRun }: { pane: Pane; onRun: () => void }) {
-  const run = (event: React.KeyboardEvent) => {
-    if (event.key === "Enter") onRun();
-  };
-  return (
-    <div className="bar parameters" role="group" aria-label="Parameters">
-      {pane.parameters.map((name) => (
-        <label key={name}>
-          ${name}{" "}
-          <input
-            value={pane.values.get(name) ?? ""}
-            onChange={(event) => pane.give(name, event.target.value)}
-            onKeyDown={run}
-            spellCheck={false}
-            autoComplete="off"
-          />
-        </label>
-      ))}
-    </div>
   );
 }
 
@@ -128,9 +111,11 @@ interface OutcomesProps {
   theme: string;
   /** Mistakes that are shown already. */
   told: Diagnostic[];
+  catalog: Catalog;
+  onOpen: (sql: string) => void;
 }
 
-function Outcomes({ run, theme, told }: OutcomesProps) {
+function Outcomes({ run, theme, told, catalog, onOpen }: OutcomesProps) {
   const messages = run.outcomes.filter((outcome) => outcome.kind === "message");
   const tabs = run.outcomes.filter((outcome) => outcome.kind !== "message");
   const [chosen, choose] = useState<number | null>(null);
@@ -159,7 +144,7 @@ function Outcomes({ run, theme, told }: OutcomesProps) {
         </div>
       )}
       {shown?.kind === "table" && <PlainTable key={at} columns={shown.columns} rows={shown.rows} />}
-      {shown?.kind === "live" && <Live key={at} query={shown.query} theme={theme} told={told} />}
+      {shown?.kind === "live" && <Live key={at} query={shown.query} theme={theme} told={told} catalog={catalog} onOpen={onOpen} />}
     </>
   );
 }
@@ -168,7 +153,15 @@ function titleOf(outcome: Outcome): string {
   return outcome.kind === "live" ? outcome.query.sql : "";
 }
 
-function Live({ query, theme, told }: { query: LiveQuery; theme: string; told: Diagnostic[] }) {
+interface LiveProps {
+  query: LiveQuery;
+  theme: string;
+  told: Diagnostic[];
+  catalog: Catalog;
+  onOpen: (sql: string) => void;
+}
+
+function Live({ query, theme, told, catalog, onOpen }: LiveProps) {
   useChanges(query);
   const { result, state } = query;
   const failures = state.kind === "failed" ? state.problems : [];
@@ -187,6 +180,7 @@ function Live({ query, theme, told }: { query: LiveQuery; theme: string; told: D
       {result.schema.length > 0 && (
         <>
           <Counters query={query} />
+          {query.live && <Ledger catalog={catalog} query={result.query} onOpen={onOpen} />}
           {result.chart !== null && <Chart query={query} plan={result.chart} theme={theme} />}
           {result.rows === 0 && result.gaps === 0 && query.live && <p className="note">{waitsFor(query)}</p>}
           <LiveTable result={result} />

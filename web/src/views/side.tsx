@@ -3,7 +3,7 @@
 import type { Catalog } from "../catalog";
 import { type Example, offered } from "../examples";
 import { kill, type QueryInfo } from "../rest";
-import { type JobLine, jobLines } from "../state/jobs";
+import { type JobLine, jobLines, lateFor } from "../state/jobs";
 import { bytes, count } from "../state/quantity";
 import { useChanges } from "./changes";
 import { Lost, Rate } from "./facts";
@@ -36,7 +36,7 @@ export function Side({ catalog, onExample, onOpen }: Props) {
         <summary>Streams <Amount of={catalog.streams} /></summary>
         <ul>
           {catalog.streams.map((stream) => (
-            <Stream key={stream.name} stream={stream} rate={catalog.rates.get(`stream ${stream.name}`)} onOpen={onOpen} />
+            <Stream key={stream.name} stream={stream} rate={catalog.rates.get(`stream ${stream.name}`)} late={lateFor(stream.name, catalog.jobs)} onOpen={onOpen} />
           ))}
         </ul>
       </details>

@@ -1,27 +1,29 @@
 /** A stream: its columns, its users, and what was set aside. */
 
 import { useState } from "react";
-import { ApiError, readRejects, type Reject, type StreamInfo } from "../rest";
-import { losses } from "../state/jobs";
+import type { StreamInfo } from "../rest";
+import { hasSamples, lateReasonsOf, lateRowsOf, quoted } from "../state/jobs";
 import { bytes, count, readable } from "../state/quantity";
 import { Lost, Rate } from "./facts";
 import { Faults } from "./faults";
+import { Rejects } from "./rejects";
 
 interface Props {
   stream: StreamInfo;
   /** Rows a second; undefined: not known yet. */
   rate: number | undefined;
+  /** Rows that were late for it. */
+  late: number;
   /** Opens a text in a pane of its own and runs it. */
   onOpen: (sql: string) => void;
 }
 
-export function Stream({ stream, rate, onOpen }: Props) {
+export function Stream({ stream, rate, late, onOpen }: Props) {
   const [open, setOpen] = useState(false);
-  const name = /^[a-z_][a-z0-9_]*$/.test(stream.name) ? stream.name : `"${stream.name.replaceAll('"', '""')}"`;
   return (
     <li>
       <div className="line">
-        <button className="link" onClick={() => onOpen(`SELECT * FROM ${name}`)} title="watch its rows">{stream.name}</button>
+        <button className="link" onClick={() => onOpen(`SELECT * FROM ${quoted(stream.name)}`)} title="watch its rows">{stream.name}</button>
         <span className="kind">{stream.connector ?? stream.kind}</span>
         <Rate rate={rate} />
       </div>
@@ -30,6 +32,14 @@ export function Stream({ stream, rate, onOpen }: Props) {
       ))}
       {stream.status !== "running" && <small>{stream.status}</small>}
       <Lost counters={stream.counters} />
+      {late > 0 && (
+        <div className="looks">
+          <small className="warn">{count(late)} late</small>
+          <button onClick={() => onOpen(lateRowsOf(stream.name))}>Read late rows</button>
+          <button onClick={() => onOpen(lateReasonsOf(stream.name))}>by reason</button>
+        </div>
+      )}
+      {hasSamples(stream.counters) && <Rejects of={stream.name} />}
       <Users users={stream.users} />
       <details className="more" onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary>{stream.columns.length} columns, {count(stream.rows)} rows</summary>
@@ -46,7 +56,6 @@ export function Stream({ stream, rate, onOpen }: Props) {
         <small>event time: {stream.event_time}</small>
         {stream.watermark !== null && <small>watermark {readable(stream.watermark)}</small>}
         <small>kept: {count(stream.log_rows)} rows, {bytes(stream.log_bytes)}</small>
-        {losses(stream.counters).length > 0 && <Rejects stream={stream.name} />}
         {open && stream.connector === "generator" && <Faults stream={stream.name} />}
       </details>
     </li>
@@ -56,32 +65,4 @@ export function Stream({ stream, rate, onOpen }: Props) {
 function Users({ users }: { users: string[] }) {
   if (users.length === 0) return null;
   return <small title={users.join(", ")}>used by {users.slice(0, 4).join(", ")}{users.length > 4 ? ` and ${users.length - 4} more` : ""}</small>;
-}
-
-/** The last records that were set aside, when asked for. */
-function Rejects({ stream }: { stream: string }) {
-  const [rejects, setRejects] = useState<Reject[]>([]);
-  const [problem, setProblem] = useState<string | null>(null);
-  const look = () =>
-    readRejects(stream).then(
-      (found) => {
-        setRejects(found);
-        setProblem(found.length === 0 ? "none were kept" : null);
-      },
-      (error: unknown) => setProblem(error instanceof ApiError ? error.message : String(error)),
-    );
-  return (
-    <div className="rejects">
-      <button onClick={() => void look()}>Look at rows set aside</button>
-      {problem !== null && <small role="status">{problem}</small>}
-      <ul>
-        {rejects.map((reject, at) => (
-          <li key={at}>
-            <small className="warn">{reject.reason}</small>
-            <code>{reject.row}</code>
-          </li>
-        ))}
-      </ul>
-    </div>
-  );
 }

@@ -4,6 +4,7 @@ import { useVirtualizer } from "@tanstack/react-virtual";
 import { useRef, useState } from "react";
 import { kindOf, shownText, wholeText } from "../state/cell";
 import { count } from "../state/quantity";
+import { inWords } from "../state/params";
 import { gapReason, type Item, KEPT_ROWS, type Result, type Row } from "../state/result";
 import type { Cell, Field } from "../wire";
 
@@ -101,7 +102,11 @@ function Grid({ schema, columns, length, item, scroller }: GridProps) {
           if (shown === undefined) return null;
           return (
             <div role="row" aria-rowindex={index + 2} key={shown.number} className={rowClass(shown)} style={place}>
-              {shown.kind === "gap" ? (
+              {shown.kind === "change" ? (
+                <div role="cell" className="change-text" title={`behind position ${shown.position}`}>
+                  above this: {inWords(shown.values)}
+                </div>
+              ) : shown.kind === "gap" ? (
                 <div role="cell" className="gap-text">
                   gap: {shown.rows === null ? "an unknown number of" : count(shown.rows)} rows are missing here: {gapReason(shown.reason)}
                 </div>
@@ -131,7 +136,7 @@ function Cells({ schema, row }: { schema: Field[]; row: Row }) {
 }
 
 function rowClass(item: Item): string {
-  if (item.kind === "gap") return "grid-row gap";
+  if (item.kind !== "row") return `grid-row ${item.kind}`;
   return `grid-row${item.op === "u" ? " running" : ""}${item.partial ? " partial" : ""}`;
 }
 

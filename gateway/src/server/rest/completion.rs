@@ -2,8 +2,8 @@
 
 use axum::Json;
 use serde::Serialize;
-use squilla_query::functions;
-use squilla_sources::connectors;
+use squilla_query::{ClauseInfo, clauses, functions};
+use squilla_sources::{connectors, stream_options};
 use utoipa::ToSchema;
 
 /// Words of the language, beside names, functions and options.
@@ -143,8 +143,14 @@ pub(super) struct Completion {
     keywords: Vec<&'static str>,
     /// Functions by name.
     functions: Vec<FunctionHelp>,
+    /// Clauses and statements, each with an example.
+    #[schema(value_type = Vec<Object>)]
+    clauses: Vec<ClauseInfo>,
     /// Connectors and their options.
     connectors: Vec<ConnectorBody>,
+    /// Options of `CREATE STREAM`, and what they do.
+    #[schema(value_type = Vec<Vec<String>>)]
+    stream_options: Vec<(&'static str, &'static str)>,
 }
 
 /// A function.
@@ -184,7 +190,13 @@ pub(super) async fn completion() -> Json<Completion> {
         description: connector.description.to_owned(),
         options: connector.options,
     });
-    Json(Completion { keywords: KEYWORDS.to_vec(), functions: functions.collect(), connectors: connectors.collect() })
+    Json(Completion {
+        keywords: KEYWORDS.to_vec(),
+        functions: functions.collect(),
+        clauses: clauses(),
+        connectors: connectors.collect(),
+        stream_options: stream_options(),
+    })
 }
 
 #[cfg(test)]

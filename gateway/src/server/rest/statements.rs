@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use squilla_query::{parameters, split_statements};
+use squilla_query::{Parameter, ParameterKind, Params, parameters, split_statements};
 use squilla_sources::encode::json::write_rows_array;
 use utoipa::ToSchema;
 
@@ -17,7 +17,7 @@ use super::{Body, Shared};
 use crate::server::error::{ApiError, ErrorAnswer, ErrorBody, Mistake};
 use crate::server::limits::STATEMENTS;
 use crate::server::socket::message::{Column, columns};
-use crate::server::stream_query::{JsonParams, read_params};
+use crate::server::stream_query::{JsonParams, read_params, write_params};
 use crate::service::{Answer, Refusal};
 
 /// One or several statements.
@@ -61,10 +61,13 @@ pub(super) enum StatementResult {
     },
     /// A live query, which was not started: subscribe to it.
     Live {
-        /// Its text.
+        /// Its text, with values in the place of parameters.
         sql: String,
         /// Its columns.
         columns: Vec<Column>,
+        /// Of a statement with parameters: subscribe to this to change them while it runs.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        written: Option<Written>,
     },
     /// A sink that runs now.
     Sink {
@@ -73,11 +76,40 @@ pub(super) enum StatementResult {
     },
 }
 
-/// The mistakes of a script.
+/// A statement with parameters.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Written {
+    /// Its text as it was sent.
+    sql: String,
+    /// The values of its parameters.
+    #[schema(value_type = Object)]
+    params: JsonParams,
+}
+
+/// What is known of a script before it is carried out.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Checked {
-    /// All that were found; spans are in the whole text.
+    /// All mistakes that were found; spans are in the whole text.
     diagnostics: Vec<Mistake>,
+    /// The parameters of its statements.
+    parameters: Vec<ParameterBody>,
+}
+
+/// A parameter, `$name`.
+#[derive(Debug, Serialize, ToSchema)]
+struct ParameterBody {
+    name: String,
+    /// What it takes: `text`, `number`, `boolean`, `timestamp`, `interval`; `any` when nothing is known.
+    #[schema(value_type = String)]
+    kind: ParameterKind,
+    /// Only filters depend on it: it can have another value while the query runs.
+    changeable: bool,
+}
+
+impl From<Parameter> for ParameterBody {
+    fn from(parameter: Parameter) -> Self {
+        Self { name: parameter.name, kind: parameter.kind, changeable: parameter.changeable }
+    }
 }
 
 /// Carries out statements one after the other, and stops at the first that is refused.
@@ -107,9 +139,9 @@ pub(super) async fn execute(State(app): Shared, script: Body<Script>) -> Result<
     for statement in statements {
         let own = parameters(&statement.sql);
         let params = params.iter().filter(|(name, _)| own.contains(*name));
-        let params = params.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let params: Params = params.map(|(name, value)| (name.clone(), value.clone())).collect();
         match app.service.execute_with(&statement.sql, &params).await {
-            Ok(answer) => results.push(StatementResult::from(answer)),
+            Ok(answer) => results.push(StatementResult::of(answer, statement.sql, &params)),
             Err(refusal) => {
                 let error = ApiError::from(refusal).in_statement(&statement.sql).shifted(statement.span.start);
                 let answer = Results { results, error: Some(*error.body) };
@@ -129,12 +161,16 @@ pub(super) async fn check(State(app): Shared, script: Body<Script>) -> Result<Js
     let Json(script) = script?;
     let service = Arc::clone(&app.service);
     let checked = tokio::task::spawn_blocking(move || service.check(&script.sql)).await;
-    let mistakes = checked.map_err(|error| ApiError::from(Refusal::panicked(error)))?.err().unwrap_or_default();
-    Ok(Json(Checked { diagnostics: mistakes.into_iter().map(Mistake::from).collect() }))
+    let checked = checked.map_err(|error| ApiError::from(Refusal::panicked(error)))?;
+    Ok(Json(Checked {
+        diagnostics: checked.mistakes.into_iter().map(Mistake::from).collect(),
+        parameters: checked.parameters.into_iter().map(ParameterBody::from).collect(),
+    }))
 }
 
-impl From<Answer> for StatementResult {
-    fn from(answer: Answer) -> Self {
+impl StatementResult {
+    /// What the statement `written` gave with these values.
+    fn of(answer: Answer, written: String, params: &Params) -> Self {
         match answer {
             Answer::Done(message) => Self::Done { message },
             Answer::Table(batch) => {
@@ -144,7 +180,11 @@ impl From<Answer> for StatementResult {
                 let rows = RawValue::from_string(rows).expect("rows are written as JSON");
                 Self::Table { columns: columns(&batch.schema()), rows }
             }
-            Answer::Live(query) => Self::Live { columns: columns(query.plan.schema()), sql: query.sql },
+            Answer::Live(query) => {
+                let written = Written { sql: written, params: Some(write_params(params)) };
+                let written = (!params.is_empty()).then_some(written);
+                Self::Live { columns: columns(query.plan.schema()), sql: query.sql, written }
+            }
             Answer::Sink(name) => Self::Sink { name },
         }
     }

@@ -225,6 +225,8 @@ pub(crate) struct ParamsMessage<'a> {
     pub(super) position: &'a Position,
     /// All values as they are now.
     pub(super) params: &'a JsonParams,
+    /// The query's id, for `KILL QUERY`: with other values it is another query.
+    pub(super) query: &'a str,
     /// Why they are still what they were; absent: they have changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<&'a ErrorBody>,

@@ -6,10 +6,22 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
 use squilla_engine::{Position, Subscription, SubscriptionEvent};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
+use super::running::Entered;
+use crate::server::error::ApiError;
 use crate::server::frame::Frame;
+use crate::server::rest::params::Reader;
 use crate::server::stream_query::Wanted;
+
+/// Other values that parameters are to have.
+#[derive(Debug, Default)]
+pub(super) struct Wish {
+    /// By name.
+    pub(super) values: Map<String, Value>,
+    /// Those beside the client who want to know what became of it.
+    pub(super) asked_by: Vec<oneshot::Sender<Result<Reader, ApiError>>>,
+}
 
 /// What the client changes about a subscription while it runs.
 #[derive(Debug)]
@@ -20,7 +32,7 @@ pub(super) struct Control {
     limited: bool,
     ended: AtomicBool,
     /// Values that parameters are to have, not yet looked at.
-    params: Mutex<Option<Map<String, Value>>>,
+    params: Mutex<Option<Wish>>,
     changed: Notify,
 }
 
@@ -46,11 +58,26 @@ impl Control {
 
     /// Parameters are to have other values; of those given one behind the other the last ones.
     pub(super) fn set_params(&self, values: Map<String, Value>) {
-        self.params.lock().expect("no holder of this lock panics").get_or_insert_default().extend(values);
+        self.wish(values, None);
+    }
+
+    /// The same on behalf of someone else, who hears what became of it; of nothing when the subscription ends.
+    pub(super) fn ask_params(&self, values: Map<String, Value>) -> oneshot::Receiver<Result<Reader, ApiError>> {
+        let (tell, told) = oneshot::channel();
+        self.wish(values, Some(tell));
+        told
+    }
+
+    fn wish(&self, values: Map<String, Value>, asked_by: Option<oneshot::Sender<Result<Reader, ApiError>>>) {
+        let mut params = self.params.lock().expect("no holder of this lock panics");
+        let wish = params.get_or_insert_default();
+        wish.values.extend(values);
+        wish.asked_by.extend(asked_by);
+        drop(params);
         self.changed.notify_one();
     }
 
-    fn take_params(&self) -> Option<Map<String, Value>> {
+    fn take_params(&self) -> Option<Wish> {
         self.params.lock().expect("no holder of this lock panics").take()
     }
 
@@ -92,6 +119,10 @@ pub(super) struct Outlet {
     /// The client wants snapshots.
     pub(super) snapshot: bool,
     pub(super) control: Arc<Control>,
+    /// Known as the reader of the query that it was at first, under whose id it is found from then on.
+    pub(super) _began: Entered,
+    /// Since its parameters changed, known as the reader of the query that it is now.
+    pub(super) entered: Option<Entered>,
     pub(super) subscription: Subscription,
     /// Frames of the last batch, for want of credit not sent.
     pub(super) pending: VecDeque<Frame>,
@@ -104,7 +135,7 @@ pub(super) enum Turn {
     /// Something happened.
     Event(SubscriptionEvent),
     /// Parameters are to have other values.
-    Params(Map<String, Value>),
+    Params(Wish),
     /// The client wants no more.
     Ended,
 }
@@ -124,14 +155,23 @@ impl Outlet {
             if !self.pending.is_empty() {
                 return (self, Turn::Pending);
             }
-            if let Some(values) = control.take_params() {
-                return (self, Turn::Params(values));
+            if let Some(wish) = control.take_params() {
+                return (self, Turn::Params(wish));
             }
             tokio::select! {
                 biased;
                 () = control.changed.notified() => {}
                 event = self.subscription.next() => return (self, Turn::Event(event)),
             }
+        }
+    }
+
+    /// What it reads now, and with which values.
+    pub(super) fn reader(&self) -> Reader {
+        Reader {
+            query: self.subscription.info().query.clone(),
+            position: self.position.to_string(),
+            params: self.wanted.params.clone(),
         }
     }
 

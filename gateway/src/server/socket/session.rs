@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::Closing;
 use super::change::{Changed, change};
 use super::message::{ClientMessage, Limits, ParamsMessage, ServerMessage, Subscribe, Subscribed};
-use super::outlet::{Control, Outlet, Turn};
+use super::outlet::{Control, Outlet, Turn, Wish};
 use super::reader::{self, Input};
 use super::writer::{WriteError, Writer};
 use crate::server::App;
@@ -35,7 +35,7 @@ const OWN_CHANNELS: u64 = 1 << 52;
 const TURNS_BEFORE_FLUSH: usize = 64;
 
 type Starting = Pin<Box<dyn Future<Output = (Subscribe, Result<Subscription, ApiError>)> + Send>>;
-type Changing = Pin<Box<dyn Future<Output = (Outlet, Result<Changed, ApiError>)> + Send>>;
+type Changing = Pin<Box<dyn Future<Output = (Outlet, Wish, Result<Changed, ApiError>)> + Send>>;
 type Waiting = Pin<Box<dyn Future<Output = (Outlet, Turn)> + Send>>;
 
 /// Why a session is over.
@@ -143,7 +143,7 @@ impl Session {
                 input = self.from_client.recv() => self.hear(input).await,
                 Some((wanted, started)) = self.starting.next() => self.started(wanted, started).await,
                 Some((outlet, turn)) = self.waiting.next() => self.turns(outlet, turn).await,
-                Some((outlet, changed)) = self.changing.next() => self.changed(outlet, changed).await,
+                Some((outlet, wish, changed)) = self.changing.next() => self.changed(outlet, wish, changed).await,
                 _ = heartbeats.tick() => {
                     if self.writer.is_silent() {
                         return Over::Close(silent());
@@ -229,6 +229,8 @@ impl Session {
             wanted: wanted.query(),
             id: wanted.id,
             snapshot: wanted.snapshot.unwrap_or(true),
+            _began: self.app.running.enter(&subscription.info().query, &control),
+            entered: None,
             control,
             subscription,
             pending: VecDeque::new(),
@@ -250,13 +252,19 @@ impl Session {
     }
 
     /// Parameters have other values, or keep theirs; the subscription goes on.
-    async fn changed(&mut self, mut outlet: Outlet, changed: Result<Changed, ApiError>) -> Result<(), Over> {
+    async fn changed(
+        &mut self,
+        mut outlet: Outlet,
+        wish: Wish,
+        changed: Result<Changed, ApiError>,
+    ) -> Result<(), Over> {
         let refused = match changed {
             Ok(Changed { subscription, wanted }) => {
                 self.channels.remove(&outlet.channel);
                 outlet.channel = self.take_channel(&subscription);
                 std::mem::replace(&mut outlet.subscription, subscription).unsubscribe();
                 outlet.wanted = wanted;
+                outlet.entered = Some(self.app.running.enter(&outlet.subscription.info().query, &outlet.control));
                 None
             }
             Err(error) => Some(error),
@@ -266,9 +274,18 @@ impl Session {
             channel: outlet.channel,
             position: &outlet.position,
             params: &outlet.wanted.params,
+            query: &outlet.subscription.info().query,
             error: refused.as_ref().map(|error| error.body.as_ref()),
         }));
         let message = message.text();
+        for asked_by in wish.asked_by {
+            let answer = match &refused {
+                Some(error) => Err(error.clone()),
+                None => Ok(outlet.reader()),
+            };
+            // Whoever asked may have gone.
+            let _ = asked_by.send(answer);
+        }
         self.waiting.push(Box::pin(outlet.turn()));
         self.writer.feed(message).await?;
         Ok(self.writer.flush().await?)
@@ -293,8 +310,8 @@ impl Session {
                 outlet.subscription.unsubscribe();
                 return Ok(self.writer.feed(ended).await?);
             }
-            Turn::Params(values) => {
-                self.changing.push(Box::pin(change(self.app.clone(), outlet, values)));
+            Turn::Params(wish) => {
+                self.changing.push(Box::pin(change(self.app.clone(), outlet, wish)));
                 return Ok(());
             }
             Turn::Pending => true,
