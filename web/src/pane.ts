@@ -306,11 +306,11 @@ export class Pane extends Changing {
 
   #liveQuery({ sql, written }: { sql: string; written?: { sql: string; params: Values } | undefined }): LiveQuery {
     const query = new LiveQuery(written?.sql ?? sql, written?.params ?? null, this.#connection);
-    // The pane's own buttons depend on whether its queries live, and its fields on what became of their values.
-    let [live, change]: [boolean, ParamsChange | null] = [true, null];
+    // The pane's own buttons and words depend on how its queries stand, its fields on what became of their values.
+    let [state, change]: [LiveState["kind"], ParamsChange | null] = [query.state.kind, null];
     query.onChange(() => {
-      if (query.live === live && query.change === change) return;
-      [live, change] = [query.live, query.change];
+      if (query.state.kind === state && query.change === change) return;
+      [state, change] = [query.state.kind, query.change];
       this.changed();
     });
     return query;

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Field } from "../wire";
-import { kindOf, numberOf, shownText, wholeText } from "./cell";
+import { indented, kindOf, numberOf, shownText, wholeText } from "./cell";
 
 const field = (type: string): Field => ({ name: "x", type, nullable: true });
 
@@ -16,6 +16,12 @@ test("numbers that travel as strings are numbers", () => {
   expect([numberOf("NaN"), numberOf("Infinity"), numberOf(null), numberOf(""), numberOf(true)]).toEqual(
     [null, null, null, null, null],
   );
+});
+
+test("nested values and texts of JSON are indented", () => {
+  expect(indented({ a: [1] })).toBe('{\n  "a": [\n    1\n  ]\n}');
+  expect(indented('{"a":1}')).toBe('{\n  "a": 1\n}');
+  expect([indented("{oops"), indented(null), indented(5)]).toEqual(["{oops", "null", "5"]);
 });
 
 test("values are shown short and kept whole", () => {

@@ -32,6 +32,19 @@ export function wholeText(value: Cell): string {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
+/** The whole value as text, nested ones indented; a text that is JSON too. */
+export function indented(value: Cell): string {
+  if (value !== null && typeof value === "object") return JSON.stringify(value, null, 2);
+  if (typeof value === "string" && /^\s*[{[]/.test(value)) {
+    try {
+      return JSON.stringify(JSON.parse(value), null, 2);
+    } catch {
+      return value;
+    }
+  }
+  return wholeText(value);
+}
+
 /** The value as it is drawn. */
 export function shownText(value: Cell, field: Field): string {
   if (value === null) return "∅";

@@ -24,6 +24,10 @@ describe("the plan", () => {
     expect(planChart(schema(["name", "Utf8"], ["rows", "Int64"]), [])?.x).toBe(null);
     expect(planChart(schema(["ts", "Timestamp(ns)"], ["name", "Utf8"]), [])).toBe(null);
     expect(planChart(schema(["n", "Int64"]), [])).toBe(null);
+    // A key that is no time: the time is when the row was told last.
+    const latest = schema(["device", "Utf8"], ["n", "Int64"], ["last", "Timestamp(ns)"]);
+    expect(planChart(latest, ["device"])?.x).toBe(null);
+    expect(planChart(latest, ["last", "device"])?.x).toBe(2);
   });
 });
 
@@ -52,7 +56,14 @@ describe("the points", () => {
         { name: "de", values: [null, 4, null] },
       ],
       hidden: 0,
+      openFrom: null,
     });
+  });
+
+  test("windows that still fill begin with the first running row", () => {
+    const rows = [{ ...row(2000, "", "br", 9, 0), op: "u" as const }, { ...row(1000, "", "br", 1, 0), op: "f" as const }];
+    expect(lines(WINDOWED, choice, rows, true).openFrom).toBe(2);
+    expect(lines(WINDOWED, choice, rows).openFrom).toBe(null);
   });
 
   test("the largest groups are drawn, the others counted", () => {

@@ -1,6 +1,6 @@
 /** Which chart a result's schema asks for, and its points. */
 
-import type { Cell, Field } from "../wire";
+import type { Cell, Field, Op } from "../wire";
 import { kindOf, numberOf, wholeText } from "./cell";
 
 /** Lines or bars drawn at once; more cannot be told apart. */
@@ -16,7 +16,7 @@ const LOW_CARDINALITY = 12;
 const COMPARABLE = 50;
 
 /** Whole numbers with such names say which, not how much. */
-const NAMES_OF_LABELS = /^(id|cpu|core|pid|port|partition|flight|year|month|day|hour|code|status)$|_(id|no|code)$/i;
+const NAMES_OF_LABELS = /^(id|cpu|core|pid|port|partition|flight|year|month|day|hour|code|status)$|_(id|no|code|pid)$/i;
 
 /** What can be drawn of a schema. Numbers are indices of columns. */
 export interface ChartPlan {
@@ -38,6 +38,8 @@ export interface ChartRow {
   values: Cell[];
   /** Milliseconds since 1970; null without a time column or when its value is null. */
   x: number | null;
+  /** `u`: a running result. */
+  op?: Op | null;
 }
 
 export interface Series {
@@ -52,6 +54,8 @@ export interface ChartData {
   series: Series[];
   /** Groups that are not drawn, since there are too many. */
   hidden: number;
+  /** From this x on there are windows that still fill; null: all are final. */
+  openFrom: number | null;
 }
 
 export interface Bar {
@@ -64,7 +68,9 @@ export function planChart(schema: Field[], key: string[]): ChartPlan | null {
   const kinds = schema.map((field) => kindOf(field.type));
   const named = (name: string) => schema.findIndex((field, at) => field.name === name && kinds[at] === "time");
   const windows = ["window_start", "window_end", "window_time"].map(named).filter((at) => at >= 0);
-  const firstTime = windows[0] ?? kinds.indexOf("time");
+  // Of rows that replace each other by a key, a time that is no part of it says when a row was told, not where it belongs.
+  const isMoment = (field: Field, at: number) => kinds[at] === "time" && (key.length === 0 || key.includes(field.name));
+  const firstTime = windows[0] ?? schema.findIndex(isMoment);
   const isLabel = (field: Field, at: number) =>
     kinds[at] === "text" ||
     kinds[at] === "truth" ||
@@ -110,7 +116,8 @@ function groupName(row: ChartRow, split: number[]): string {
 }
 
 /** Lines of the rows, which come newest first: of two points of a line at one moment, the newest stays. */
-export function lines(schema: Field[], choice: ChartChoice, rows: ChartRow[]): ChartData {
+export function lines(schema: Field[], choice: ChartChoice, rows: ChartRow[], windowed = false): ChartData {
+  const open = windowed ? rows.filter((row) => row.op === "u" && row.x !== null).map((row) => row.x!) : [];
   const groups = new Map<string, Map<number, number>>();
   for (const row of rows) {
     if (row.x === null) continue;
@@ -131,6 +138,7 @@ export function lines(schema: Field[], choice: ChartChoice, rows: ChartRow[]): C
     xs: xs.map((x) => x / 1000),
     series: kept.map(([name, points]) => ({ name, values: xs.map((x) => points.get(x) ?? null) })),
     hidden: groups.size - kept.length,
+    openFrom: open.length === 0 ? null : Math.min(...open) / 1000,
   };
 }
 

@@ -35,6 +35,15 @@ export function count(amount: number): string {
   return Number.isInteger(amount) || amount >= 100 ? String(Math.round(amount)) : amount.toFixed(1);
 }
 
+/** A value on an axis or in a legend: bytes where the name says so, else short numbers with up to four digits. */
+export function measured(value: number, name: string): string {
+  if (/bytes/i.test(name)) return value < 0 ? `-${bytes(-value)}` : bytes(value);
+  const size = Math.abs(value);
+  if (size >= 10_000) return value < 0 ? `-${count(-value)}` : count(value);
+  if (size !== 0 && size < 0.001) return value.toPrecision(3);
+  return String(Number(value.toPrecision(Number.isInteger(value) ? 6 : 4)));
+}
+
 /** Bytes for a counter: `512 B`, `3.4 MiB`. */
 export function bytes(amount: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];

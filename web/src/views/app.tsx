@@ -10,6 +10,9 @@ import { PaneView } from "./pane";
 import { Side } from "./side";
 import { nextTheme, type Theme, useTheme } from "./theme";
 
+/** Below this width the panel would push the query out of sight: it opens when asked for. */
+const NARROW_PX = 900;
+
 /** How long a button says that it has copied. */
 const COPIED_MS = 1500;
 
@@ -21,7 +24,7 @@ interface Props {
 
 export function App({ workspace, catalog, connection }: Props) {
   useChanges(workspace);
-  const [side, setSide] = useState(true);
+  const [side, setSide] = useState(() => innerWidth > NARROW_PX);
   const { theme, shown, setTheme } = useTheme();
   const run = (pane: Pane) => {
     workspace.remember();

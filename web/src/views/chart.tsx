@@ -1,10 +1,11 @@
 /** A chart chosen from the result's schema: lines over event time, or bars. */
 
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import uPlot from "uplot";
 import type { LiveQuery } from "../pane";
 import { bars, CHART_ROWS, type ChartChoice, type ChartData, type ChartPlan, type ChartRow, chooseChart, lines, MOST_SERIES } from "../state/chart";
 import { shownText } from "../state/cell";
+import { measured } from "../state/quantity";
 import type { Result } from "../state/result";
 import type { Field } from "../wire";
 
@@ -22,12 +23,16 @@ interface Wish {
 export function Chart({ query, plan, theme }: { query: LiveQuery; plan: ChartPlan; theme: string }) {
   const [wish, setWish] = useState<Wish>({});
   const { schema } = query.result;
+  // What fits is looked for once a second: it reads thousands of rows.
+  const second = Math.floor(performance.now() / 1000);
+  const fitting = useMemo(() => look(query.result, plan, {}).choice, [query, plan, second]);
+  const names = (columns: number[]) => columns.map((column) => schema[column]?.name).join(", ");
   return (
     <figure className="chart">
       <figcaption>
-        <Pick label="measure" options={plan.measures} schema={schema} value={wish.measure} onPick={(measure) => setWish({ ...wish, measure: measure as number })} onFit={() => setWish(({ measure: _, ...rest }) => rest)} />
+        <Pick label="measure" fits={names(fitting.measures)} options={plan.measures} schema={schema} value={wish.measure} onPick={(measure) => setWish({ ...wish, measure: measure as number })} onFit={() => setWish(({ measure: _, ...rest }) => rest)} />
         {plan.labels.length > 0 && (
-          <Pick label="split by" options={plan.labels} schema={schema} value={wish.split} none onPick={(split) => setWish({ ...wish, split })} onFit={() => setWish(({ split: _, ...rest }) => rest)} />
+          <Pick label="split by" fits={names(fitting.split) || "nothing"} options={plan.labels} schema={schema} value={wish.split} none onPick={(split) => setWish({ ...wish, split })} onFit={() => setWish(({ split: _, ...rest }) => rest)} />
         )}
       </figcaption>
       {plan.x === null ? <Bars query={query} plan={plan} wish={wish} /> : <Lines query={query} plan={plan} wish={wish} theme={theme} />}
@@ -37,6 +42,8 @@ export function Chart({ query, plan, theme }: { query: LiveQuery; plan: ChartPla
 
 interface PickProps {
   label: string;
+  /** What is drawn unless the reader picks. */
+  fits: string;
   options: number[];
   schema: Field[];
   value: number | "none" | undefined;
@@ -45,13 +52,13 @@ interface PickProps {
   onFit: () => void;
 }
 
-function Pick({ label, options, schema, value, none = false, onPick, onFit }: PickProps) {
+function Pick({ label, fits, options, schema, value, none = false, onPick, onFit }: PickProps) {
   const picked = (text: string) => (text === "" ? onFit() : onPick(text === "none" ? "none" : Number(text)));
   return (
     <label>
       {label}
       <select value={value ?? ""} onChange={(event) => picked(event.target.value)}>
-        <option value="">what fits</option>
+        <option value="">{fits} (what fits)</option>
         {none && <option value="none">nothing</option>}
         {options.map((column) => (
           <option key={column} value={column}>{schema[column]?.name}</option>
@@ -94,19 +101,24 @@ function Lines({ query, plan, wish, theme }: { query: LiveQuery; plan: ChartPlan
   // A line keeps its colour when others come and go.
   const colours = useRef(new Map<string, number>());
   const [hidden, setHidden] = useState(0);
+  const open = useRef<number | null>(null);
+  const [isOpen, setOpen] = useState(false);
 
   const draw = () => {
     const parent = holder.current;
     if (parent === null) return;
     const { rows, choice } = look(query.result, plan, wish);
-    const data = lines(query.result.schema, choice, rows);
-    const names = JSON.stringify([theme, data.series.map((series) => series.name)]);
+    const data = lines(query.result.schema, choice, rows, plan.windowed);
+    const measure = choice.measures.map((at) => query.result.schema[at]?.name).join();
+    const names = JSON.stringify([theme, measure, data.series.map((series) => series.name)]);
+    open.current = data.openFrom;
+    setOpen(data.openFrom !== null);
     const columns: uPlot.AlignedData = [data.xs, ...data.series.map((series) => series.values)];
     if (plot.current?.names === names) {
       plot.current.plot.setData(columns);
     } else {
       plot.current?.plot.destroy();
-      plot.current = { names, plot: new uPlot(settings(parent, data, assignColours(colours.current, data)), columns, parent) };
+      plot.current = { names, plot: new uPlot(settings(parent, data, measure, assignColours(colours.current, data), open), columns, parent) };
     }
     // While nobody points at the chart, the legend has the newest values.
     const { plot: drawn } = plot.current;
@@ -134,6 +146,7 @@ function Lines({ query, plan, wish, theme }: { query: LiveQuery; plan: ChartPlan
   return (
     <>
       <div className="lines" ref={holder} role="img" aria-label="line chart" />
+      {isOpen && <p className="note">shaded: windows that still fill</p>}
       {hidden > 0 && <p className="note">the {MOST_SERIES} largest lines are drawn, {hidden} others are not</p>}
     </>
   );
@@ -155,10 +168,11 @@ function assignColours(kept: Map<string, number>, data: ChartData): Map<string, 
   return kept;
 }
 
-function settings(parent: HTMLElement, data: ChartData, colours: Map<string, number>): uPlot.Options {
+function settings(parent: HTMLElement, data: ChartData, measure: string, colours: Map<string, number>, open: { current: number | null }): uPlot.Options {
   const colour = (name: string) => resolved(parent, `var(--${name})`);
   const axis = { stroke: colour("soft"), grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
   const single = data.xs.length < 3;
+  const shade = colour("selection");
   return {
     width: Math.max(parent.clientWidth, 100),
     height: HEIGHT,
@@ -166,13 +180,17 @@ function settings(parent: HTMLElement, data: ChartData, colours: Map<string, num
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { points: { size: 5 }, drag: { x: false, y: false } },
     padding: [8, 34, 0, 0],
+    hooks: {
+      drawClear: [(plot) => shadeOpen(plot, open.current, shade)],
+      ready: [(plot) => plot.setLegend({ idx: plot.data[0].length - 1 })],
+    },
     scales: {
       x: { time: true, range: momentRange },
       y: { range: (_, least, most) => valueRange(least, most) },
     },
     axes: [
       { ...axis, size: 26, space: 90, values: (_, splits, __, ___, step) => splits.map((at) => tick(at, step)) },
-      { ...axis, size: 52 },
+      { ...axis, size: 62, values: (_, splits) => splits.map((value) => measured(value, measure)) },
     ],
     series: [
       { label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" },
@@ -181,10 +199,41 @@ function settings(parent: HTMLElement, data: ChartData, colours: Map<string, num
         stroke: colour(`series-${(colours.get(series.name) ?? 0) % MOST_SERIES}`),
         width: 1.5,
         spanGaps: true,
+        value: (plot: uPlot, value: number | null, at: number) => legendValue(plot, value, at, measure),
         points: { show: single ? true : undefined, size: 4 } as uPlot.Series.Points,
       })),
     ],
   };
+}
+
+/** The value of a line where the pointer is; while it is nowhere, the newest. */
+function legendValue(plot: uPlot, value: number | null, series: number, measure: string): string {
+  const pointed = (plot.cursor.idx ?? null) !== null;
+  const shown = value ?? (pointed ? null : newest(plot.data[series]));
+  return shown === null ? "–" : measured(shown, measure);
+}
+
+/** The last value that there is. */
+function newest(values: uPlot.AlignedData[number] | undefined): number | null {
+  for (let at = (values?.length ?? 0) - 1; at >= 0; at -= 1) {
+    const value = values?.[at];
+    if (value !== null && value !== undefined) return value;
+  }
+  return null;
+}
+
+/** Shades where windows still fill: their values are not what they will be. */
+function shadeOpen(plot: uPlot, openFrom: number | null, colour: string) {
+  if (openFrom === null) return;
+  const { left, width, top, height } = plot.bbox;
+  const xs = plot.data[0];
+  const before = Array.from(xs).findLast((x) => x < openFrom);
+  const from = Math.max(left, plot.valToPos(before ?? openFrom, "x", true));
+  plot.ctx.save();
+  plot.ctx.fillStyle = colour;
+  plot.ctx.globalAlpha = 0.45;
+  plot.ctx.fillRect(from, top, left + width - from, height);
+  plot.ctx.restore();
 }
 
 /** The time axis; around a single moment it has room. */
@@ -232,7 +281,7 @@ function Bars({ query, plan, wish }: { query: LiveQuery; plan: ChartPlan; wish: 
         {shown.bars.map((bar, at) => (
           <li key={bar.name}>
             <span className="bar-name" title={bar.name}>{bar.name || field.name}</span>
-            <span className="bar" style={{ width: `${(Math.abs(bar.value) / most) * 60}%`, background: `var(--series-${at % MOST_SERIES})` }} />
+            <span className="bar" style={{ width: `${(Math.abs(bar.value) / most) * 50}%`, background: `var(--series-${at % MOST_SERIES})` }} />
             <span className="bar-value">{shownText(bar.value, field)}</span>
           </li>
         ))}

@@ -2,7 +2,7 @@
 
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useRef, useState } from "react";
-import { kindOf, shownText, wholeText } from "../state/cell";
+import { indented, kindOf, shownText, wholeText } from "../state/cell";
 import { count } from "../state/quantity";
 import { inWords } from "../state/params";
 import { gapReason, type Item, KEPT_ROWS, type Result, type Row } from "../state/result";
@@ -10,8 +10,10 @@ import type { Cell, Field } from "../wire";
 
 const ROW_HEIGHT = 22;
 
-/** Narrowest and widest column, in characters. */
-const WIDTHS = [5, 42] as const;
+/** Narrowest and widest column, in characters; in a table that does not change there is more room. */
+const NARROWEST = 5;
+const WIDEST = 42;
+const WIDEST_PLAIN = 110;
 
 /** Rows from which the widths of columns are taken. */
 const MEASURED_ROWS = 40;
@@ -27,11 +29,18 @@ export function LiveTable({ result }: { result: Result }) {
   const [held, setHeld] = useState<Held | null>(null);
   const item = (age: number) => (held === null ? result.items.fromNewest(age) : held.items[age]);
   const length = held === null ? result.items.length : held.items.length;
-  const columns = useWidths(result.schema, length, item);
+  const columns = useWidths(result.schema, length, item, WIDEST);
+  const [chosen, choose] = useState<Row | null>(null);
   const scrolled = () => {
     const top = scroller.current?.scrollTop ?? 0;
     if (top === 0) setHeld(null);
-    else if (held === null) setHeld({ items: result.items.newestFirst(), count: result.count });
+    else hold();
+  };
+  const hold = () => setHeld((held) => held ?? { items: result.items.newestFirst(), count: result.count });
+  // Rows that run away can be neither read nor copied: whoever points at one holds them.
+  const pick = (row: Row | null) => {
+    hold();
+    choose(row);
   };
   const resume = () => {
     setHeld(null);
@@ -45,8 +54,9 @@ export function LiveTable({ result }: { result: Result }) {
         </button>
       )}
       <div className="table-scroll" ref={scroller} onScroll={scrolled} tabIndex={0} role="region" aria-label="Rows, newest first">
-        <Grid schema={result.schema} columns={columns} length={length} item={item} scroller={scroller} />
+        <Grid schema={result.schema} columns={columns} length={length} item={item} scroller={scroller} chosen={chosen} onChoose={pick} changing={result.chart?.windowed !== false} />
       </div>
+      {chosen !== null && <Details schema={result.schema} row={chosen} onClose={() => choose(null)} />}
       {result.items.evicted > 0 && (
         <p className="note">the newest {count(KEPT_ROWS)} rows are kept; {count(result.items.evicted)} older ones were let go</p>
       )}
@@ -61,12 +71,14 @@ export function PlainTable({ columns: schema, rows }: { columns: Field[]; rows: 
     const values = rows[at];
     return values && { kind: "row", number: at, values, x: null, op: null, partial: false };
   };
-  const columns = useWidths(schema, rows.length, item);
+  const columns = useWidths(schema, rows.length, item, WIDEST_PLAIN);
+  const [chosen, choose] = useState<Row | null>(null);
   return (
     <div className="table-frame">
       <div className="table-scroll" ref={scroller} tabIndex={0} role="region" aria-label="Rows">
-        <Grid schema={schema} columns={columns} length={rows.length} item={item} scroller={scroller} />
+        <Grid schema={schema} columns={columns} length={rows.length} item={item} scroller={scroller} chosen={chosen} onChoose={choose} changing={false} />
       </div>
+      {chosen !== null && <Details schema={schema} row={chosen} onClose={() => choose(null)} />}
     </div>
   );
 }
@@ -77,9 +89,34 @@ interface GridProps {
   length: number;
   item: (at: number) => Item | undefined;
   scroller: React.RefObject<HTMLDivElement | null>;
+  /** The row whose whole values are shown. */
+  chosen: Row | null;
+  onChoose: (row: Row | null) => void;
+  /** Rows that are told anew are set apart from final ones. */
+  changing: boolean;
 }
 
-function Grid({ schema, columns, length, item, scroller }: GridProps) {
+/** Every value of a row in full; nested ones on lines of their own. */
+function Details({ schema, row, onClose }: { schema: Field[]; row: Row; onClose: () => void }) {
+  return (
+    <section className="details" aria-label="The chosen row">
+      <button className="quiet" onClick={onClose} aria-label="Close the row">✕</button>
+      <dl tabIndex={0} role="group" aria-label="Its values">
+        {schema.map((field, at) => {
+          const value = row.values[at] ?? null;
+          return (
+            <div key={at}>
+              <dt title={field.type}>{field.name}</dt>
+              <dd className={value === null ? "empty" : undefined}>{indented(value)}</dd>
+            </div>
+          );
+        })}
+      </dl>
+    </section>
+  );
+}
+
+function Grid({ schema, columns, length, item, scroller, chosen, onChoose, changing }: GridProps) {
   const virtualizer = useVirtualizer({
     count: length,
     getScrollElement: () => scroller.current,
@@ -101,7 +138,7 @@ function Grid({ schema, columns, length, item, scroller }: GridProps) {
           const place = { transform: `translateY(${start}px)`, gridTemplateColumns: columns };
           if (shown === undefined) return null;
           return (
-            <div role="row" aria-rowindex={index + 2} key={shown.number} className={rowClass(shown)} style={place}>
+            <div role="row" aria-rowindex={index + 2} key={shown.number} className={rowClass(shown, changing, chosen)} style={place} onPointerDown={(event) => event.button === 0 && shown.kind === "row" && onChoose(chosen?.number === shown.number ? null : shown)}>
               {shown.kind === "change" ? (
                 <div role="cell" className="change-text" title={`behind position ${shown.position}`}>
                   above this: {inWords(shown.values)}
@@ -135,13 +172,14 @@ function Cells({ schema, row }: { schema: Field[]; row: Row }) {
   });
 }
 
-function rowClass(item: Item): string {
+function rowClass(item: Item, changing: boolean, chosen: Row | null): string {
   if (item.kind !== "row") return `grid-row ${item.kind}`;
-  return `grid-row${item.op === "u" ? " running" : ""}${item.partial ? " partial" : ""}`;
+  const running = changing && item.op === "u" ? " running" : "";
+  return `grid-row${running}${item.partial ? " partial" : ""}${chosen?.number === item.number ? " chosen" : ""}`;
 }
 
 /** Widths of the columns as CSS. They grow with what is shown and never shrink, so that columns do not jump. */
-function useWidths(schema: Field[], length: number, item: (at: number) => Item | undefined): string {
+function useWidths(schema: Field[], length: number, item: (at: number) => Item | undefined, widest: number): string {
   const kept = useRef<{ schema: Field[]; widths: number[] }>({ schema: [], widths: [] });
   if (kept.current.schema !== schema) kept.current = { schema, widths: schema.map((field) => field.name.length) };
   const { widths } = kept.current;
@@ -153,5 +191,5 @@ function useWidths(schema: Field[], length: number, item: (at: number) => Item |
       widths[column] = Math.max(widths[column]!, shownText(shown.values[column] ?? null, field).length + mark);
     });
   }
-  return widths.map((width) => `${Math.min(Math.max(width, WIDTHS[0]), WIDTHS[1]) + 2}ch`).join(" ");
+  return widths.map((width) => `${Math.min(Math.max(width, NARROWEST), widest) + 2}ch`).join(" ");
 }
