@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Cell, Field } from "../wire";
-import { bars, type ChartRow, chooseChart, lines, MOST_SERIES, planChart } from "./chart";
+import { bars, breaks, type ChartRow, chooseChart, lines, MOST_SERIES, planChart } from "./chart";
 
 const schema = (...columns: [string, string][]): Field[] =>
   columns.map(([name, type]) => ({ name, type, nullable: true }));
@@ -64,6 +64,13 @@ describe("the points", () => {
     const rows = [{ ...row(2000, "", "br", 9, 0), op: "u" as const }, { ...row(1000, "", "br", 1, 0), op: "f" as const }];
     expect(lines(WINDOWED, choice, rows, true).openFrom).toBe(2);
     expect(lines(WINDOWED, choice, rows).openFrom).toBe(null);
+  });
+
+  test("lines break where rows are missing, between the moments around the gap", () => {
+    const at = (x: number | null) => ({ kind: "row", x });
+    const gap = { kind: "gap" };
+    expect(breaks([gap, at(9000), at(8000), gap, at(null), at(3000), { kind: "change" }, at(2000), gap])).toEqual([[3, 8]]);
+    expect(breaks([at(3000), gap, at(3000)])).toEqual([]);
   });
 
   test("the largest groups are drawn, the others counted", () => {

@@ -142,6 +142,22 @@ export function lines(schema: Field[], choice: ChartChoice, rows: ChartRow[], wi
   };
 }
 
+/** Where rows are missing, from the last moment before a gap to the first behind it, in seconds. Items come newest first. */
+export function breaks(items: { kind: string; x?: number | null }[]): [number, number][] {
+  const found: [number, number][] = [];
+  let after: number | null = null;
+  let missing = false;
+  for (const item of items) {
+    if (item.kind === "gap") missing = true;
+    const x = item.kind === "row" ? (item.x ?? null) : null;
+    if (x === null) continue;
+    if (missing && after !== null && x < after) found.push([x / 1000, after / 1000]);
+    missing = false;
+    after = x;
+  }
+  return found;
+}
+
 /** Bars of the rows, which come newest first: the newest row of each group counts. Largest first. */
 export function bars(choice: ChartChoice, rows: ChartRow[]): { bars: Bar[]; hidden: number } {
   const measure = choice.measures[0]!;

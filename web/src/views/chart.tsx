@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useRef, useState } from "react";
 import uPlot from "uplot";
 import type { LiveQuery } from "../pane";
-import { bars, CHART_ROWS, type ChartChoice, type ChartData, type ChartPlan, type ChartRow, chooseChart, lines, MOST_SERIES } from "../state/chart";
+import { bars, breaks, CHART_ROWS, type ChartChoice, type ChartData, type ChartPlan, type ChartRow, chooseChart, lines, MOST_SERIES } from "../state/chart";
 import { shownText } from "../state/cell";
 import { measured } from "../state/quantity";
 import type { Result } from "../state/result";
@@ -102,6 +102,7 @@ function Lines({ query, plan, wish, theme }: { query: LiveQuery; plan: ChartPlan
   const colours = useRef(new Map<string, number>());
   const [hidden, setHidden] = useState(0);
   const open = useRef<number | null>(null);
+  const missing = useRef<[number, number][]>([]);
   const [isOpen, setOpen] = useState(false);
 
   const draw = () => {
@@ -112,13 +113,14 @@ function Lines({ query, plan, wish, theme }: { query: LiveQuery; plan: ChartPlan
     const measure = choice.measures.map((at) => query.result.schema[at]?.name).join();
     const names = JSON.stringify([theme, measure, data.series.map((series) => series.name)]);
     open.current = data.openFrom;
+    missing.current = breaks(query.result.items.newestFirst(CHART_ROWS));
     setOpen(data.openFrom !== null);
     const columns: uPlot.AlignedData = [data.xs, ...data.series.map((series) => series.values)];
     if (plot.current?.names === names) {
       plot.current.plot.setData(columns);
     } else {
       plot.current?.plot.destroy();
-      plot.current = { names, plot: new uPlot(settings(parent, data, measure, assignColours(colours.current, data), open), columns, parent) };
+      plot.current = { names, plot: new uPlot(settings(parent, data, measure, assignColours(colours.current, data), { open, missing }), columns, parent) };
     }
     // While nobody points at the chart, the legend has the newest values.
     const { plot: drawn } = plot.current;
@@ -168,7 +170,15 @@ function assignColours(kept: Map<string, number>, data: ChartData): Map<string, 
   return kept;
 }
 
-function settings(parent: HTMLElement, data: ChartData, measure: string, colours: Map<string, number>, open: { current: number | null }): uPlot.Options {
+/** What is marked beside the lines, as it is when they are drawn. */
+interface Marks {
+  /** Windows still fill from here on. */
+  open: { current: number | null };
+  /** Rows are missing between these. */
+  missing: { current: [number, number][] };
+}
+
+function settings(parent: HTMLElement, data: ChartData, measure: string, colours: Map<string, number>, marks: Marks): uPlot.Options {
   const colour = (name: string) => resolved(parent, `var(--${name})`);
   const axis = { stroke: colour("soft"), grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
   const single = data.xs.length < 3;
@@ -181,7 +191,7 @@ function settings(parent: HTMLElement, data: ChartData, measure: string, colours
     cursor: { points: { size: 5 }, drag: { x: false, y: false } },
     padding: [8, 34, 0, 0],
     hooks: {
-      drawClear: [(plot) => shadeOpen(plot, open.current, shade)],
+      drawClear: [(plot) => shadeOpen(plot, marks.open.current, shade)],
       ready: [(plot) => plot.setLegend({ idx: plot.data[0].length - 1 })],
     },
     scales: {
@@ -198,7 +208,8 @@ function settings(parent: HTMLElement, data: ChartData, measure: string, colours
         label: series.name,
         stroke: colour(`series-${(colours.get(series.name) ?? 0) % MOST_SERIES}`),
         width: 1.5,
-        spanGaps: true,
+        // A group without a row in a window is no gap; rows that never came are.
+        gaps: (plot: uPlot) => marks.missing.current.map(([from, to]): [number, number] => [plot.valToPos(from, "x", true), plot.valToPos(to, "x", true)]),
         value: (plot: uPlot, value: number | null, at: number) => legendValue(plot, value, at, measure),
         points: { show: single ? true : undefined, size: 4 } as uPlot.Series.Points,
       })),

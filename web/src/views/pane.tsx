@@ -71,7 +71,9 @@ function wordOf(state: LiveState): string {
     case "resuming":
       return "connection lost, resumes with it";
     case "complete":
-      return `complete: ${state.reason}`;
+      return state.reason === "ended" ? "complete: all of its input was read" : `complete: ${state.reason}`;
+    case "failed":
+      return state.problems[0]?.code === "killed" ? "ended from elsewhere" : "failed";
     default:
       return state.kind;
   }

@@ -30,7 +30,6 @@ export function LiveTable({ result }: { result: Result }) {
   const item = (age: number) => (held === null ? result.items.fromNewest(age) : held.items[age]);
   const length = held === null ? result.items.length : held.items.length;
   const columns = useWidths(result.schema, length, item, WIDEST);
-  const [chosen, choose] = useState<Row | null>(null);
   const scrolled = () => {
     const top = scroller.current?.scrollTop ?? 0;
     if (top === 0) setHeld(null);
@@ -38,10 +37,7 @@ export function LiveTable({ result }: { result: Result }) {
   };
   const hold = () => setHeld((held) => held ?? { items: result.items.newestFirst(), count: result.count });
   // Rows that run away can be neither read nor copied: whoever points at one holds them.
-  const pick = (row: Row | null) => {
-    hold();
-    choose(row);
-  };
+  const { chosen, choose, onKeyDown } = useChoice(item, length, hold);
   const resume = () => {
     setHeld(null);
     scroller.current?.scrollTo({ top: 0 });
@@ -53,8 +49,8 @@ export function LiveTable({ result }: { result: Result }) {
           held still · {count(result.count - held.count)} new · resume
         </button>
       )}
-      <div className="table-scroll" ref={scroller} onScroll={scrolled} tabIndex={0} role="region" aria-label="Rows, newest first">
-        <Grid schema={result.schema} columns={columns} length={length} item={item} scroller={scroller} chosen={chosen} onChoose={pick} changing={result.chart?.windowed !== false} />
+      <div className="table-scroll" ref={scroller} onScroll={scrolled} onKeyDown={onKeyDown} tabIndex={0} role="region" aria-label="Rows, newest first">
+        <Grid schema={result.schema} columns={columns} length={length} item={item} scroller={scroller} chosen={chosen} onChoose={choose} changing={result.chart?.windowed !== false} />
       </div>
       {chosen !== null && <Details schema={result.schema} row={chosen} onClose={() => choose(null)} />}
       {result.items.evicted > 0 && (
@@ -72,15 +68,48 @@ export function PlainTable({ columns: schema, rows }: { columns: Field[]; rows: 
     return values && { kind: "row", number: at, values, x: null, op: null, partial: false };
   };
   const columns = useWidths(schema, rows.length, item, WIDEST_PLAIN);
-  const [chosen, choose] = useState<Row | null>(null);
+  const { chosen, choose, onKeyDown } = useChoice(item, rows.length);
   return (
     <div className="table-frame">
-      <div className="table-scroll" ref={scroller} tabIndex={0} role="region" aria-label="Rows">
+      <div className="table-scroll" ref={scroller} onKeyDown={onKeyDown} tabIndex={0} role="region" aria-label="Rows">
         <Grid schema={schema} columns={columns} length={rows.length} item={item} scroller={scroller} chosen={chosen} onChoose={choose} changing={false} />
       </div>
       {chosen !== null && <Details schema={schema} row={chosen} onClose={() => choose(null)} />}
     </div>
   );
+}
+
+/** The row whose values are shown in full: Enter chooses the first, the arrows go on from it, Escape lets it go. */
+function useChoice(item: (at: number) => Item | undefined, length: number, hold?: () => void) {
+  const [chosen, setChosen] = useState<Row | null>(null);
+  const choose = (row: Row | null) => {
+    hold?.();
+    setChosen(row);
+  };
+  const step = (by: number) => {
+    let at = 0;
+    while (at < length && item(at)?.number !== chosen?.number) at += 1;
+    for (at += by; at >= 0 && at < length; at += by) {
+      const row = item(at);
+      if (row?.kind === "row") return choose(row);
+    }
+  };
+  const first = () => {
+    for (let at = 0; at < length; at += 1) {
+      const row = item(at);
+      if (row?.kind === "row") return choose(row);
+    }
+  };
+  const onKeyDown = (event: React.KeyboardEvent) => {
+    if (event.key === "Enter" && chosen === null) first();
+    else if (event.key === "ArrowDown" && chosen !== null) step(1);
+    else if (event.key === "ArrowUp" && chosen !== null) step(-1);
+    else if (event.key === "Escape" && chosen !== null) setChosen(null);
+    else return;
+    // Neither does the table scroll, nor does Escape stop the query.
+    event.preventDefault();
+  };
+  return { chosen, choose, onKeyDown };
 }
 
 interface GridProps {
