@@ -190,3 +190,12 @@ test("a value that the server refuses is said, and the query goes on", async () 
   expect(shown.stale).toEqual(["least"]);
   expect(shown.live).toBe(true);
 });
+
+test("a parameter without a value is told before anything is sent", async () => {
+  const asked = serve({ check: { diagnostics: [], parameters: PARAMETERS } });
+  const shown = pane(SQL);
+  shown.give("least", "two");
+  await shown.start();
+  expect(asked.map(({ path }) => path)).toEqual(["check"]);
+  expect(shown.run?.problems.map(({ message }) => message)).toEqual(["parameter $label has no value", '$least takes a number, not "two"']);
+});

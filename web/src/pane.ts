@@ -4,7 +4,7 @@ import { Changing } from "./frame";
 import { ApiError, check, type Checked, execute, type StatementResult } from "./rest";
 import type { Linked } from "./state/link";
 import { gapCame, newResult, paramsCame, progressCame, type Result, rowsCame, subscribed } from "./state/result";
-import { type Parameter, type ParameterKind, parameterNames, parameterValues, valueOf, type Values } from "./state/params";
+import { aKind, hintFor, isWrong, type Parameter, type ParameterKind, parameterNames, parameterValues, valueOf, type Values } from "./state/params";
 import type { Asked, Connection, SubscriptionEvent } from "./socket";
 import type { Cell, Diagnostic, Field, Params } from "./wire";
 
@@ -248,6 +248,17 @@ export class Pane extends Changing {
     this.#knownOf = this.sql;
   }
 
+  /** Parameters without a value, each as a mistake: what to type is known here better than at the server. */
+  #missing(): Diagnostic[] {
+    return this.parameters.flatMap((name) => {
+      const [typed, kind] = [this.values.get(name), this.kindOf(name)];
+      if (valueOf(typed, kind) !== undefined) return [];
+      const wrong = isWrong(typed, kind);
+      const message = wrong ? `$${name} takes ${aKind(kind)}, not "${typed}"` : `parameter $${name} has no value`;
+      return [{ code: "parameter", message, help: `type ${aKind(kind)} into its field${kind !== "timestamp" && kind !== "interval" ? "" : `: ${hintFor(kind)}`}` }];
+    });
+  }
+
   /** Values are typed by what their parameters take: that must be known before they are sent. */
   async #askKinds(): Promise<void> {
     try {
@@ -267,6 +278,8 @@ export class Pane extends Changing {
     let results: StatementResult[];
     try {
       if (this.parameters.length > 0 && this.#knownOf !== this.sql) await this.#askKinds();
+      const missing = this.#missing();
+      if (missing.length > 0) throw new ApiError({ ...missing[0]!, diagnostics: missing });
       const kinds = new Map([...this.known.values()].map(({ name, kind }) => [name, kind]));
       results = await execute(run.sql, parameterValues(this.parameters, this.values, kinds));
     } catch (error) {

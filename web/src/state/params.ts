@@ -54,11 +54,16 @@ export function isWrong(text: string | undefined, kind: ParameterKind): boolean 
   return text !== undefined && text.trim() !== "" && valueOf(text, kind) === undefined;
 }
 
+/** The kind in a sentence. */
+export function aKind(kind: ParameterKind): string {
+  return kind === "any" ? "a value" : kind === "interval" ? "an interval" : `a ${kind}`;
+}
+
 /** What to type, for those who wonder. */
 export function hintFor(kind: ParameterKind): string {
   const hints: Record<ParameterKind, string> = {
     text: "text",
-    number: "number",
+    number: "a number",
     boolean: "true or false",
     timestamp: "2026-01-31 12:00:00",
     interval: "10 seconds",

@@ -58,7 +58,7 @@ function Pick({ label, fits, options, schema, value, none = false, onPick, onFit
     <label>
       {label}
       <select value={value ?? ""} onChange={(event) => picked(event.target.value)}>
-        <option value="">{fits} (what fits)</option>
+        <option value="">{fits} (fits)</option>
         {none && <option value="none">nothing</option>}
         {options.map((column) => (
           <option key={column} value={column}>{schema[column]?.name}</option>

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef } from "react";
 import type { Pane } from "../pane";
-import { hintFor, inWords, isWrong } from "../state/params";
+import { aKind, hintFor, inWords, isWrong } from "../state/params";
 import { count } from "../state/quantity";
 
 /** Pause in typing before a running query gets the value. */
@@ -54,7 +54,7 @@ function Parameter({ pane, name, onGive }: { pane: Pane; name: string; onGive: (
   const known = pane.known.get(name);
   const when = known === undefined ? "" : known.changeable ? ", can change while the query runs" : ", holds from the next run on";
   return (
-    <label title={`${kind === "any" ? "a value" : `a ${kind}`}${when}`}>
+    <label title={`${aKind(kind)}${when}`}>
       ${name}{" "}
       {kind === "boolean" ? (
         <select value={typed ?? ""} onChange={(event) => onGive(event.target.value)}>
@@ -73,7 +73,7 @@ function Parameter({ pane, name, onGive }: { pane: Pane; name: string; onGive: (
           autoComplete="off"
         />
       )}
-      {wrong && <span className="warn">not a {kind}</span>}
+      {wrong && <span className="warn">not {aKind(kind)}</span>}
     </label>
   );
 }

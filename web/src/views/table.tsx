@@ -130,17 +130,19 @@ function Details({ schema, row, onClose }: { schema: Field[]; row: Row; onClose:
   return (
     <section className="details" aria-label="The chosen row">
       <button className="quiet" onClick={onClose} aria-label="Close the row">✕</button>
-      <dl tabIndex={0} role="group" aria-label="Its values">
-        {schema.map((field, at) => {
-          const value = row.values[at] ?? null;
-          return (
-            <div key={at}>
-              <dt title={field.type}>{field.name}</dt>
-              <dd className={value === null ? "empty" : undefined}>{indented(value)}</dd>
-            </div>
-          );
-        })}
-      </dl>
+      <div className="details-scroll" tabIndex={0} role="group" aria-label="Its values">
+        <dl>
+          {schema.map((field, at) => {
+            const value = row.values[at] ?? null;
+            return (
+              <div key={at}>
+                <dt title={field.type}>{field.name}</dt>
+                <dd className={value === null ? "empty" : undefined}>{indented(value)}</dd>
+              </div>
+            );
+          })}
+        </dl>
+      </div>
     </section>
   );
 }
