@@ -77,6 +77,9 @@ pub struct SubscribeOptions {
     pub policy: Option<Policy>,
     /// At most so many deliveries a second; updates between are conflated, appended rows are gathered.
     pub max_hz: Option<f64>,
+    /// What was kept is told at the pace at which it arrived, so many times as fast; `None`: as fast as it can be read.
+    /// Above zero. For rows and final results.
+    pub speed: Option<f64>,
 }
 
 /// How the log of a named stream is kept.

@@ -1,5 +1,7 @@
 //! The binary as a server, and as its clients.
 
+#[path = "process/cutter.rs"]
+mod cutter;
 mod process;
 
 use std::fs;
@@ -44,6 +46,25 @@ fn rejected_lines_are_told_with_their_numbers() {
     assert!(String::from_utf8_lossy(&array.stderr).contains("jq -c"), "{array:?}");
     let unknown = server.client(&["push", "clocks"], "{}");
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("clocks"), "{unknown:?}");
+}
+
+#[test]
+fn requests_whose_answers_are_lost_are_pushed_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path());
+    server.told(&["sql", "-e", CREATE], "");
+    // The first is answered: otherwise there might be no server at all.
+    let way = cutter::start(&server.url, |number| number % 2 == 1);
+    let line = "{\"page\":\"/a-long-name-so-that-there-are-several-requests\",\"n\":1}\n";
+    let file = folder.path().join("clicks.ndjson");
+    fs::write(&file, line.repeat(60_000)).expect("a file");
+    let pushed = Command::new(SQUILLA)
+        .args(["push", "clicks", &file.display().to_string(), "--url", &way])
+        .output()
+        .expect("the binary is there");
+    assert_eq!(String::from_utf8_lossy(&pushed.stdout), "60000 rows accepted, 0 rejected\n", "{pushed:?}");
+    let counted = server.told(&["sql", "-e", "SHOW STREAMS", "--format", "ndjson"], "");
+    assert!(counted.contains("\"rows\":60000,"), "{counted}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod completeness;
 mod conflate;
 mod live;
 mod open;
+mod pace;
 mod until;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,7 @@ use completeness::{Completeness, Seen};
 use conflate::Conflater;
 pub(crate) use live::{Admission, LiveQueries, LiveQuery};
 pub(crate) use open::ask;
+use pace::Pace;
 use until::End;
 
 /// What happens when a client reads more slowly than rows come.
@@ -143,6 +145,8 @@ pub struct Subscription {
     last_arrival: EventTime,
     gap_rows: u64,
     completeness: Completeness,
+    /// `None`: rows are told as soon as they are read.
+    pace: Option<Pace>,
     /// Where it ends; `None`: with its inputs.
     end: Option<End>,
     /// Further deliveries of the burst that `period_ns` allows.
@@ -172,8 +176,13 @@ impl Subscription {
             if self.done {
                 std::future::pending::<()>().await;
             }
-            let waits = self.waits();
-            let until = if waits { self.next_delivery } else { self.next_progress };
+            let held = self.pace.as_ref().and_then(Pace::due);
+            let waits = held.is_some() || self.waits();
+            let until = match held {
+                Some(due) => due.min(self.next_progress),
+                None if waits => self.next_delivery,
+                None => self.next_progress,
+            };
             let live = self.admission.live.clone();
             tokio::select! {
                 biased;
@@ -203,6 +212,11 @@ impl Subscription {
             self.progress();
         }
         while self.ready.is_empty() && !self.done && !self.waits() {
+            if let Some(pace) = self.pace.as_mut().filter(|pace| pace.due().is_some()) {
+                let Some(batch) = pace.release(self.clock.now()) else { break };
+                self.read(batch);
+                continue;
+            }
             self.keep_up();
             let Some(read) = self.reader.try_next() else { break };
             self.take(read);
@@ -226,7 +240,8 @@ impl Subscription {
 
     /// Applies the policy to a subscription that is behind.
     fn keep_up(&mut self) {
-        if !matches!(self.info.policy, Policy::DropOldest | Policy::Disconnect) {
+        // Who reads at a pace is behind by its own will.
+        if self.pace.is_some() || !matches!(self.info.policy, Policy::DropOldest | Policy::Disconnect) {
             return;
         }
         if self.reader.behind_bytes() <= self.lag_bytes {
@@ -258,10 +273,14 @@ impl Subscription {
     fn take(&mut self, read: Read) {
         match read {
             Read::Batch(batch) => {
-                let (partition, watermark, idle) = (batch.partition, batch.watermark, batch.idle);
-                self.batch(batch);
-                let passed = self.end.as_mut().map(|end| end.pass(partition, watermark, idle));
-                self.complete_at_end(passed);
+                let now = self.clock.now();
+                let batch = match &mut self.pace {
+                    Some(pace) => pace.take(batch, now),
+                    None => Some(batch),
+                };
+                if let Some(batch) = batch {
+                    self.read(batch);
+                }
             }
             Read::Gap(gap) => self.gap(gap),
             Read::EndOfPartition(partition) => {
@@ -277,6 +296,13 @@ impl Subscription {
                 self.ready.push_back(event);
             }
         }
+    }
+
+    fn read(&mut self, batch: Arc<StreamBatch>) {
+        let (partition, watermark, idle) = (batch.partition, batch.watermark, batch.idle);
+        self.batch(batch);
+        let passed = self.end.as_mut().map(|end| end.pass(partition, watermark, idle));
+        self.complete_at_end(passed);
     }
 
     fn batch(&mut self, batch: Arc<StreamBatch>) {

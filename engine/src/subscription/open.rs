@@ -9,6 +9,7 @@ use squilla_query::{Emit, Query};
 use tokio::sync::oneshot;
 
 use super::completeness::Completeness;
+use super::pace::Pace;
 use super::until::End;
 use super::{Admission, Conflater, Policy, Subscription, SubscriptionEvent, SubscriptionInfo};
 use crate::batch::{StreamBatch, visible_schema};
@@ -34,14 +35,15 @@ impl Subscription {
         let job = chosen.built.lease.job().clone();
         let stream = if chosen.built.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
         let told_as = query.told(shared.config.lossless);
-        let policy = policy(shared, options, told_as, query.until.is_some());
-        let holds = holds(shared, &job, policy) || query.until.is_some() && chosen.private;
+        let policy = policy(shared, options, told_as, query.until.is_some() || options.speed.is_some());
+        let holds = holds(shared, &job, policy) || (query.until.is_some() || options.speed.is_some()) && chosen.private;
         let reader = stream.clone().reader(&chosen.start, holds);
         let mut told = told_before(&chosen.start);
         let mut ready = VecDeque::new();
         // The job counts it.
         ready.extend(lost(options, &chosen, reader.position()).map(SubscriptionEvent::Gap));
         let changing = told_as != Emit::OnWindowClose;
+        refuse_pace(options, changing)?;
         let heads = if changing { update_branches(&chosen.built) } else { Vec::new() };
         let demand = interval(told_as)
             .map_or_else(Vec::new, |wish| heads.iter().map(|branch| branch.job().demand.add(wish)).collect());
@@ -78,6 +80,7 @@ impl Subscription {
             last_progress: None,
             last_arrival: EventTime::MIN,
             gap_rows: 0,
+            pace: options.speed.map(Pace::new),
             completeness: Completeness::of(query),
             end,
             burst: 0,
@@ -87,6 +90,14 @@ impl Subscription {
         subscription.note_seen();
         Ok(subscription)
     }
+}
+
+/// Results that replace each other are gathered, and have no pace of their own.
+fn refuse_pace(options: &SubscribeOptions, changing: bool) -> Result<(), EngineError> {
+    if options.speed.is_none() || !changing {
+        return Ok(());
+    }
+    Err(EngineError::Plan("speed is for rows and for windows that have closed: leave out EMIT, or speed".to_owned()))
 }
 
 /// What is told of a subscription. `shown`: its position and fields, and how many others use its jobs.
@@ -284,12 +295,12 @@ pub(crate) async fn ask(job: &Job) -> Result<Option<(Vec<StreamBatch>, Offset)>,
     answer.await.ok().transpose()
 }
 
-fn policy(shared: &Shared, options: &SubscribeOptions, told: Emit, ends: bool) -> Policy {
+fn policy(shared: &Shared, options: &SubscribeOptions, told: Emit, whole: bool) -> Policy {
     if shared.config.lossless {
         return Policy::Block;
     }
     options.policy.unwrap_or(match told {
-        Emit::OnWindowClose if ends => Policy::Block,
+        Emit::OnWindowClose if whole => Policy::Block,
         Emit::Every(_) | Emit::Changes => Policy::Conflate,
         Emit::OnWindowClose => Policy::DropOldest,
     })

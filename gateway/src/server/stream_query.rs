@@ -23,6 +23,8 @@ use super::start;
 
 /// The fastest `max_hz` that is told apart from no limit.
 const MAX_HZ: f64 = 1_000.0;
+/// The fastest `speed` that is told apart from no limit.
+const MAX_SPEED: f64 = 1e6;
 
 /// A live query that a client wants, over any protocol.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +36,7 @@ pub(crate) struct Wanted {
     pub(crate) from: Option<String>,
     pub(crate) policy: Option<Policy>,
     pub(crate) max_hz: Option<f64>,
+    pub(crate) speed: Option<f64>,
 }
 
 /// Starts a live query.
@@ -56,7 +59,8 @@ pub(crate) async fn subscribe(app: &App, wanted: Wanted) -> Result<Subscription,
     }
     let params = read_params(wanted.params)?;
     let query = app.service.query(&sql, &params).await?;
-    let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz };
+    check_speed(wanted.speed, from.is_some() || query.since.is_some())?;
+    let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz, speed: wanted.speed };
     app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error).in_statement(&sql))
 }
 
@@ -68,8 +72,21 @@ pub(crate) async fn change(app: &App, wanted: Wanted, other: JsonParams) -> Resu
     let from = wanted.from.as_deref().map(start::parse).transpose().map_err(ApiError::malformed)?;
     let (old, new) = (read_params(wanted.params)?, read_params(other)?);
     let query = app.service.with_other_params(&sql, &old, &new).await?;
-    let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz };
+    let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz, speed: wanted.speed };
     app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error).in_statement(&sql))
+}
+
+fn check_speed(speed: Option<f64>, has_start: bool) -> Result<(), ApiError> {
+    let Some(speed) = speed else { return Ok(()) };
+    if !(speed > 0.0 && speed <= MAX_SPEED) {
+        let message = format!("speed is {speed}, not above 0 and at most {MAX_SPEED}");
+        return Err(ApiError::malformed(message).help("1 is the pace at which rows came, 10 ten times as fast"));
+    }
+    if !has_start {
+        return Err(ApiError::malformed("speed without a start: rows that come have no other pace")
+            .help("say from: \"-5m\" or \"earliest\", or SINCE in the statement"));
+    }
+    Ok(())
 }
 
 /// Values by the names of parameters: an object of numbers, texts, booleans and nulls.
@@ -154,6 +171,9 @@ pub(crate) struct LiveRequest {
     policy: Option<Policy>,
     /// At most so many deliveries a second.
     max_hz: Option<f64>,
+    /// Of a start in the past: rows come at the pace at which they arrived, so many times as fast.
+    #[serde(default)]
+    speed: Option<f64>,
     /// The answer ends after so many rows.
     limit: Option<u64>,
     /// Lines about the query are mixed in, as `{"_squilla": …}`: what it is, and how it stands. Gaps are always told.
@@ -192,6 +212,7 @@ pub(crate) async fn events(
         from: from.clone(),
         policy: asked.policy,
         max_hz: asked.max_hz,
+        speed: None,
         params,
     };
     let subscription = subscribe(&app, wanted).await?;
@@ -215,6 +236,7 @@ pub(crate) async fn lines(
         from: request.from.clone(),
         policy: request.policy,
         max_hz: request.max_hz,
+        speed: request.speed,
         params: request.params,
     };
     let subscription = subscribe(&app, wanted).await?;

@@ -188,3 +188,22 @@ async fn a_piece_of_the_past_completes() {
     publish(&server, &[(10, now + 40_000), (11, 4_102_444_800_000)]).await;
     assert_eq!(numbers(&mut client, 1).await, [10]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_speed_needs_a_start_and_a_sense() {
+    let server = server().await;
+    let mut client = Client::hello(&server).await;
+    for (wrong, help) in [
+        (json!({"id": "1", "sql": "SELECT n FROM bids", "speed": 2}), "SINCE"),
+        (json!({"id": "1", "sql": "SELECT n FROM bids", "from": "earliest", "speed": 0}), "ten times as fast"),
+    ] {
+        let mut subscribe = wrong.clone();
+        subscribe["type"] = "subscribe".into();
+        client.send(&subscribe).await;
+        let message = client.message().await;
+        assert_eq!((&message["type"], &message["code"]), (&json!("error"), &json!("malformed")), "{wrong}");
+        assert!(message["help"].as_str().is_some_and(|told| told.contains(help)), "{message}");
+    }
+    client.subscribe(json!({"id": "1", "sql": "SELECT n FROM bids", "from": "earliest", "speed": 1000})).await;
+    assert_eq!(numbers(&mut client, 3).await, [1, 2, 3]);
+}

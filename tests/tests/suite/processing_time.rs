@@ -142,3 +142,43 @@ async fn windows_that_began_before_the_start_are_told_and_marked() {
     bench.feed(&["5, 00:00:31"]).await;
     assert_eq!(rows(&mut subscription, 2).await, ["00:00:00, 2", "00:00:10, 1"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_kept_is_told_at_the_pace_at_which_it_came() {
+    let mut bench = bench().await;
+    bench.feed(&["1, 00:00:01"]).await;
+    for (at, row) in [("00:00:10", "2, 00:00:02"), ("00:00:30", "3, 00:00:03"), ("00:00:30", "4, 00:00:04")] {
+        bench.clock.set(moment(at));
+        bench.feed(&[row]).await;
+    }
+    bench.clock.set(moment("00:01:00"));
+    for sql in ["SELECT id FROM events SINCE EARLIEST", "SELECT id FROM events SINCE EARLIEST WHERE id > 0"] {
+        let asked = bench.lab.query(sql);
+        let options = SubscribeOptions { speed: Some(2.0), ..SubscribeOptions::default() };
+        let mut subscription = bench.lab.engine.subscribe(&asked, options).await.expect("it runs");
+        let began = bench.clock.now();
+        assert_eq!(rows(&mut subscription, 1).await, ["1"]);
+        // Ten seconds at twice the speed.
+        for (after_ms, wanted) in [(4_999, None), (5_000, Some("2")), (14_999, None), (15_000, Some("3"))] {
+            bench.clock.set(began.plus(after_ms * 1_000_000));
+            match wanted {
+                Some(row) => assert_eq!(rows(&mut subscription, 1).await, [row], "{sql}"),
+                None => while_nothing(&mut subscription).await,
+            }
+        }
+        assert_eq!(rows(&mut subscription, 1).await, ["4"], "what came at once comes at once");
+    }
+    let changing = bench.lab.query("SELECT count(*) AS n FROM events");
+    let options = SubscribeOptions { speed: Some(1.0), ..SubscribeOptions::default() };
+    assert!(bench.lab.engine.subscribe(&changing, options).await.is_err(), "what changes has no pace");
+}
+
+/// Takes what is there, which must be no row.
+async fn while_nothing(subscription: &mut Subscription) {
+    for _ in 0..100 {
+        match subscription.try_next() {
+            None | Some(SubscriptionEvent::Progress(_)) => tokio::task::yield_now().await,
+            Some(other) => panic!("nothing was expected yet, not {other:?}"),
+        }
+    }
+}

@@ -1,13 +1,17 @@
 //! `squilla push`: NDJSON from a file or standard input to a stream.
+//!
+//! Its requests are numbered: one that got no answer is sent again, and its rows are there once.
 
+use std::collections::hash_map::RandomState;
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
+use reqwest::{RequestBuilder, StatusCode};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
@@ -29,6 +33,8 @@ const REJECTS_TOLD: u64 = 20;
 /// First wait after the server said that its queue is full; it doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(5);
+/// How long a server that has answered before may be away, or its disk full.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Carries out the command.
 pub(crate) fn push(args: &PushArgs) -> Result<Outcome, Failure> {
@@ -37,7 +43,8 @@ pub(crate) fn push(args: &PushArgs) -> Result<Outcome, Failure> {
     let (reads, chunks) = mpsc::channel(READS_AHEAD);
     // Not joined: a read of standard input cannot be called off, and ends with the process.
     std::thread::spawn(move || read_on(input, &reads));
-    let mut push = Push { server, stream: &args.stream, accepted: 0, rejected: 0, lines: 0 };
+    let producer = format!("push-{:016x}", RandomState::new().hash_one(std::process::id()));
+    let mut push = Push { server, stream: &args.stream, producer, sequence: 0, accepted: 0, rejected: 0, lines: 0 };
     let outcome = runtime()?.block_on(async {
         tokio::select! {
             biased;
@@ -87,6 +94,10 @@ fn read_on(mut input: Input, reads: &mpsc::Sender<std::io::Result<Vec<u8>>>) {
 struct Push<'a> {
     server: Server,
     stream: &'a str,
+    /// Who sends, as no other does.
+    producer: String,
+    /// The next request's number.
+    sequence: u64,
     accepted: u64,
     rejected: u64,
     /// Lines sent and answered.
@@ -95,8 +106,9 @@ struct Push<'a> {
 
 #[derive(Debug, Deserialize)]
 struct Report {
-    accepted: u64,
-    rejected: u64,
+    /// `None`: nobody knows any more.
+    accepted: Option<u64>,
+    rejected: Option<u64>,
     errors: Vec<Reject>,
 }
 
@@ -140,30 +152,49 @@ impl Push<'_> {
         Err(Failure::new("the input is a JSON array, not one object a line").help("turn it into lines: jq -c '.[]'"))
     }
 
-    /// Sends whole lines, again while the server's queue is full.
+    /// Sends whole lines, again while the server's queue is full, and for a while when it does not answer.
     async fn send(&mut self, chunk: Bytes) -> Result<(), Failure> {
         let lines = lines_of(&chunk);
         let url = self.server.url(&["streams", self.stream, "events"]);
         let mut wait = FIRST_WAIT;
+        let patience = Instant::now() + PATIENCE;
         loop {
             let request = self.server.http.post(url.clone()).header("content-type", "application/x-ndjson");
-            let response = self.server.send(request.body(chunk.clone())).await?;
-            let status = response.status();
-            if status == StatusCode::TOO_MANY_REQUESTS {
-                let told = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-                let told = told.map_or(Duration::ZERO, Duration::from_secs);
-                tokio::time::sleep(wait.max(told).min(LAST_WAIT)).await;
+            let request = request.header("producer-id", &self.producer).header("producer-seq", self.sequence);
+            let answer = self.answer(request.body(chunk.clone())).await;
+            let away = match &answer {
+                // A server that never answered is not there, or another one.
+                Err(_) => self.sequence > 0,
+                Ok((status, ..)) => *status == StatusCode::INSUFFICIENT_STORAGE,
+            };
+            if away && Instant::now() < patience {
+                tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LAST_WAIT);
                 continue;
             }
-            let body = response.bytes().await.map_err(|error| Failure::because(&error))?;
+            let (status, retry_after, body) = answer?;
+            if status == StatusCode::TOO_MANY_REQUESTS {
+                tokio::time::sleep(wait.max(retry_after).min(LAST_WAIT)).await;
+                wait = (wait * 2).min(LAST_WAIT);
+                continue;
+            }
             if !status.is_success() {
                 return Err(Failure::Rendered(error_of(status, &body).render("")));
             }
             let report = serde_json::from_slice(&body).map_err(|error| self.server.strange(&error.to_string()))?;
             self.count(&report, lines);
+            self.sequence += 1;
             return Ok(());
         }
+    }
+
+    /// A request's status, when to send it again, and body.
+    async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Duration, Bytes), Failure> {
+        let response = self.server.send(request).await?;
+        let told = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let (status, retry_after) = (response.status(), told.map_or(Duration::ZERO, Duration::from_secs));
+        let body = response.bytes().await.map_err(|error| Failure::because(&error))?;
+        Ok((status, retry_after, body))
     }
 
     fn count(&mut self, report: &Report, lines: u64) {
@@ -171,11 +202,12 @@ impl Push<'_> {
         for reject in report.errors.iter().take(usize::try_from(left_to_tell).unwrap_or(usize::MAX)) {
             eprintln!("line {}: {}", self.lines + reject.line, reject.reason);
         }
-        if self.rejected <= REJECTS_TOLD && self.rejected + report.rejected > REJECTS_TOLD {
+        let rejected = report.rejected.unwrap_or(0);
+        if self.rejected <= REJECTS_TOLD && self.rejected + rejected > REJECTS_TOLD {
             eprintln!("further rejected lines are counted only");
         }
-        self.accepted += report.accepted;
-        self.rejected += report.rejected;
+        self.accepted += report.accepted.unwrap_or(0);
+        self.rejected += rejected;
         self.lines += lines;
     }
 }

@@ -75,6 +75,10 @@ pub(super) struct Subscribe {
     /// At most so many deliveries a second.
     #[serde(default)]
     pub(super) max_hz: Option<f64>,
+    /// Of a start in the past: rows come at the pace at which they arrived, so many times as fast. Absent: at once.
+    /// Without credit nothing comes; a credit of one byte is a step of a frame.
+    #[serde(default)]
+    pub(super) speed: Option<f64>,
 }
 
 impl Subscribe {
@@ -87,6 +91,7 @@ impl Subscribe {
             from: self.from.clone(),
             policy: self.policy,
             max_hz: self.max_hz,
+            speed: self.speed,
         }
     }
 }
