@@ -30,14 +30,12 @@ pub(crate) fn check_length(sql: &str, limit: usize, what: &str) -> Result<(), Di
     if sql.len() <= limit {
         return Ok(());
     }
-    Err(over(&format!("bytes of {what}"), limit, sql.len()))
-}
-
-fn over(what: &str, limit: usize, actual: usize) -> Diagnostic {
-    Diagnostic::new("limit", format!("too many {what}: {actual}, the limit is {limit}")).help(
+    let message = format!("too many bytes of {what}: {}, the limit is {limit}", sql.len());
+    let span = Span { start: sql.floor_char_boundary(limit), end: sql.len() };
+    Err(Diagnostic::new("limit", message).at(span).help(
         "send it in parts: long lists of values belong in a table that is joined, statements of a script each in a \
          request of its own",
-    )
+    ))
 }
 
 #[derive(Default)]

@@ -143,13 +143,9 @@ impl Binder<'_> {
                     ast::Value::Number(number, _) => {
                         let item = number.parse::<usize>().ok().and_then(|n| items.get(n.wrapping_sub(1)));
                         let Some(item) = item else {
-                            let at = self.place(&syntax);
                             let message = format!("GROUP BY {number}: the SELECT list has {} items", items.len());
-                            self.tell(
-                                Diagnostic::new("invalid", message)
-                                    .at(at)
-                                    .help("write the expression, or its number from 1"),
-                            );
+                            let mistake = Diagnostic::new("invalid", message).at(self.place(&syntax));
+                            self.tell(mistake.help("write the expression, or its number from 1"));
                             good = None;
                             continue;
                         };
