@@ -34,6 +34,13 @@ macro_rules! counters {
             pub fn snapshot(&self) -> CountersSnapshot {
                 CountersSnapshot { $($name: self.$name.load(Relaxed),)* }
             }
+
+            /// Takes back what was counted since; rows that had been read and not processed by then with it.
+            pub(crate) fn restore(&self, then: &CountersSnapshot) {
+                $(self.$name.store(then.$name, Relaxed);)*
+                let unprocessed = u64::try_from(then.unaccounted()).unwrap_or_default();
+                self.rows_in.fetch_sub(unprocessed, Relaxed);
+            }
         }
 
         impl std::ops::Add for CountersSnapshot {
@@ -71,6 +78,8 @@ counters! {
     gaps,
     /// Rows left out of a sample; they are among the filtered.
     sampled,
+    /// Rows that came while the job rested, when it was told to go on with those that came then.
+    skipped,
     /// Rows read before a fresh query's first whole window: they belong to no window that it tells.
     before_start,
     /// Rows that came out. Apart from the sum of what came in: an aggregate makes its own.
@@ -142,6 +151,7 @@ impl CountersSnapshot {
             + self.without_event_time
             + self.failed
             + self.dropped
+            + self.skipped
             + self.before_start;
         i128::from(self.rows_in) - i128::from(known)
     }

@@ -1,5 +1,8 @@
 //! The engine's front: definitions and queries in, subscriptions and facts out.
 
+mod harm;
+mod lifecycle;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -93,12 +96,14 @@ pub struct StreamOptions {
     pub retention_bytes: usize,
     /// It was there when the process started: its log goes on. Otherwise it begins anew.
     pub resumes: bool,
+    /// It rests from its start.
+    pub paused: bool,
 }
 
 impl Default for StreamOptions {
     fn default() -> Self {
         let LogLimits { bytes, age } = LogLimits::NAMED;
-        Self { durability: Durability::Memory, retention: age, retention_bytes: bytes, resumes: false }
+        Self { durability: Durability::Memory, retention: age, retention_bytes: bytes, resumes: false, paused: false }
     }
 }
 
@@ -189,6 +194,10 @@ impl Engine {
             build_stream(&self.inner.shared, &node, &relations, name, query.plan.schema(), &options).await?;
         let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
         let relation = Relation::stream(name, reads, query, lease, recovery, late);
+        if options.paused {
+            // The last job rests already; now those do that work for it alone.
+            relation.pause(&self.inner.shared)?;
+        }
         if whole {
             // Who asks for late rows does so afterwards. In a script it is known before the first row comes.
             relation.late_job(&self.inner.shared)?;
@@ -259,15 +268,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// Ids of the live queries that read one of these relations at first hand, oldest first; those of sinks aside.
-    pub fn readers(&self, names: &[&str]) -> Vec<String> {
-        let live = self.live();
-        let reads = |query: &&Arc<LiveQuery>| {
-            !query.sink && !query.kill.is_cancelled() && query.reads.iter().any(|read| names.contains(&read.as_str()))
-        };
-        live.values().filter(reads).map(|query| query.id.clone()).collect()
     }
 
     /// Starts a query, or attaches to its jobs that run already.

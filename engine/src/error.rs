@@ -97,6 +97,23 @@ pub enum EngineError {
     /// DataFusion failed where only our own mistake can make it fail.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A step of a job has panicked. Ours.
+    #[error("a step has crashed: {0}")]
+    Crashed(String),
+    /// What is to rest does not run.
+    #[error("\"{name}\" cannot be paused: {status}")]
+    NotRunning {
+        /// What was to rest.
+        name: String,
+        /// What it does instead, in words.
+        status: String,
+    },
+    /// A query is to rest whose rows replace each other: it would miss changes.
+    #[error("query \"{0}\" cannot be paused: its rows change, and changes would be missed")]
+    Changing(String),
+    /// A query's state cannot go over to a stream: it began in the past, or computes with random values.
+    #[error("the state of query \"{0}\" is its own: it began in the past, or computes with random values")]
+    Private(String),
     /// What a query reads was dropped while it ran.
     #[error("\"{0}\" was dropped")]
     Dropped(String),
@@ -149,6 +166,14 @@ impl EngineError {
             Self::Commit(_) | Self::Internal(_) => {
                 "this is a mistake of Squilla's: the server's log has the details; please report the statement"
             }
+            Self::Crashed(_) => {
+                "this is a mistake of Squilla's: the server's log has the details; please report the statement"
+            }
+            Self::NotRunning { .. } => "SHOW STREAMS says how it stands",
+            Self::Changing(_) => {
+                "end it and ask again later: it then begins with its rows as they stand; or PAUSE STREAM what it reads"
+            }
+            Self::Private(_) => "CREATE STREAM name AS SELECT … begins anew, with the windows that are open now",
             Self::Dropped(_) => "CREATE it anew, or read something else",
             Self::Stopped => "start it again if it is still wanted",
         }
@@ -171,6 +196,9 @@ impl EngineError {
             Self::Commit(CommitError::Disk(_)) | Self::Disk(_) => "disk",
             Self::Commit(_) | Self::Internal(_) => "internal",
             Self::Position(_) => "position",
+            Self::Crashed(_) => "crashed",
+            Self::NotRunning { .. } => "not_running",
+            Self::Changing(_) | Self::Private(_) => "unsupported",
             Self::Dropped(_) => "dropped",
             Self::Stopped => "stopped",
         }

@@ -41,7 +41,13 @@ pub struct JobInfo {
     pub state: String,
     /// The ledger.
     pub counters: CountersSnapshot,
-    /// `running`, `lingering`, `ended`, or `failed: …`.
+    /// How often it was started again after it had crashed.
+    pub restarts: u64,
+    /// Why it crashed the last time; `None`: it has not.
+    pub crash: Option<String>,
+    /// It stopped at rows at which it crashed again and again: [`crate::Engine::quarantine`] tells them.
+    pub quarantined: bool,
+    /// `running`, `paused`, `lingering`, `ended`, `restarting: …`, `quarantined at …` or `failed: …`.
     pub status: String,
 }
 
@@ -89,8 +95,24 @@ pub struct StreamInfo {
     pub users: Vec<String>,
     /// The ledger of the job that writes it.
     pub counters: CountersSnapshot,
-    /// `running`, `waiting` (starts with its first reader), `ended`, or `failed: …`.
+    /// Since when it rests, and what has come meanwhile; `None`: it does not.
+    pub paused: Option<PausedInfo>,
+    /// How often the jobs of a stream were started again after they had crashed.
+    pub restarts: u64,
+    /// `running`, `paused`, `waiting` (starts with its first reader), `ended`, `restarting: …`, `quarantined at …` or
+    /// `failed: …`.
     pub status: String,
+}
+
+/// How a named stream rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PausedInfo {
+    /// Since when.
+    pub since: EventTime,
+    /// Rows that have come and wait to be read.
+    pub waiting_rows: u64,
+    /// Rows that have come and that retention has removed: they will be counted as dropped.
+    pub lost_rows: u64,
 }
 
 /// A live query, for `SHOW QUERIES`.
@@ -108,6 +130,8 @@ pub struct QueryInfo {
     pub subscriptions: usize,
     /// Rows handed to subscriptions.
     pub rows: u64,
+    /// It rests until it is told to go on.
+    pub paused: bool,
 }
 
 /// One job of a query that is explained, the source's first.
@@ -131,7 +155,11 @@ pub struct ExplainedJob {
 
 impl JobInfo {
     pub(crate) fn of(job: &Job) -> Self {
+        let (restarts, crash) = job.harm.restarts();
         Self {
+            restarts,
+            crash,
+            quarantined: job.harm.quarantined().is_some(),
             id: job.id.clone(),
             kind: job.kind.to_owned(),
             description: job.description.clone(),

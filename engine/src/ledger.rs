@@ -31,6 +31,8 @@ pub enum LossReason {
     Failed,
     /// No longer kept when they were to be read.
     Retention,
+    /// Skipped, since who rested was told to go on with the latest rows.
+    Skipped,
     /// Skipped, since their reader was slower than its policy allows.
     Slow,
     /// Of another incarnation of the stream.
@@ -47,13 +49,14 @@ pub enum LossReason {
 
 impl LossReason {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Late,
         Self::Idle,
         Self::Rejected,
         Self::NoEventTime,
         Self::Failed,
         Self::Retention,
+        Self::Skipped,
         Self::Slow,
         Self::Epoch,
         Self::Damaged,
@@ -71,6 +74,7 @@ impl LossReason {
             Self::NoEventTime => "no_event_time",
             Self::Failed => "failed",
             Self::Retention => "retention",
+            Self::Skipped => "skipped",
             Self::Slow => "slow",
             Self::Epoch => "epoch",
             Self::Damaged => "damaged",
@@ -89,6 +93,7 @@ impl LossReason {
             Self::NoEventTime => "have a null event time",
             Self::Failed => "made an expression fail",
             Self::Retention => "were no longer kept when they were to be read",
+            Self::Skipped => "came while it was paused, and were skipped as RESUME … FROM LATEST wished",
             Self::Slow => "were skipped, since their reader was slower than its policy allows",
             Self::Epoch => "were of another incarnation of the stream",
             Self::Damaged => "cannot be read from disk",
@@ -106,6 +111,7 @@ impl From<GapReason> for LossReason {
             GapReason::Retention => Self::Retention,
             GapReason::Epoch => Self::Epoch,
             GapReason::Damaged => Self::Damaged,
+            GapReason::Skipped => Self::Skipped,
         }
     }
 }
@@ -207,7 +213,8 @@ impl Ledger {
 #[derive(Debug, Default)]
 pub(crate) struct GapCounts([(AtomicU64, AtomicU64); GAP_REASONS.len()]);
 
-const GAP_REASONS: [GapReason; 4] = [GapReason::Slow, GapReason::Retention, GapReason::Epoch, GapReason::Damaged];
+const GAP_REASONS: [GapReason; 5] =
+    [GapReason::Slow, GapReason::Retention, GapReason::Epoch, GapReason::Damaged, GapReason::Skipped];
 
 impl GapCounts {
     /// Counts a gap.
@@ -236,6 +243,7 @@ pub(crate) fn losses_of(job: &Job) -> Losses {
         (LossReason::Rejected, rows(counts.undecodable)),
         (LossReason::NoEventTime, rows(counts.without_event_time)),
         (LossReason::Failed, rows(counts.failed)),
+        (LossReason::Skipped, rows(counts.skipped)),
         (LossReason::Forgotten, rows(counts.forgotten)),
         (LossReason::Sampled, rows(counts.sampled)),
     ]);

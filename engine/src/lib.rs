@@ -16,6 +16,7 @@ mod error;
 mod info;
 mod job;
 mod ledger;
+mod notice;
 mod relation;
 mod shared;
 mod sink;
@@ -28,9 +29,10 @@ pub use clock::{Clock, EventTime, ManualClock, SystemClock};
 pub use counters::{Counters, CountersSnapshot, FailedSample};
 pub use engine::{Engine, EngineConfig, StreamOptions, SubscribeOptions};
 pub use error::EngineError;
-pub use info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
-pub use job::Recovery;
+pub use info::{ExplainedJob, JobInfo, PausedInfo, QueryInfo, StreamInfo};
+pub use job::{Quarantine, Recovery, Rested};
 pub use ledger::{Loser, Loss, LossReason, Losses, Lost};
+pub use notice::{Notice, NoticeKind};
 pub use sink::{Sink, SinkHandle, SinkSummary};
 pub use source::{
     Connector, ConnectorInfo, EventTimeSpec, PartitionReader, ReadEvent, Receipt, Reject, SourceDefinition,

@@ -1,5 +1,7 @@
 //! Named sources and streams, and the jobs that run for them.
 
+mod rest;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -8,7 +10,9 @@ use squilla_query::{Query, WINDOW_TIME, late_of};
 
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, StreamInfo};
-use crate::job::{Job, Lease, Recovery, Stage, Status, Use, keep_table, make_source, start_late, start_source};
+use crate::job::{
+    Job, Lease, Recovery, Stage, Status, Use, keep_table, make_source, start_late, start_source, unnamed,
+};
 use crate::shared::Shared;
 use crate::source::{EventTimeSpec, SourceDefinition, WatermarkSpec};
 use crate::stream::{Durability, Stream};
@@ -33,6 +37,7 @@ enum Definition {
         lease: Arc<Lease>,
         recovery: Recovery,
         late: LateRelation,
+        resting: rest::Resting,
     },
 }
 
@@ -91,6 +96,7 @@ impl Relation {
                 lease,
                 recovery,
                 late: LateRelation { schema: late, job: Mutex::default() },
+                resting: Mutex::default(),
             },
         }
     }
@@ -256,7 +262,9 @@ impl Relation {
             damaged_rows: disk.map_or(0, |log| log.damaged_rows()),
             users: job.as_ref().map(|job| self.users(job)).unwrap_or_default(),
             counters: job.as_ref().map(|job| job.counters.snapshot()).unwrap_or_default(),
-            status: job.map_or_else(|| "waiting".into(), |job| job.status_text()),
+            paused: self.paused(),
+            restarts: job.as_ref().map_or(0, |job| unnamed(job).iter().map(|job| job.harm.restarts().0).sum()),
+            status: job.map_or_else(|| "waiting".into(), |job| status(&job)),
         }
     }
 
@@ -335,6 +343,12 @@ impl Relation {
         };
         (String::new(), explained)
     }
+}
+
+/// How a job stands, or one of no name that it reads.
+fn status(job: &Arc<Job>) -> String {
+    let harmed = unnamed(job).iter().find_map(|job| job.harm.text());
+    harmed.filter(|_| matches!(job.status(), Status::Running)).unwrap_or_else(|| job.status_text())
 }
 
 fn count<T>(readers: &[T]) -> u32 {

@@ -265,3 +265,33 @@ async fn chained_streams_read_finals_and_a_dropped_stream_is_refused_while_used(
     bench.engine.drop_relation("events").expect("nobody reads it now");
     bench.engine.shutdown().await;
 }
+
+#[tokio::test]
+async fn who_rested_longer_than_a_hand_off_keeps_rows_takes_them_from_the_log() {
+    let bench = bench().await;
+    let even = query(filter(scan(), (col("n") % lit(2_i64)).eq(lit(0_i64))));
+    bench.engine.create_stream("even", &even, StreamOptions::default()).await.expect("the name is free");
+    let mut running = bench.subscribe(&even).await;
+    let mut resting = bench.subscribe(&even).await;
+    let mut named = bench.subscribe(&query(fed::scan_of("even", even.plan.schema()))).await;
+    assert!(bench.engine.pause_stream("even").expect("it runs"));
+    assert!(!bench.engine.pause_stream("even").expect("it runs"));
+    assert!(bench.engine.pause_query(&resting.info().query).expect("it runs"));
+    for n in 0..5 {
+        bench.send(&[(1, "a", 2 * n), (1, "a", 1)]).await;
+        assert_eq!(values(&mut running, 1).await, [2 * n]);
+        bench.clock.set(bench.clock.now().plus(20 * SECOND));
+    }
+    let rested = bench.engine.resume_stream("even", false).await.expect("it is there").expect("it rested");
+    assert_eq!((rested.waiting_rows, rested.lost_rows), (5, 0));
+    assert!(bench.engine.resume_query(&resting.info().query, false).expect("it runs"));
+    let all: Vec<i64> = (0..5).map(|n| 2 * n).collect();
+    assert_eq!(values(&mut named, 5).await, all);
+    assert_eq!(values(&mut resting, 5).await, all);
+    bench.send(&[(2, "a", 10)]).await;
+    for reader in [&mut named, &mut resting, &mut running] {
+        assert_eq!(values(reader, 1).await, [10]);
+    }
+    assert!(bench.engine.jobs().iter().all(|job| job.counters.unaccounted() == 0));
+    bench.engine.shutdown().await;
+}

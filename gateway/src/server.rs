@@ -7,7 +7,7 @@ mod frame;
 mod guard;
 mod http;
 mod limits;
-mod moment;
+pub(crate) mod moment;
 mod rest;
 mod socket;
 mod start;

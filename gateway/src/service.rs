@@ -4,6 +4,8 @@ mod analyze;
 mod change;
 mod define;
 mod explain;
+mod pause;
+mod promote;
 mod redact;
 mod refusal;
 mod script;
@@ -28,6 +30,7 @@ use system::System;
 
 pub use refusal::{PublishRefusal, Refusal};
 pub(crate) use script::Checked;
+pub(crate) use table::rows_as_json;
 
 /// What a service is made with.
 #[derive(Debug)]
@@ -135,6 +138,9 @@ impl Service {
                 self.engine.kill(&query).map_err(Refusal::Engine)?;
                 Ok(Answer::Done(format!("ended query \"{query}\"")))
             }
+            Statement::Promote(promote) => self.promote(promote).await,
+            Statement::Pause(what) => self.pause(what).await,
+            Statement::Resume(resume) => self.resume(resume).await,
             Statement::CreateSource(_)
             | Statement::CreateStream(_)
             | Statement::CreateView(_)

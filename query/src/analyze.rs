@@ -93,6 +93,9 @@ fn bind_statement(text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, V
         Parsed::Show(show) => Statement::Show(show),
         Parsed::Describe(describe) => Statement::Describe(describe),
         Parsed::Kill(query) => Statement::Kill { query },
+        Parsed::Promote(promote) => Statement::Promote(promote),
+        Parsed::Pause(what) => Statement::Pause(what),
+        Parsed::Resume(resume) => Statement::Resume(resume),
     })
 }
 

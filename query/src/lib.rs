@@ -54,7 +54,7 @@ pub use plan::{
 pub use sample::SampleSpec;
 pub use statement::{
     CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit, InsertInto,
-    OptionValue, PrimaryKey, Query, Show, Since, Statement, Until, WatermarkClause,
+    OptionValue, Pausable, PrimaryKey, Promote, Query, Resume, Show, Since, Statement, Until, WatermarkClause,
 };
 pub use track::{TrackCall, TrackFunction, TrackSpec};
 
@@ -111,6 +111,14 @@ pub fn analyze_with(sql: &str, params: &Params, catalog: &dyn Catalog) -> Result
 pub fn with_params(sql: &str, params: &Params) -> Result<String, Vec<Diagnostic>> {
     let text = text::Text::read(sql).map_err(|mistake| vec![mistake])?;
     Ok(text.with_params(params)?.whole())
+}
+
+/// A query's text without what belongs to its reader: `EMIT EVERY` and `CHANGES`, and `SINCE`.
+///
+/// # Errors
+/// A text that cannot be read.
+pub fn without_reader(sql: &str) -> Result<String, Diagnostic> {
+    parse::without_reader(&text::Text::read(sql)?)
 }
 
 /// Names of a statement's parameters, in order of their names; none of a text that cannot be read as tokens.

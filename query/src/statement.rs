@@ -40,6 +40,12 @@ pub enum Statement {
         /// The id as `SHOW QUERIES` prints it.
         query: String,
     },
+    /// `PAUSE STREAM | QUERY`.
+    Pause(Pausable),
+    /// `RESUME STREAM | QUERY [FROM LATEST]`.
+    Resume(Resume),
+    /// `CREATE STREAM name FROM QUERY id`.
+    Promote(Promote),
     /// A live query.
     Select(Query),
 }
@@ -274,6 +280,45 @@ pub enum DropKind {
     View,
     /// `SINK`.
     Sink,
+}
+
+/// What can rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pausable {
+    /// A named stream.
+    Stream {
+        /// Its name.
+        name: String,
+        /// Where the name stands.
+        span: Option<Span>,
+    },
+    /// A live query.
+    Query {
+        /// The id as `SHOW QUERIES` prints it.
+        id: String,
+    },
+}
+
+/// `RESUME STREAM name | QUERY id [FROM LATEST]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// What goes on.
+    pub what: Pausable,
+    /// It goes on with the rows that come then; otherwise from where it was.
+    pub from_latest: bool,
+}
+
+/// A live query that becomes a named stream while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promote {
+    /// The stream's name.
+    pub name: String,
+    /// The statement up to `FROM`: what stands before `AS` when the query's text follows.
+    pub head: String,
+    /// The query's id as `SHOW QUERIES` prints it.
+    pub query: String,
+    /// Where the id stands.
+    pub span: Option<Span>,
 }
 
 /// What `SHOW` lists.

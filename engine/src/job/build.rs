@@ -58,6 +58,14 @@ pub(crate) enum Use {
     Table(String),
 }
 
+/// The named stream that a job is to write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'a> {
+    pub(crate) stream: &'a str,
+    /// It rests from its start.
+    pub(crate) paused: bool,
+}
+
 /// Leases on the relations that a plan uses.
 pub(crate) type Relations = BTreeMap<Use, Arc<Lease>>;
 
@@ -328,7 +336,7 @@ pub(crate) fn build(
     node: &Node,
     relations: &Relations,
     user: &str,
-    stream: Option<&str>,
+    stream: Option<Named<'_>>,
     from: Option<&Start>,
 ) -> Result<Built, EngineError> {
     build_at(shared, node, relations, user, stream, (from, EventTime::MAX))
@@ -340,7 +348,7 @@ fn build_at(
     node: &Node,
     relations: &Relations,
     user: &str,
-    stream: Option<&str>,
+    stream: Option<Named<'_>>,
     (from, needed): (Option<&Start>, EventTime),
 ) -> Result<Built, EngineError> {
     let (inputs, stage) = match node {
@@ -359,7 +367,7 @@ fn build_at(
         let below = build_at(shared, &only.input, relations, user, None, (from, needed))?;
         return Ok(Built { updates: true, ..below });
     }
-    let text = node.fingerprint(stream, &|used| {
+    let text = node.fingerprint(stream.map(|named| named.stream), &|used| {
         relations.get(used).map_or_else(String::new, |lease| lease.job().fingerprint.clone())
     });
     let private = from.is_some() || is_random(inputs, stage);
@@ -388,9 +396,10 @@ fn build_at(
     if from.is_some() {
         branches = from_logs(&branches);
     }
-    let (stage, stream) = (stage.clone(), stream.map(str::to_owned));
+    let paused = stream.is_some_and(|named| named.paused);
+    let (stage, stream) = (stage.clone(), stream.map(|named| named.stream.to_owned()));
     let (holding, output) = (false, None);
-    let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output };
+    let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output, paused };
     Ok(Built { lease: Arc::new(spawn_job(shared, spec, user)?), updates: false, fresh: true })
 }
 

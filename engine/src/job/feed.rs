@@ -1,5 +1,8 @@
 //! A job's input: all branches as one, history first where the job starts in the past.
 
+mod rest;
+mod suspects;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,6 +10,7 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::select_all;
 
+use super::harm::Place;
 use super::history::{Base, History, at_moment, bases, complete_from, overtaken, split_position, start_of};
 use super::stage::{Stage, Stateful, TABLE};
 use super::{Branch, OpSpec, Pipeline};
@@ -47,6 +51,12 @@ pub(crate) enum Fed {
 pub(crate) struct Feed {
     branches: Vec<Inlet>,
     ready: VecDeque<Fed>,
+    /// What is worked on, and of which branch.
+    last: Option<(usize, Arc<StreamBatch>)>,
+    /// Rows among which the job has crashed.
+    suspects: Option<Place>,
+    /// Such rows, read and to be passed on one by one.
+    singles: VecDeque<(usize, Arc<StreamBatch>)>,
     counters: Arc<Counters>,
     /// The right input is a table.
     pub(crate) reads_table: bool,
@@ -75,6 +85,8 @@ struct Inlet {
     bounded: bool,
     /// Rows before it were in what a live table held; zero where there was none.
     held_until: Offset,
+    /// Whoever writes its input waits for it.
+    holding: bool,
 }
 
 impl Feed {
@@ -90,6 +102,9 @@ impl Feed {
         let mut feed = Self {
             branches: Vec::new(),
             ready: VecDeque::new(),
+            last: None,
+            suspects: None,
+            singles: VecDeque::new(),
             counters: counters.clone(),
             reads_table: stage.reads_table(),
             start: EventTime::MIN,
@@ -264,9 +279,10 @@ impl Feed {
             if let Some(fed) = self.ready.pop_front() {
                 return Ok(fed);
             }
-            if self.read_ready()? {
+            if self.pass_single()? || self.read_ready()? {
                 continue;
             }
+            self.last = None;
             if self.branches.iter().all(|inlet| inlet.done) {
                 return Ok(Fed::End);
             }
@@ -319,7 +335,7 @@ impl Feed {
         match read {
             // A batch without rows may lie before the first row, and carries a watermark.
             Read::Batch(batch) if batch.next <= inlet.held_until && batch.rows.num_rows() > 0 => {}
-            Read::Batch(batch) => inlet.pass(batch.with_rows(batch.rows.clone()), &self.counters, &mut self.ready)?,
+            Read::Batch(batch) => self.read(at, batch)?,
             Read::Gap(gap) => {
                 overtaken(&self.counters, gap.rows);
             }
@@ -364,6 +380,7 @@ impl Inlet {
             done: false,
             whole: *start == Start::Earliest,
             held_until: Offset(0),
+            holding,
             bounded: branch
                 .job()
                 .chain()
@@ -394,25 +411,30 @@ impl Inlet {
     /// Puts the rows since `start` that lie before the live reader in front of it; `holding`: who writes waits for it.
     /// `None`: those that are in memory.
     fn catch_up(&mut self, bases: &[Base], start: Option<EventTime>, holding: bool) -> Result<(), EngineError> {
-        let live = self.live.position();
         for base in bases {
-            let log = &base.job.output;
             let from = match start {
-                None => log.start_in_memory(),
+                None => base.job.output.start_in_memory(),
                 Some(EventTime::MIN) => Start::Earliest,
                 Some(start) => Start::Timestamp(start),
             };
-            // What upstream jobs count, they have counted when these rows were live.
-            let scratch = Arc::new(Counters::default());
-            let until = (0..log.partitions())
-                .map(|p| live.offsets.get(&(base.first_partition + p)).map_or(Offset(0), |(offset, _)| *offset));
-            self.history.push_back(History {
-                until: until.collect(),
-                reader: log.clone().reader(&from, holding),
-                pipeline: Pipeline::new(log.schema(), &base.branch.ops, None, &scratch)?,
-                first_partition: base.first_partition,
-            });
+            self.read_back(base, &from, holding)?;
         }
+        Ok(())
+    }
+
+    /// Puts the rows of a log from a place to the live reader's in front of it.
+    fn read_back(&mut self, base: &Base, from: &Start, holding: bool) -> Result<(), EngineError> {
+        let (live, log) = (self.live.position(), &base.job.output);
+        // What upstream jobs count, they have counted when these rows were live.
+        let scratch = Arc::new(Counters::default());
+        let until = (0..log.partitions())
+            .map(|p| live.offsets.get(&(base.first_partition + p)).map_or(Offset(0), |(offset, _)| *offset));
+        self.history.push_back(History {
+            until: until.collect(),
+            reader: log.clone().reader(from, holding),
+            pipeline: Pipeline::new(log.schema(), &base.branch.ops, None, &scratch)?,
+            first_partition: base.first_partition,
+        });
         Ok(())
     }
 

@@ -131,6 +131,22 @@ pub(crate) fn split_position(position: &Position, branches: &[Branch]) -> Vec<Po
     parts
 }
 
+/// The position of a stateless job's output as one in a log below it.
+pub(crate) fn position_in(base: &Base, position: &Position) -> Position {
+    let first = base.first_partition;
+    let own = |partition: u32| position.offsets.get(&(first + partition)).copied().unwrap_or((Offset(0), 0));
+    let offsets = (0..base.job.output.partitions()).map(|partition| (partition, own(partition))).collect();
+    Position { epoch: base.job.output.epoch(), offsets }
+}
+
+/// A position of a branch's input as positions in the logs below it: those of `from_logs`.
+pub(crate) fn positions_below(branch: &Branch, position: &Position) -> Vec<Position> {
+    if branch.job().logged {
+        return vec![position.clone()];
+    }
+    bases(branch).iter().map(|base| position_in(base, position)).collect()
+}
+
 /// Where a branch begins to read. `parts`: a position of the job's, branch by branch.
 pub(crate) fn start_of(begin: &Begin, branch: &Branch, at: usize, parts: &[Position]) -> Start {
     match begin {

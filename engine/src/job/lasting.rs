@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use serde::Serialize;
 
 use super::branch::OpSpec;
-use super::build::{Limb, Node, Relations, Use, build, is_random};
+use super::build::{Limb, Named, Node, Relations, Use, build, is_random};
 use super::feed::Begin;
 use super::history::from_logs;
 use super::run::{JobSpec, spawn_job};
@@ -58,7 +58,8 @@ pub(crate) async fn build_stream(
     options: &StreamOptions,
 ) -> Result<(Arc<Lease>, Recovery), EngineError> {
     let (Node::Job { inputs, stage }, true) = (node, options.durability != Durability::Memory) else {
-        let built = build(shared, node, relations, name, Some(name), None)?;
+        let named = Named { stream: name, paused: options.paused };
+        let built = build(shared, node, relations, name, Some(named), None)?;
         return Ok((built.lease, Recovery::Live));
     };
     let stream = NewStream { shared, relations, name, schema, options, stage };
@@ -190,7 +191,8 @@ impl NewStream<'_> {
         let (number, needed) = (self.shared.next_id(), EventTime::MAX);
         let (stage, stream) = (self.stage.clone(), Some(self.name.to_owned()));
         let (begin, output) = (Begin::Fresh, Some(output));
-        let spec = JobSpec { number, branches, stage, begin, needed, stream, private: false, holding: false, output };
+        let (private, holding, paused) = (false, false, self.options.paused);
+        let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output, paused };
         Ok((Arc::new(spawn_job(self.shared, spec, self.name)?), Recovery::Live))
     }
 
@@ -261,7 +263,8 @@ impl NewStream<'_> {
     ) -> Result<Arc<Lease>, EngineError> {
         let stream = output.as_ref().map(|_| self.name.to_owned());
         let (number, needed) = (self.shared.next_id(), EventTime::MAX);
-        let spec = JobSpec { number, branches, stage, begin, needed, stream, private: true, holding: true, output };
+        let (private, holding, paused) = (true, true, self.options.paused);
+        let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output, paused };
         Ok(Arc::new(spawn_job(self.shared, spec, self.name)?))
     }
 }

@@ -167,7 +167,7 @@ fn at(partition: u32, rows: RecordBatch, watermark: i64, arrival: EventTime) -> 
 }
 
 /// The sources and named streams that a job's rows come from.
-fn name_inputs(job: &Job, names: &mut Vec<String>) {
+pub(super) fn name_inputs(job: &Job, names: &mut Vec<String>) {
     match &job.stream {
         Some(name) if names.contains(name) => {}
         Some(name) => names.push(name.clone()),
@@ -212,6 +212,7 @@ pub(crate) fn start_late(
     let (branches, name) = (branches.collect(), late_name(stream));
     let (begin, stage) = (Begin::Earliest, Stage::Late);
     let (needed, private, holding, output) = (EventTime::MAX, true, false, None);
-    let spec = JobSpec { number, branches, stage, begin, needed, stream: Some(name), private, holding, output };
-    spawn_job(shared, spec, stream)
+    let (user, stream, paused) = (stream, Some(name), false);
+    let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output, paused };
+    spawn_job(shared, spec, user)
 }

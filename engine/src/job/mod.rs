@@ -5,7 +5,9 @@ mod branch;
 mod build;
 mod demand;
 mod feed;
+mod harm;
 mod history;
+mod hold;
 mod lasting;
 mod late;
 mod pipeline;
@@ -18,7 +20,7 @@ mod ticks;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -35,8 +37,11 @@ use crate::stream::{MemoryStream, Offset};
 pub(crate) use branch::{Branch, OpSpec};
 pub(crate) use build::{Built, Node, Relations, Use, build, explain, plan_jobs, wanted_columns};
 pub(crate) use demand::{Demand, DemandLease};
-pub(crate) use feed::Begin;
+pub(crate) use feed::{Begin, Fed};
+pub use harm::Quarantine;
 pub(crate) use history::split_position;
+pub use hold::Rested;
+pub(crate) use hold::{own_jobs, unnamed};
 pub use lasting::Recovery;
 pub(crate) use lasting::build_stream;
 pub(crate) use late::{Late, start_late};
@@ -47,6 +52,9 @@ pub(crate) use stage::{Stage, keep_table};
 
 /// Commands that wait for a job's attention.
 pub(crate) const COMMANDS: usize = 64;
+
+/// How the fingerprint of a job begins that nobody else can use.
+const PRIVATE: &str = "private-";
 
 /// A running job, or one that has ended and is still held.
 pub(crate) struct Job {
@@ -70,6 +78,8 @@ pub(crate) struct Job {
     /// Rows that come too late; `None`: none can.
     pub(crate) late: Option<Late>,
     pub(crate) demand: Demand,
+    pub(crate) hold: hold::Hold,
+    pub(crate) harm: harm::Harm,
     pub(crate) counters: Arc<Counters>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) cancel: CancellationToken,
@@ -77,7 +87,7 @@ pub(crate) struct Job {
     pub(crate) state_bytes: AtomicUsize,
     pub(crate) state: String,
     /// Windows that start before it may be partial; `MIN`: none is.
-    pub(crate) complete_from: EventTime,
+    lost_before: AtomicI64,
     /// Results with earlier event times are not told, since the job began amid them; `MIN`: all are.
     pub(crate) missing_before: EventTime,
     /// Name of the source or named stream that it writes.
@@ -104,6 +114,9 @@ impl Drop for Job {
 pub(crate) enum Command {
     /// All open windows as they stand, and the offset in `updates` from which changes follow.
     Snapshot(oneshot::Sender<Result<(Vec<StreamBatch>, Offset), EngineError>>),
+    /// To go on after a rest; `skip`, for each branch: with the rows that come from now on. The answer: what came
+    /// meanwhile.
+    Resume { skip: Vec<bool>, reply: oneshot::Sender<Rested> },
 }
 
 /// How a job stands.
@@ -146,14 +159,36 @@ impl Job {
         chain
     }
 
+    /// Windows that start before it may be partial; `MIN`: none is.
+    pub(crate) fn complete_from(&self) -> EventTime {
+        EventTime(self.lost_before.load(Ordering::Relaxed))
+    }
+
+    /// Windows that start before this moment may be partial, too.
+    pub(crate) fn lose_before(&self, moment: EventTime) {
+        self.lost_before.fetch_max(moment.0, Ordering::Relaxed);
+    }
+
     /// In words, for `SHOW JOBS`.
     pub(crate) fn status_text(&self) -> String {
-        match self.status() {
+        let status = self.status();
+        if matches!(status, Status::Running)
+            && let Some(text) = self.harm.text()
+        {
+            return text;
+        }
+        match status {
+            Status::Running if self.hold.is_paused() => "paused".into(),
             Status::Running if self.user_count() == 0 => "lingering".into(),
             Status::Running => "running".into(),
             Status::Ended => "ended".into(),
             Status::Failed(error) => format!("failed: {error}"),
         }
+    }
+
+    /// Nobody else can use it.
+    pub(crate) fn is_private(&self) -> bool {
+        self.fingerprint.starts_with(PRIVATE)
     }
 
     /// The name of its stream, else its id.

@@ -41,12 +41,44 @@ impl Registry {
         Lease::new(job, user, self)
     }
 
+    /// Whether a named stream is made from what the job gives.
+    pub(crate) fn serves_stream(&self, job: &Arc<Job>) -> bool {
+        let named = |other: &Arc<Job>| other.stream.is_some() && other.source.is_none();
+        let reads = |other: &Arc<Job>| other.chain().iter().any(|below| Arc::ptr_eq(below, job));
+        self.jobs().iter().any(|other| named(other) && !other.cancel.is_cancelled() && reads(other))
+    }
+
     /// Those that run or are still held, oldest first.
     pub(crate) fn jobs(&self) -> Vec<Arc<Job>> {
         let jobs = self.jobs.lock().expect("no holder of this lock panics");
         let mut jobs: Vec<Arc<Job>> = jobs.values().filter_map(Weak::upgrade).collect();
         jobs.sort_by(|a, b| a.started.cmp(&b.started).then_with(|| a.id.cmp(&b.id)));
         jobs
+    }
+
+    /// Lets jobs rest, chosen while nobody attaches to any. Those of a stream's own are not found by their fingerprints
+    /// from then on: whoever wants the same has another.
+    pub(crate) fn pause(&self, choose: impl FnOnce() -> Vec<Arc<Job>>) -> Vec<Arc<Job>> {
+        let mut jobs = self.jobs.lock().expect("no holder of this lock panics");
+        let chosen = choose();
+        for job in &chosen {
+            job.hold.pause();
+            let found = jobs.get(&job.fingerprint).is_some_and(|known| known.ptr_eq(&Arc::downgrade(job)));
+            if found && job.stream.is_none() {
+                jobs.remove(&job.fingerprint);
+                jobs.insert(resting(job), Arc::downgrade(job));
+            }
+        }
+        chosen
+    }
+
+    /// A job that has rested is found again, unless another has taken its place.
+    pub(crate) fn resume(&self, job: &Arc<Job>) {
+        let mut jobs = self.jobs.lock().expect("no holder of this lock panics");
+        let taken = jobs.get(&job.fingerprint).and_then(Weak::upgrade).is_some_and(|other| usable(&other));
+        if !taken && jobs.remove(&resting(job)).is_some() {
+            jobs.insert(job.fingerprint.clone(), Arc::downgrade(job));
+        }
     }
 
     /// Releases a job unless somebody uses it again in time.
@@ -74,10 +106,16 @@ impl Registry {
         if jobs.get(&job.fingerprint).is_some_and(|known| known.ptr_eq(&Arc::downgrade(job))) {
             jobs.remove(&job.fingerprint);
         }
+        jobs.remove(&resting(job));
         job.cancel.cancel();
     }
 }
 
 fn usable(job: &Arc<Job>) -> bool {
     !job.cancel.is_cancelled() && !matches!(job.status(), Status::Failed(_))
+}
+
+/// The place of a job that rests, apart from those that run.
+fn resting(job: &Job) -> String {
+    format!("resting-{}:{}", job.id, job.fingerprint)
 }

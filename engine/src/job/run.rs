@@ -1,27 +1,35 @@
 //! The tasks of jobs.
 
+mod again;
+mod make;
+mod rest;
+
+pub(super) use again::text_of;
+use again::{Reached, Recipe};
+use make::make_job;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::branch::{canonical_branch, describe_ops};
 use super::feed::{Begin, Fed, Feed};
-use super::history::stateless_start;
+use super::harm::Crashes;
+use super::hold::Rested;
 use super::late::{Late, LateTap};
-use super::stage::{Setting, Stage, Stateful, TABLE};
+use super::stage::{Setting, Stage, TABLE};
 use super::ticks::{row_by_row, ticking};
 use super::writer::Writer;
-use super::{Branch, COMMANDS, Command, Demand, Job, Lease, Status};
-use crate::batch::{StreamBatch, physical_schema};
+use super::{Branch, COMMANDS, Command, Job, Lease, Status};
+use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
 use crate::operator::{Operator, Output};
 use crate::shared::Shared;
-use crate::stream::{LogLimits, MemoryStream, Position, Stream};
+use crate::stream::{MemoryStream, Offset, Stream};
 
 /// A job to be started.
 pub(crate) struct JobSpec {
@@ -40,6 +48,8 @@ pub(crate) struct JobSpec {
     pub(crate) holding: bool,
     /// The stream that it writes, when that is there already.
     pub(crate) output: Option<Arc<MemoryStream>>,
+    /// It rests from its start.
+    pub(crate) paused: bool,
 }
 
 /// Text that is equal for jobs that write equal streams.
@@ -74,109 +84,13 @@ pub(crate) fn spawn_job(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Resu
     let begin = (&begin, spec.needed, shared.clock.now());
     let feed = Feed::open(&spec.branches, &spec.stage, begin, holding, &counters)?;
     let work = Work::new(shared, &spec.stage, &feed, &counters)?;
+    let stage = spec.stage.clone();
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let job = Arc::new(make_job(shared, spec, &feed, counters, commands));
     let lease = shared.registry.add(job.clone(), user);
-    let ticks = job.demand.watch();
-    let task = Task::new(shared.clone(), job, feed, work, inbox, ticks)?;
+    let task = Task::new(shared.clone(), job, stage, feed, work, inbox)?;
     shared.handle.spawn(task.run());
     Ok(lease)
-}
-
-fn make_job(
-    shared: &Shared,
-    spec: JobSpec,
-    feed: &Feed,
-    counters: Arc<Counters>,
-    commands: mpsc::Sender<Command>,
-) -> Job {
-    let number = spec.number;
-    let inputs: Vec<_> =
-        spec.branches.iter().map(|b| (b.job().fingerprint.clone(), b.updates, b.ops.as_slice())).collect();
-    let mut fingerprint = fingerprint(&inputs, &spec.stage, spec.stream.as_deref());
-    if spec.private {
-        fingerprint = format!("private-{number}:{fingerprint}");
-    }
-    let sources: Vec<_> = spec.branches.iter().map(|b| (b.job().display_name(), b.ops.as_slice())).collect();
-    let description = describe(&sources, &spec.stage);
-    let replay = spec.branches.iter().any(|branch| branch.job().output.replay());
-    let (schema, start, partitions, limits) = match &spec.stage {
-        Stage::Stateless => {
-            (feed.schema().clone(), stateless_start(&spec.branches, feed), feed.partitions(), LogLimits::HAND_OFF)
-        }
-        Stage::Named => (feed.schema().clone(), fresh_epoch(shared), feed.partitions(), LogLimits::NAMED),
-        Stage::Late => (feed.schema().clone(), fresh_epoch(shared), feed.partitions(), LogLimits::LATE),
-        Stage::Stateful(step) => {
-            let partitions = if step.reads_table() { feed.left_partitions() } else { 1 };
-            (physical_schema(step.schema()), fresh_epoch(shared), partitions, LogLimits::RESULTS)
-        }
-    };
-    let told_from = |step: &dyn Stateful| {
-        if feed.start == EventTime::MIN { EventTime::MIN } else { step.missing_before(feed.start) }
-    };
-    let missing_before = spec.stage.stateful().map_or(EventTime::MIN, told_from).max(feed.missing_before);
-    let key_columns = spec.stage.stateful().and_then(|step| step.key_columns());
-    let updates = key_columns.map(|_| {
-        let start = fresh_epoch(shared);
-        MemoryStream::new(schema.clone(), &start, 1, replay, LogLimits::HAND_OFF, shared.clock.clone())
-    });
-    Job {
-        id: format!("j{number}"),
-        fingerprint,
-        kind: job_kind(&spec),
-        description,
-        logged: !spec.stage.is_stateless(),
-        can_wait: spec.branches.iter().all(|branch| branch.job().can_wait),
-        rereadable: spec.branches.iter().all(|branch| branch.job().rereadable),
-        labels: labels(&spec.branches),
-        output: spec.output.unwrap_or_else(|| {
-            MemoryStream::new(schema, &start, partitions, replay, shared.limits(limits), shared.clock.clone())
-        }),
-        updates,
-        late: Late::of(shared, &spec.stage, feed.partitions(), replay),
-        key_columns: key_columns.unwrap_or_default(),
-        demand: Demand::new(),
-        counters,
-        commands,
-        cancel: CancellationToken::new(),
-        started: shared.clock.now(),
-        state_bytes: AtomicUsize::new(0),
-        state: spec.stage.describe_state(),
-        complete_from: feed.complete_from,
-        missing_before,
-        stream: spec.stream,
-        source: None,
-        ledger: shared.ledger.clone(),
-        _clock: super::source::clock_of(&spec.branches),
-        branches: spec.branches,
-        status: std::sync::Mutex::new(Status::Running),
-        users: std::sync::Mutex::default(),
-    }
-}
-
-/// What must be told of the sources.
-fn labels(branches: &[Branch]) -> Vec<String> {
-    let mut labels: Vec<String> = branches.iter().flat_map(|branch| branch.job().labels.clone()).collect();
-    labels.sort_unstable();
-    labels.dedup();
-    labels
-}
-
-fn job_kind(spec: &JobSpec) -> &'static str {
-    match &spec.stage {
-        Stage::Stateless if spec.branches.len() > 1 => "union",
-        Stage::Stateless => {
-            let ops = &spec.branches[0].ops;
-            if super::feed::leading_filters(ops) == ops.len() { "filter" } else { "project" }
-        }
-        Stage::Named => "stream",
-        Stage::Late => "late",
-        Stage::Stateful(step) => step.kind(),
-    }
-}
-
-fn fresh_epoch(shared: &Shared) -> Position {
-    Position { epoch: shared.new_epoch(), offsets: std::collections::BTreeMap::new() }
 }
 
 /// What a task does with a batch.
@@ -204,10 +118,14 @@ impl Work {
 struct Task {
     shared: Arc<Shared>,
     job: Arc<Job>,
+    stage: Stage,
+    /// Those that the feed reads: the job's, or the logs below them once it was started again.
+    branches: Vec<Branch>,
     feed: Feed,
     work: Work,
     inbox: mpsc::Receiver<Command>,
     ticks: watch::Receiver<Option<Duration>>,
+    pauses: watch::Receiver<bool>,
     output: Writer,
     updates: Option<Writer>,
     late: Option<LateTap>,
@@ -218,30 +136,45 @@ struct Task {
     running_partitions: u32,
     /// The output has partitions of the input, and they end with them.
     keeps_partitions: bool,
+    /// How it is started again when it crashes; `None`: it fails.
+    recipe: Option<Recipe>,
+    reached: Reached,
+    /// Behind what was processed before the last crash, in each partition of the feed.
+    repeated: Vec<Offset>,
+    crashes: Crashes,
 }
 
 impl Task {
     fn new(
         shared: Arc<Shared>,
         job: Arc<Job>,
+        stage: Stage,
         feed: Feed,
         work: Work,
         inbox: mpsc::Receiver<Command>,
-        ticks: watch::Receiver<Option<Duration>>,
     ) -> Result<Self, EngineError> {
         let renumber = job.logged;
+        let recipe = Recipe::of(&stage, &job.branches, &feed);
+        let reached = Reached::at(feed.positions());
         let late = LateTap::new(&job)?;
         let output = Writer::new(job.output.clone(), renumber)?;
         let updates = job.updates.clone().map(|stream| Writer::new(stream, true)).transpose()?;
         Ok(Self {
             running_partitions: feed.partitions(),
             keeps_partitions: feed.reads_table,
+            pauses: job.hold.watch(),
+            ticks: job.demand.watch(),
+            branches: job.branches.clone(),
+            recipe,
+            reached,
+            repeated: Vec::new(),
+            crashes: Crashes::default(),
             shared,
             job,
+            stage,
             feed,
             work,
             inbox,
-            ticks,
             output,
             updates,
             late,
@@ -253,7 +186,7 @@ impl Task {
     async fn run(mut self) {
         let cancel = self.job.cancel.clone();
         let result = tokio::select! {
-            result = self.work() => result,
+            result = self.work_on() => result,
             () = cancel.cancelled() => Ok(()),
         };
         // What was booked is given back; a shrinking booking never fails.
@@ -281,8 +214,14 @@ impl Task {
 
     async fn work(&mut self) -> Result<(), Arc<EngineError>> {
         self.feed.seed(&self.job.branches).await?;
-        self.catch_up().await?;
         loop {
+            if self.job.hold.is_paused() {
+                self.rest().await?;
+            }
+            if self.feed.lies_before() {
+                self.catch_up().await?;
+                continue;
+            }
             let interval = *self.ticks.borrow_and_update();
             self.track(interval);
             let clock = self.shared.clock.clone();
@@ -297,6 +236,7 @@ impl Task {
                 biased;
                 Some(command) = self.inbox.recv() => self.answer(command),
                 Ok(()) = self.ticks.changed() => {}
+                Ok(()) = self.pauses.changed() => {}
                 () = tick => self.tick(interval).await?,
                 fed = self.feed.next() => match fed? {
                     Fed::Batch(batch) => self.batch(batch, interval).await?,
@@ -322,7 +262,7 @@ impl Task {
         Ok(())
     }
 
-    /// Reads the history first: who asks for a snapshot gets a whole one.
+    /// Reads the history first: who asks for a snapshot gets a whole one. Stops when the job is to rest.
     async fn catch_up(&mut self) -> Result<(), EngineError> {
         let interval = *self.ticks.borrow();
         self.track(interval);
@@ -331,6 +271,9 @@ impl Task {
                 self.batch(batch, interval).await?;
             }
             tokio::task::yield_now().await;
+            if self.job.hold.is_paused() {
+                break;
+            }
         }
         Ok(())
     }
@@ -352,15 +295,13 @@ impl Task {
     async fn batch(&mut self, batch: StreamBatch, interval: Option<Duration>) -> Result<(), EngineError> {
         let started = Instant::now();
         let mut output = Output::default();
-        let arrival = batch.arrival;
+        let (arrival, partition, next) = (batch.arrival, batch.partition, batch.next);
         self.late_from(&batch)?;
         match &mut self.work {
             Work::HandOn => {
                 output.rows.push(batch);
-                if self.job.output.disk().is_some() {
-                    // They are committed with the position behind them.
-                    output.rows.append(&mut self.feed.rest());
-                }
+                // They are committed with the position behind them.
+                output.rows.append(&mut self.feed.rest());
                 for batch in &output.rows {
                     add(&self.job.counters.passed, batch.rows.num_rows());
                     add(&self.job.counters.rows_out, batch.rows.num_rows());
@@ -380,13 +321,16 @@ impl Task {
         }
         self.job.counters.spend(started);
         self.write(output, arrival).await?;
-        self.book()
+        self.book()?;
+        self.reach(partition, next);
+        Ok(())
     }
 
     /// Keeps late rows from now on if somebody wants them.
     fn late_from(&mut self, batch: &StreamBatch) -> Result<(), EngineError> {
+        let repeats = self.repeats(batch.partition, batch.next);
         let (Some(tap), Work::Operator(operator)) = (&mut self.late, &mut self.work) else { return Ok(()) };
-        operator.track_late(self.job.late.as_ref().is_some_and(Late::is_wanted));
+        operator.track_late(!repeats && self.job.late.as_ref().is_some_and(Late::is_wanted));
         tap.advance(batch.partition, batch.watermark, batch.idle)
     }
 
@@ -441,7 +385,7 @@ impl Task {
 
     async fn write(&mut self, output: Output, arrival: EventTime) -> Result<(), EngineError> {
         if !output.rows.is_empty() {
-            let ids = self.job.branches.iter().map(|branch| branch.job().display_name());
+            let ids = self.branches.iter().map(|branch| branch.job().display_name());
             let inputs = ids.zip(self.feed.positions()).collect();
             self.output.write(output.rows, inputs).await?;
         }
@@ -455,7 +399,16 @@ impl Task {
     }
 
     fn answer(&mut self, command: Command) {
-        let Command::Snapshot(reply) = command;
+        let reply = match command {
+            Command::Snapshot(reply) => reply,
+            Command::Resume { reply, .. } => {
+                // It has not come to rest yet.
+                self.job.hold.wake();
+                // Whoever asked may have gone.
+                let _ = reply.send(Rested::default());
+                return;
+            }
+        };
         let batches = match &mut self.work {
             Work::Operator(operator) => operator.snapshot(),
             Work::HandOn => Ok(Vec::new()),

@@ -1,14 +1,19 @@
 //! The job of a source: reads its partitions, stamps the rows, commits them to the source's stream.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicUsize;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::harm::Harm;
+use super::hold::Hold;
+use super::run::text_of;
 use super::stamp::Stamp;
 use super::writer::Writer;
 use super::{Branch, COMMANDS, Demand, Job, Status};
@@ -122,13 +127,15 @@ pub(crate) async fn make_source(
         updates: None,
         late: None,
         demand: Demand::new(),
+        hold: Hold::new(false),
+        harm: Harm::default(),
         counters: Arc::new(Counters::default()),
         commands,
         cancel: CancellationToken::new(),
         started: shared.clock.now(),
         state_bytes: AtomicUsize::new(0),
         state: "its rows, for readers that come later".into(),
-        complete_from: EventTime::MIN,
+        lost_before: AtomicI64::new(EventTime::MIN.0),
         missing_before: EventTime::MIN,
         stream: Some(definition.name.clone()),
         source: Some(source),
@@ -176,7 +183,9 @@ pub(crate) fn start_source(shared: &Arc<Shared>, job: &Arc<Job>, readers: Option
     handle.spawn(async move {
         let cancel = job.cancel.clone();
         let result = tokio::select! {
-            result = read(&shared, &job, readers) => result,
+            result = AssertUnwindSafe(read(&shared, &job, readers)).catch_unwind() => {
+                result.unwrap_or_else(|panic| Err(EngineError::Crashed(text_of(panic.as_ref()))))
+            }
             () = cancel.cancelled() => Ok(()),
         };
         match result {

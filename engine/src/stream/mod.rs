@@ -167,6 +167,8 @@ pub enum GapReason {
     Epoch,
     /// They cannot be read back from disk.
     Damaged,
+    /// The reader had been paused, and was told to go on with the latest rows.
+    Skipped,
 }
 
 /// A stream: all that jobs know of each other. A log in memory stands behind it; one on disk or on other machines
@@ -213,6 +215,11 @@ pub trait StreamReader: Send {
 
     /// The next thing if it is there.
     fn try_next(&mut self) -> Option<Read>;
+
+    /// From now on commits wait for it, or no longer do, where they can. What it has not read may be gone afterwards.
+    fn hold(&mut self, holds: bool) {
+        let _ = holds;
+    }
 
     /// Where the reader is: before the row that comes next.
     fn position(&self) -> Position;

@@ -1,10 +1,11 @@
 //! Live queries, for `SHOW QUERIES` and `KILL QUERY`.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use squilla_query::Query;
+use squilla_query::{Emit, Query};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::EventTime;
@@ -30,6 +31,13 @@ pub(crate) struct LiveQuery {
     /// What its reader was told that it does not get.
     pub(crate) gaps: GapCounts,
     ledger: Arc<Ledger>,
+    /// Its rows replace each other.
+    pub(crate) changing: bool,
+    paused: watch::Sender<bool>,
+    /// How often it was told to go on.
+    resumes: AtomicU64,
+    /// It goes on with the rows that come then.
+    skips: AtomicBool,
     /// Why it was ended; nothing: somebody wished it.
     why: OnceLock<Arc<EngineError>>,
 }
@@ -47,8 +55,45 @@ impl LiveQuery {
             kill: CancellationToken::new(),
             gaps: GapCounts::default(),
             ledger: shared.ledger.clone(),
+            changing: query.told(false) != Emit::OnWindowClose,
+            paused: watch::Sender::new(false),
+            resumes: AtomicU64::new(0),
+            skips: AtomicBool::new(false),
             why: OnceLock::new(),
         }
+    }
+
+    /// Lets it rest; false: it does already.
+    pub(crate) fn pause(&self) -> bool {
+        !self.paused.send_replace(true)
+    }
+
+    /// Lets it go on, `skip`: with the rows that come then; false: it did not rest.
+    pub(crate) fn resume(&self, skip: bool) -> bool {
+        if !self.is_paused() {
+            return false;
+        }
+        self.skips.store(skip, Ordering::Release);
+        self.resumes.fetch_add(1, Ordering::Release);
+        self.paused.send_replace(false)
+    }
+
+    /// How often it was told to go on: its reader may not have looked in between.
+    pub(crate) fn resumes(&self) -> u64 {
+        self.resumes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
+    pub(crate) fn pauses(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
+    }
+
+    /// Whether it goes on with the rows that come now; asked once.
+    pub(crate) fn take_skip(&self) -> bool {
+        self.skips.swap(false, Ordering::AcqRel)
     }
 
     /// Ends it. Its reader is told why; the first reason counts.
@@ -70,6 +115,7 @@ impl LiveQuery {
             jobs: self.jobs.lock().expect("no holder of this lock panics").clone(),
             subscriptions: 1,
             rows: self.rows.load(Ordering::Relaxed),
+            paused: self.is_paused(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod conflate;
 mod live;
 mod open;
 mod pace;
+mod rest;
 mod until;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +20,7 @@ use crate::clock::{Clock, EventTime};
 use crate::error::EngineError;
 use crate::info::JobInfo;
 use crate::job::{DemandLease, Job, Lease, Relations};
+use crate::notice::Notice;
 use crate::stream::{Gap, Offset, Position, Read, StreamReader};
 
 use completeness::{Completeness, Seen};
@@ -26,6 +28,7 @@ use conflate::Conflater;
 pub(crate) use live::{Admission, LiveQueries, LiveQuery};
 pub(crate) use open::ask;
 use pace::Pace;
+use rest::Rest;
 use until::End;
 
 /// What happens when a client reads more slowly than rows come.
@@ -113,6 +116,8 @@ pub struct Progress {
     /// Share of rows seen of those that came, 1.0 when none was lost. Of results of windows: of those that came while the
     /// windows were open that were told last, or are told next.
     pub completeness: f64,
+    /// What holds rows back: that a stream rests, say.
+    pub notices: Vec<Notice>,
 }
 
 /// How often a progress event comes at the most, in nanoseconds.
@@ -152,6 +157,7 @@ pub struct Subscription {
     /// Further deliveries of the burst that `period_ns` allows.
     burst: usize,
     done: bool,
+    rest: Rest,
     _demand: Vec<DemandLease>,
 }
 
@@ -176,6 +182,12 @@ impl Subscription {
             if self.done {
                 std::future::pending::<()>().await;
             }
+            if self.rest.resting {
+                match self.wait_at_rest().await {
+                    Some(event) => return event,
+                    None => continue,
+                }
+            }
             let held = self.pace.as_ref().and_then(Pace::due);
             let waits = held.is_some() || self.waits();
             let until = match held {
@@ -187,6 +199,7 @@ impl Subscription {
             tokio::select! {
                 biased;
                 () = live.kill.cancelled() => return self.fail(live.ended()),
+                _ = self.rest.pauses.changed() => {}
                 read = self.reader.next(), if !waits => self.take(read),
                 () = self.clock.sleep_until(until) => {
                     if !waits {
@@ -210,6 +223,9 @@ impl Subscription {
         }
         if self.clock.now() >= self.next_progress {
             self.progress();
+        }
+        if self.rests() {
+            return self.ready.pop_front();
         }
         while self.ready.is_empty() && !self.done && !self.waits() {
             if let Some(pace) = self.pace.as_mut().filter(|pace| pace.due().is_some()) {
@@ -437,7 +453,8 @@ impl Subscription {
         for job in &self.chain {
             let counts = job.counters.snapshot();
             late += counts.late + counts.late_idle;
-            seen.lost += counts.undecodable + counts.without_event_time + counts.failed + counts.dropped;
+            seen.lost +=
+                counts.undecodable + counts.without_event_time + counts.failed + counts.dropped + counts.skipped;
             if job.branches.is_empty() {
                 seen.came += counts.rows_in;
             }
@@ -450,6 +467,7 @@ impl Subscription {
         let facts = self.lease.job().output.facts();
         let known = facts.watermark > EventTime::MIN && facts.watermark < EventTime::MAX;
         let (late, seen) = self.seen();
+        let own = self.rest.resting.then(|| Notice::of_query(&self.info.query));
         let lag_ns = if self.last_arrival == EventTime::MIN { 0 } else { now.0.saturating_sub(self.last_arrival.0) };
         Progress {
             watermark: known.then_some(facts.watermark),
@@ -458,6 +476,7 @@ impl Subscription {
             late,
             dropped: seen.lost,
             completeness: if self.info.windowed { self.completeness.told } else { seen.share() },
+            notices: own.into_iter().chain(Notice::of_jobs(&self.chain)).collect(),
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::completeness::Completeness;
 use super::pace::Pace;
+use super::rest::Rest;
 use super::until::End;
 use super::{Admission, Conflater, Policy, Subscription, SubscriptionEvent, SubscriptionInfo};
 use crate::batch::{StreamBatch, visible_schema};
@@ -51,14 +52,14 @@ impl Subscription {
             told = snapshot(&heads, &reader.position(), &mut ready).await?;
         }
         let chain = job.chain();
-        let complete_from = chain.iter().map(|job| job.complete_from).max().filter(|from| *from > EventTime::MIN);
+        let complete_from = chain.iter().map(|job| job.complete_from()).max().filter(|from| *from > EventTime::MIN);
         let visible = visible_schema(stream.schema());
         let conflater = conflater(query, policy, changing, &visible)?;
         *admission.live.jobs.lock().expect("no holder of this lock panics") =
             chain.iter().map(|job| job.id.clone()).collect();
         let shown = (reader.position(), visible, others(&chain, &user));
         let info = info(query, &chosen, shown, (policy, changing), user, complete_from);
-        let now = shared.clock.now();
+        let (now, rest) = (shared.clock.now(), Rest::new(shared, node, &admission.live));
         let replays = reader.behind_rows() > 0;
         let end = query.until.map(|until| End::new(until, &chain, now, stream.partitions()));
         let mut subscription = Self {
@@ -85,6 +86,7 @@ impl Subscription {
             end,
             burst: 0,
             done: false,
+            rest,
             _demand: demand,
         };
         subscription.note_seen();
@@ -127,10 +129,10 @@ fn info(
 }
 
 /// The jobs to read, and from where.
-struct Chosen {
-    built: Built,
-    start: Start,
-    recovered: Option<bool>,
+pub(super) struct Chosen {
+    pub(super) built: Built,
+    pub(super) start: Start,
+    pub(super) recovered: Option<bool>,
     /// The job runs for this reader alone, straight from the logs.
     private: bool,
 }
@@ -173,7 +175,7 @@ fn choose(
 }
 
 /// A client comes back with its position.
-fn resume(
+pub(super) fn resume(
     shared: &Arc<Shared>,
     node: &Node,
     relations: &Relations,
@@ -201,7 +203,7 @@ fn resume(
 }
 
 /// The places before which rows have been told.
-fn told_before(start: &Start) -> BTreeMap<u32, (Offset, u64)> {
+pub(super) fn told_before(start: &Start) -> BTreeMap<u32, (Offset, u64)> {
     match start {
         Start::Position(position) => position.offsets.clone(),
         _ => BTreeMap::new(),
@@ -248,7 +250,7 @@ fn others(chain: &[Arc<Job>], user: &str) -> usize {
 }
 
 /// Whether the sources wait for this reader.
-fn holds(shared: &Shared, job: &Job, policy: Policy) -> bool {
+pub(super) fn holds(shared: &Shared, job: &Job, policy: Policy) -> bool {
     shared.config.lossless || (job.can_wait && policy == Policy::Block)
 }
 

@@ -14,7 +14,7 @@ const FILE: &str = "catalog.sqlite";
 /// Locked for as long as a process uses the folder.
 const LOCK: &str = "lock";
 /// Version of the tables, kept in SQLite's `user_version`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 /// Marks the file as ours, in SQLite's `application_id`: "sqll".
 const APPLICATION: i64 = 0x7371_6c6c;
 
@@ -27,8 +27,13 @@ const TABLES: &str = "
         -- Columns that were inferred, as JSON; null: they follow from the statement.
         columns TEXT,
         -- A sink whose bounded inputs have ended: not started again.
-        finished INTEGER NOT NULL DEFAULT 0
+        finished INTEGER NOT NULL DEFAULT 0,
+        -- A stream that rests until it is resumed.
+        paused INTEGER NOT NULL DEFAULT 0
     ) STRICT;";
+
+/// What makes the tables of a format those of the next, the first format's first.
+const UPGRADES: [&str; 1] = ["ALTER TABLE statement ADD COLUMN paused INTEGER NOT NULL DEFAULT 0"];
 
 /// What a stored statement made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +82,8 @@ pub(crate) struct Stored {
     pub(crate) columns: Option<SchemaRef>,
     /// The bounded inputs of the sink have ended.
     pub(crate) finished: bool,
+    /// The stream rests until it is resumed.
+    pub(crate) paused: bool,
 }
 
 /// Why the catalog cannot be used.
@@ -142,8 +149,8 @@ impl Store {
     /// Everything stored, in the order of creation.
     pub(crate) async fn all(&self) -> Result<Vec<Stored>, StoreError> {
         self.with_disk(Vec::new, |connection| {
-            let mut select =
-                connection.prepare("SELECT id, kind, name, sql, columns, finished FROM statement ORDER BY id")?;
+            let mut select = connection
+                .prepare("SELECT id, kind, name, sql, columns, finished, paused FROM statement ORDER BY id")?;
             let mut rows = select.query([])?;
             let mut all = Vec::new();
             while let Some(row) = rows.next()? {
@@ -156,6 +163,7 @@ impl Store {
                     sql: row.get(3)?,
                     columns: columns.map(|json| read_columns(&json)).transpose()?,
                     finished: row.get(5)?,
+                    paused: row.get(6)?,
                 });
             }
             Ok(all)
@@ -195,6 +203,18 @@ impl Store {
             || (),
             move |connection| {
                 connection.execute("UPDATE statement SET finished = 1 WHERE id = ?", params![id])?;
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    /// Notes that a stream rests, or goes on.
+    pub(crate) async fn set_paused(&self, id: i64, paused: bool) -> Result<(), StoreError> {
+        self.with_disk(
+            || (),
+            move |connection| {
+                connection.execute("UPDATE statement SET paused = ? WHERE id = ?", params![paused, id])?;
                 Ok(())
             },
         )
@@ -241,10 +261,18 @@ fn prepare(connection: &Connection, folder: &str) -> Result<(), StoreError> {
         connection.pragma_update(None, "user_version", FORMAT)?;
     } else if number("application_id")? != APPLICATION {
         return Err(StoreError::Foreign(format!("{folder}/{FILE}")));
-    } else if found != FORMAT {
+    } else if !(1..=FORMAT).contains(&found) {
         return Err(StoreError::Format { folder: folder.to_owned(), found });
     }
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    if tables > 0 && found < FORMAT {
+        let upgrade = connection.unchecked_transaction()?;
+        for step in UPGRADES.iter().skip(usize::try_from(found - 1).unwrap_or_default()) {
+            upgrade.execute_batch(step)?;
+        }
+        upgrade.pragma_update(None, "user_version", FORMAT)?;
+        upgrade.commit()?;
+    }
     // A definition that was acknowledged is on disk.
     connection.pragma_update(None, "synchronous", "FULL")?;
     Ok(connection.execute_batch(TABLES)?)
@@ -347,6 +375,26 @@ mod tests {
         let _first = Store::open(folder.path()).expect("opens");
         let refused = Store::open(folder.path()).expect_err("is locked").to_string();
         assert!(refused.contains("another squilla process"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_catalog_of_an_earlier_format_is_read_and_brought_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        {
+            let connection = Connection::open(folder.path().join(FILE)).expect("opens");
+            let first = "CREATE TABLE statement (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL,
+                name TEXT NOT NULL, sql TEXT NOT NULL, columns TEXT, finished INTEGER NOT NULL DEFAULT 0) STRICT;
+                INSERT INTO statement (kind, name, sql) VALUES ('stream', 'a', 'CREATE STREAM a');";
+            connection.execute_batch(first).expect("written");
+            connection.pragma_update(None, "application_id", APPLICATION).expect("set");
+            connection.pragma_update(None, "user_version", 1).expect("set");
+        }
+        for wanted in [false, true] {
+            let store = Store::open(folder.path()).expect("opens");
+            let all = store.all().await.expect("read");
+            assert_eq!((all[0].name.as_str(), all[0].paused), ("a", wanted));
+            store.set_paused(all[0].id, true).await.expect("stored");
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@ mod info;
 mod losses;
 mod metrics;
 pub(super) mod params;
+mod pause;
 mod publish;
+mod quarantine;
 mod statements;
 
 use std::sync::Arc;
@@ -52,11 +54,17 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .routes(routes!(stream_query::events, stream_query::lines))
         .routes(routes!(info::queries))
         .routes(routes!(info::kill, params::change))
+        .routes(routes!(pause::pause_query))
+        .routes(routes!(pause::resume_query))
+        .routes(routes!(pause::promote_query))
         .routes(routes!(info::jobs))
         .routes(routes!(info::streams))
         .routes(routes!(info::stream))
         .routes(routes!(info::rejects))
         .routes(routes!(losses::losses))
+        .routes(routes!(quarantine::quarantine))
+        .routes(routes!(pause::pause_stream))
+        .routes(routes!(pause::resume_stream))
         .routes(routes!(publish::publish))
         .routes(routes!(faults::read, faults::set, faults::clear))
         .routes(routes!(health::healthz))

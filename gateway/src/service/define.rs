@@ -128,7 +128,8 @@ impl Service {
         let options = define_stream(&create).map_err(Refusal::Mistakes)?;
         let name = create.name;
         let relation = relation_of_query(&name, kind, &create.query.plan, &self.names());
-        let options = StreamOptions { resumes: task.stored.is_some(), ..options };
+        let (resumes, paused) = (task.stored.is_some(), task.stored.is_some_and(|stored| stored.paused));
+        let options = StreamOptions { resumes, paused, ..options };
         self.engine.create_stream(&name, &create.query, options).await.map_err(Refusal::Engine)?;
         self.record_running(&task, StoredKind::Stream, &name, relation).await?;
         Ok(Answer::Done(format!("created stream \"{name}\"")))

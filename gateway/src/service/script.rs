@@ -115,6 +115,12 @@ fn pretend(
             unknown.remove(&drop.name);
             return None;
         }
+        Statement::Promote(promote) => {
+            // What it shows is known when it is carried out.
+            unknown.insert(promote.name.clone());
+            let relation = Relation { kind: RelationKind::Stream, ..relation_of_sink(&promote.name) };
+            return add(names, promote.name, false, Body::Readable(relation), sql);
+        }
         _ => return None,
     };
     if !judged {

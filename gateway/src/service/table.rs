@@ -6,9 +6,11 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray,
 use arrow::datatypes::{DataType, Field, Schema};
 use squilla_engine::{Durability, EventTime, JobInfo, Loss, QueryInfo, Recovery, StreamInfo};
 use squilla_query::{Describe, Diagnostic, RelationKind, Show, TimeAttribute, tells_arrival};
+use squilla_sources::encode::json::write_rows_array;
 
 use super::{Refusal, Service, redact};
 use crate::catalog::{Body, Definition, StoredKind};
+use crate::server::moment;
 
 impl Service {
     /// `SHOW`.
@@ -194,6 +196,22 @@ impl Service {
         }
         fact("label", info.labels.join(", "));
         fact("status", info.status);
+        fact("restarts", if info.restarts == 0 { String::new() } else { info.restarts.to_string() });
+        if let Ok(Some(stopped)) = self.engine.quarantine(name) {
+            let place = format!("{}, partition {}", stopped.input, stopped.partition);
+            fact("quarantined rows", format!("{place}, offsets {} to {}", stopped.first.0, stopped.next.0));
+            fact("quarantined since", moment::text(stopped.since).unwrap_or_default());
+            fact("crash", stopped.reason.clone());
+            fact("rows", rows_as_json(&stopped.rows));
+            fact("goes on", format!("RESUME STREAM {name} tries again; FROM LATEST skips what came since"));
+        }
+        if let Some(paused) = info.paused {
+            let since = moment::text(paused.since).unwrap_or_default();
+            fact("paused since", format!("{since}; RESUME STREAM {name} lets it go on"));
+            fact("waiting", format!("{} rows", paused.waiting_rows));
+            let lost = paused.lost_rows;
+            fact("lost to retention", if lost == 0 { String::new() } else { format!("{lost} rows while it rests") });
+        }
         fact("keeps", kept(&self.engine.jobs(), name));
         if info.durability != Durability::Memory {
             fact("durability", word(info.durability).to_owned());
@@ -250,6 +268,8 @@ fn jobs(jobs: &[JobInfo]) -> RecordBatch {
         ("watermark", moments(jobs.iter().map(|job| job.watermark))),
         ("started", moments(jobs.iter().map(|job| Some(job.started)))),
         ("status", strings(jobs.iter().map(|job| job.status.clone()))),
+        ("restarts", number(|job| job.restarts)),
+        ("crash", Arc::new(jobs.iter().map(|job| job.crash.clone()).collect::<StringArray>())),
     ])
 }
 
@@ -263,6 +283,7 @@ fn queries(queries: &[QueryInfo]) -> RecordBatch {
         ("jobs", strings(queries.iter().map(|query| query.jobs.join(", ")))),
         ("subscriptions", number(|query| query.subscriptions as u64)),
         ("rows", number(|query| query.rows)),
+        ("status", strings(queries.iter().map(|query| if query.paused { "paused" } else { "running" }.to_owned()))),
     ])
 }
 
@@ -278,6 +299,13 @@ fn losses(losses: &[Loss]) -> RecordBatch {
         ("users", strings(losses.iter().map(|loss| loss.users.join(", ")))),
         ("meaning", strings(losses.iter().map(|loss| format!("rows that {}", loss.reason.meaning())))),
     ])
+}
+
+/// Rows as JSON: an array of arrays.
+pub(crate) fn rows_as_json(rows: &RecordBatch) -> String {
+    let mut text = Vec::new();
+    write_rows_array(rows, 0..rows.num_rows(), &mut text);
+    String::from_utf8(text).expect("JSON is written as UTF-8")
 }
 
 /// Records that did not become rows.

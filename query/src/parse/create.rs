@@ -93,6 +93,9 @@ impl Reader<'_> {
                         .help("name the columns in the SELECT list with AS"));
                 }
                 let options = if kind == "stream" { self.options()? } else { Vec::new() };
+                if kind == "stream" && self.peek_word().as_deref() == Some("from") {
+                    return self.promote(named.name);
+                }
                 self.expect_word("as")?;
                 let query = self.query()?;
                 Ok(if kind == "stream" {

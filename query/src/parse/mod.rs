@@ -9,6 +9,8 @@ mod emit;
 mod help;
 mod ksql;
 mod partition;
+mod pause;
+mod promote;
 mod sample;
 mod since;
 mod state_ttl;
@@ -22,11 +24,12 @@ use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::diagnostic::{Diagnostic, Span};
 use crate::duration;
-use crate::statement::{CreateSource, Describe, DropKind, DropRelation, OptionValue, Show};
+use crate::statement::{CreateSource, Describe, DropKind, DropRelation, OptionValue, Pausable, Promote, Resume, Show};
 use crate::text::{DIALECT, Text, is_word, word};
 
 pub(crate) use emit::{EmitKind, EmitSyntax};
 pub(crate) use partition::{FILL, PARTITION_BY};
+pub(crate) use promote::without_reader;
 pub(crate) use since::SinceSyntax;
 pub(crate) use state_ttl::StateTtl;
 pub(crate) use table::AS_OF;
@@ -62,6 +65,12 @@ pub(crate) enum Parsed {
     Explain(QuerySyntax, Option<Duration>),
     /// `KILL QUERY`.
     Kill(String),
+    /// `CREATE STREAM … FROM QUERY`.
+    Promote(Promote),
+    /// `PAUSE`.
+    Pause(Pausable),
+    /// `RESUME`.
+    Resume(Resume),
     /// A query.
     Select(QuerySyntax),
 }
@@ -111,8 +120,8 @@ pub(crate) fn parse(text: &Text<'_>) -> Reads<Parsed> {
         Some("describe" | "desc") => reader.describe(),
         Some("explain") => reader.explain(),
         Some("kill") => reader.kill(),
-        Some(verb @ ("pause" | "resume")) => Err(unsupported(format!("{} is not available", verb.to_uppercase()), at)
-            .help("KILL QUERY id ends a live query; DROP ends what was created")),
+        Some("pause") => reader.pause(),
+        Some("resume") => reader.resume(),
         Some("set" | "reset") => Err(unsupported("there are no settings of a session", at).help(
             "a query says itself for how long it remembers what has no windows: SELECT … STATE TTL INTERVAL '2 hours'",
         )),
@@ -121,7 +130,7 @@ pub(crate) fn parse(text: &Text<'_>) -> Reads<Parsed> {
                 .help("DROP what was created and CREATE it anew; a query makes a changed stream of an old one"))
         }
         _ => Err(expected("a statement", first, text).help(
-            "statements start with SELECT, WITH, CREATE, INSERT INTO, DROP, SHOW, DESCRIBE, EXPLAIN or KILL QUERY",
+            "statements start with SELECT, WITH, CREATE, INSERT INTO, DROP, SHOW, DESCRIBE, EXPLAIN, PAUSE, RESUME or KILL QUERY",
         )),
     }
 }
@@ -403,26 +412,8 @@ impl<'t> Reader<'t> {
     fn kill(&mut self) -> Reads<Parsed> {
         self.parser.next_token();
         self.expect_word("query")?;
-        let start = self.here();
-        let token = self.parser.next_token();
-        let query = match token.token {
-            Token::SingleQuotedString(id) => id,
-            Token::EOF => return Err(expected("the id of a query", &token, self.text).help("SHOW QUERIES lists them")),
-            _ => {
-                while !matches!(self.parser.peek_token_ref().token, Token::EOF) {
-                    self.parser.next_token();
-                }
-                let end = self.text.end_span();
-                match (start, end) {
-                    (Some(start), Some(end)) => self.text.slice(Span { start: start.start, end: end.end }),
-                    _ => return Err(self.expected("the id of a query")),
-                }
-            }
-        };
+        let query = self.query_id(None)?;
         self.end_without_emit()?;
-        if query.contains(char::is_whitespace) {
-            return Err(Diagnostic::new("syntax", "an id has no spaces").at(start).help("SHOW QUERIES lists them"));
-        }
         Ok(Parsed::Kill(query))
     }
 }

@@ -42,7 +42,8 @@ pub(crate) fn keep_table(
     let (number, begin, stream) = (shared.next_id(), Begin::Earliest, Some(table.clone()));
     let needed = EventTime::MAX;
     let (branches, private, holding, output) = (vec![branch], true, false, None);
-    let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output };
+    let paused = false;
+    let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output, paused };
     spawn_job(shared, spec, &table)
 }
 

@@ -171,6 +171,29 @@ impl MemoryStream {
         known.is_some_and(|position| position.offsets.iter().all(before_end))
     }
 
+    /// Rows behind a position that are no longer kept, where offsets are those of rows.
+    pub(crate) fn lost_rows(&self, position: &Position) -> u64 {
+        let on_disk = self.disk.as_ref().map(|disk| (disk.log.translate(position), disk.log.first()));
+        let (position, first) = match on_disk {
+            Some((Some(position), first)) => (position, first),
+            Some((None, _)) => return 0,
+            None => {
+                let kept = (0..).zip(&self.read().partitions).map(|(index, p)| (index, (p.evicted, 0))).collect();
+                (position.clone(), Position { epoch: self.epoch, offsets: kept })
+            }
+        };
+        let lost = |(index, (kept, _)): (&u32, &(Offset, u64))| {
+            let wanted = position.offsets.get(index).map_or(0, |(offset, skip)| offset.0 + skip);
+            kept.0.saturating_sub(wanted)
+        };
+        first.offsets.iter().map(lost).sum()
+    }
+
+    /// Partitions that get no further rows.
+    pub(crate) fn ended(&self) -> Vec<u32> {
+        (0..).zip(&self.read().partitions).filter(|(_, p)| p.ended).map(|(index, _)| index).collect()
+    }
+
     /// Each partition's watermark.
     pub(crate) fn watermarks(&self) -> Vec<EventTime> {
         self.read().partitions.iter().map(|partition| partition.watermark).collect()

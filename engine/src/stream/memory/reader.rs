@@ -105,12 +105,12 @@ impl MemoryReader {
         let (from, rows) = (self.position(), self.rows_before);
         self.next = next;
         self.place(log);
-        self.hold();
+        self.hold_on();
         let rows = self.rows_before - rows;
         (rows > 0).then(|| Gap { from: Some(from), to: self.position(), rows: Some(rows), reason })
     }
 
-    fn hold(&self) {
+    fn hold_on(&self) {
         if let Some(at) = &self.holds {
             at.store(self.next, Ordering::Release);
             self.stream.room.notify_waiters();
@@ -227,8 +227,22 @@ impl StreamReader for MemoryReader {
     fn try_next(&mut self) -> Option<Read> {
         let stream = self.stream.clone();
         let read = self.take(&stream.read());
-        self.hold();
+        self.hold_on();
         read
+    }
+
+    fn hold(&mut self, holds: bool) {
+        if holds == self.holds.is_some() {
+            return;
+        }
+        if holds {
+            let at = Arc::new(AtomicU64::new(self.next));
+            self.stream.write().holders.push(Arc::downgrade(&at));
+            self.holds = Some(at);
+        } else {
+            self.holds = None;
+            self.stream.room.notify_waiters();
+        }
     }
 
     fn position(&self) -> Position {
@@ -236,7 +250,17 @@ impl StreamReader for MemoryReader {
     }
 
     fn behind_rows(&self) -> u64 {
-        self.stream.read().rows_total - self.rows_before
+        let log = self.stream.read();
+        let entry = self.next.checked_sub(log.first).and_then(|at| log.entries.get(at as usize));
+        // Of the batch that comes next, some rows may lie before the place.
+        let read = entry.map_or(0, |entry| match &entry.item {
+            Item::Batch(batch) if is_dense(batch) => {
+                let place = self.offsets.get(&batch.partition).map_or(batch.first, |(offset, _)| *offset);
+                place.0.clamp(batch.first.0, batch.next.0) - batch.first.0
+            }
+            _ => 0,
+        });
+        log.rows_total - self.rows_before - read
     }
 
     fn behind_bytes(&self) -> u64 {

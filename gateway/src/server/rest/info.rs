@@ -26,7 +26,7 @@ pub(super) struct StreamBody {
     name: String,
     /// `source` or `stream`.
     kind: String,
-    /// `running`, `waiting`, `ended`, `failed: …`; of one whose columns are not known yet: why.
+    /// `running`, `paused`, `waiting`, `ended`, `failed: …`; of one whose columns are not known yet: why.
     status: String,
     /// What must be told wherever its rows are shown.
     labels: Vec<String>,
@@ -56,10 +56,24 @@ pub(super) struct StreamBody {
     unstored_rows: u64,
     /// Rows on disk that were found damaged.
     damaged_rows: u64,
+    /// Of a named stream that rests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused: Option<PausedBody>,
     /// Who reads it.
     users: Vec<String>,
     #[schema(value_type = Object)]
     counters: CountersSnapshot,
+}
+
+/// How a named stream rests.
+#[derive(Debug, Serialize, ToSchema)]
+struct PausedBody {
+    /// RFC 3339.
+    since: Option<String>,
+    /// Rows that have come and wait to be read.
+    waiting_rows: u64,
+    /// Rows that have come and that retention has removed: they will be counted as dropped.
+    lost_rows: u64,
 }
 
 /// Running jobs.
@@ -85,6 +99,10 @@ struct JobBody {
     state_bytes: usize,
     #[schema(value_type = Object)]
     counters: CountersSnapshot,
+    /// How often it was started again after it had crashed.
+    restarts: u64,
+    /// Why it crashed the last time; null: it has not.
+    crash: Option<String>,
     status: String,
 }
 
@@ -105,6 +123,8 @@ struct QueryBody {
     subscriptions: usize,
     /// Rows handed to clients.
     rows: u64,
+    /// It rests until it is resumed.
+    paused: bool,
 }
 
 /// Records that were set aside.
@@ -205,6 +225,7 @@ impl StreamBody {
             recovery: None,
             unstored_rows: 0,
             damaged_rows: 0,
+            paused: None,
             users: Vec::new(),
             counters: CountersSnapshot::default(),
         }
@@ -231,6 +252,11 @@ impl From<StreamInfo> for StreamBody {
             recovery: info.recovery,
             unstored_rows: info.unstored_rows,
             damaged_rows: info.damaged_rows,
+            paused: info.paused.map(|paused| PausedBody {
+                since: moment::text(paused.since),
+                waiting_rows: paused.waiting_rows,
+                lost_rows: paused.lost_rows,
+            }),
             users: info.users,
             counters: info.counters,
         }
@@ -250,6 +276,8 @@ impl From<JobInfo> for JobBody {
             watermark: info.watermark.and_then(moment::text),
             state_bytes: info.state_bytes,
             counters: info.counters,
+            restarts: info.restarts,
+            crash: info.crash,
             status: info.status,
         }
     }
@@ -264,6 +292,7 @@ impl From<QueryInfo> for QueryBody {
             jobs: info.jobs,
             subscriptions: info.subscriptions,
             rows: info.rows,
+            paused: info.paused,
         }
     }
 }

@@ -60,6 +60,14 @@ fn jobs(app: &App, out: &mut Metrics) {
     for job in &jobs {
         out.sample("squilla_job_state_bytes", &labels(job), job.state_bytes);
     }
+    out.family("squilla_job_restarts_total", "counter", "How often a job was started again after a crash.");
+    for job in &jobs {
+        out.sample("squilla_job_restarts_total", &labels(job), job.restarts);
+    }
+    out.family("squilla_job_quarantined", "gauge", "1: the job stopped at rows at which it crashed again and again.");
+    for job in &jobs {
+        out.sample("squilla_job_quarantined", &labels(job), u8::from(job.quarantined));
+    }
     out.family("squilla_job_users", "gauge", "Users of a job.");
     for job in &jobs {
         out.sample("squilla_job_users", &labels(job), job.users.len());
@@ -134,7 +142,7 @@ fn canary(app: &App, out: &mut Metrics) {
 }
 
 /// The ledger, name by name.
-fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 14] {
+fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 15] {
     [
         ("in", counters.rows_in),
         ("out", counters.rows_out),
@@ -148,6 +156,7 @@ fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 14] {
         ("failed", counters.failed),
         ("pairs_failed", counters.pairs_failed),
         ("dropped", counters.dropped),
+        ("skipped", counters.skipped),
         ("before_start", counters.before_start),
         ("forgotten", counters.forgotten),
     ]

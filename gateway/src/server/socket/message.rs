@@ -2,7 +2,7 @@
 
 use arrow::datatypes::Schema;
 use serde::{Deserialize, Serialize};
-use squilla_engine::{Gap, GapReason, Policy, Position, Progress, SubscriptionInfo};
+use squilla_engine::{Gap, GapReason, Notice, Policy, Position, Progress, SubscriptionInfo};
 
 use utoipa::ToSchema;
 
@@ -247,6 +247,9 @@ pub(crate) struct ProgressMessage<'a> {
     late: u64,
     dropped: u64,
     completeness: f64,
+    /// What holds rows back: that a stream is paused, say; absent: nothing.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    notices: &'a [Notice],
 }
 
 impl<'a> ServerMessage<'a> {
@@ -260,6 +263,7 @@ impl<'a> ServerMessage<'a> {
             late: progress.late,
             dropped: progress.dropped,
             completeness: progress.completeness,
+            notices: &progress.notices,
         })
     }
 

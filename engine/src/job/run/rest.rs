@@ -1,0 +1,30 @@
+//! A task whose job rests.
+
+use super::Task;
+use crate::error::EngineError;
+use crate::job::Command;
+
+impl Task {
+    /// Rests until the job is told to go on. It is still asked for what it holds.
+    pub(super) async fn rest(&mut self) -> Result<(), EngineError> {
+        let places = self.feed.let_go(&self.branches);
+        self.job.hold.rest(places);
+        // The job, which this task keeps, holds a sender.
+        while let Some(command) = self.inbox.recv().await {
+            match command {
+                Command::Resume { skip, reply } => {
+                    // What it stopped at is tried again.
+                    self.job.harm.quarantine(None);
+                    self.crashes.forget();
+                    let rested = self.feed.go_on(&self.branches, &skip)?;
+                    self.job.hold.wake();
+                    // Whoever asked may have gone.
+                    let _ = reply.send(rested);
+                    return Ok(());
+                }
+                other => self.answer(other),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! A subscription whose query rests.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::open::{holds, resume, told_before};
+use super::{LiveQuery, Subscription, SubscriptionEvent};
+use crate::error::EngineError;
+use crate::job::Node;
+use crate::shared::Shared;
+use crate::stream::{Gap, GapReason, MemoryStream, Start, Stream};
+
+/// Whether a subscription's query rests, and what it was opened with, to be opened again where it was.
+pub(super) struct Rest {
+    shared: Arc<Shared>,
+    node: Node,
+    pub(super) pauses: watch::Receiver<bool>,
+    pub(super) resting: bool,
+    /// How often it went on.
+    resumes: u64,
+}
+
+impl Rest {
+    pub(super) fn new(shared: &Arc<Shared>, node: &Node, live: &LiveQuery) -> Self {
+        Self { shared: shared.clone(), node: node.clone(), pauses: live.pauses(), resting: false, resumes: 0 }
+    }
+}
+
+impl Subscription {
+    /// Whether the query rests now. It goes on here when it was told to.
+    pub(super) fn rests(&mut self) -> bool {
+        let (paused, resumes) = (self.admission.live.is_paused(), self.admission.live.resumes());
+        if paused && !self.rest.resting {
+            self.rest.resting = true;
+            self.reader.hold(false);
+        } else if !paused && resumes != self.rest.resumes {
+            (self.rest.resting, self.rest.resumes) = (false, resumes);
+            if let Err(error) = self.go_on() {
+                let event = self.fail(Arc::new(error));
+                self.ready.push_back(event);
+            }
+        }
+        self.rest.resting
+    }
+
+    /// Goes on where the reader was, with what the logs still hold, or with the rows that come from now on.
+    fn go_on(&mut self) -> Result<(), EngineError> {
+        let job = self.lease.job().clone();
+        let holding = holds(&self.rest.shared, &job, self.info.policy);
+        // Until it has caught up, being behind is not being slow.
+        self.replays = true;
+        let (position, stream) = (self.reader.position(), self.stream());
+        if self.admission.live.take_skip() {
+            let rows = self.reader.behind_rows();
+            self.reader = stream.reader(&Start::Latest, holding);
+            if rows > 0 {
+                let (from, to) = (Some(position), self.reader.position());
+                self.gap(Gap { from, to, rows: Some(rows), reason: GapReason::Skipped });
+            }
+            return Ok(());
+        }
+        if job.logged || stream.covers(&position) {
+            self.reader.hold(holding);
+            return Ok(());
+        }
+        // A hand-off keeps seconds only: what lies before is made again from the logs.
+        let user = self.info.query.clone();
+        let chosen = resume(&self.rest.shared, &self.rest.node, &self.relations, &user, &position)?;
+        if chosen.recovered == Some(false) {
+            let to = chosen.built.lease.job().output.end_position();
+            self.gap(Gap { from: Some(position), to, rows: None, reason: GapReason::Retention });
+        }
+        let job = chosen.built.lease.job();
+        self.told = told_before(&chosen.start);
+        self.reader = job.output.clone().reader(&chosen.start, holding);
+        self.chain = job.chain();
+        *self.admission.live.jobs.lock().expect("no holder of this lock panics") =
+            self.chain.iter().map(|job| job.id.clone()).collect();
+        self.lease = chosen.built.lease;
+        Ok(())
+    }
+
+    fn stream(&self) -> Arc<MemoryStream> {
+        self.lease.job().output.clone()
+    }
+
+    /// Waits until the query is told to go on or to end, or until there is progress to be told.
+    pub(super) async fn wait_at_rest(&mut self) -> Option<SubscriptionEvent> {
+        let live = self.admission.live.clone();
+        tokio::select! {
+            biased;
+            () = live.kill.cancelled() => return Some(self.fail(live.ended())),
+            _ = self.rest.pauses.changed() => {}
+            () = self.clock.sleep_until(self.next_progress) => self.progress(),
+        }
+        None
+    }
+}

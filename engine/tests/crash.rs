@@ -1,0 +1,265 @@
+//! Jobs that crash: they are started again where they were, and stop at rows that crash them again and again.
+
+mod fed;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion_common::{DataFusionError, ScalarValue};
+use datafusion_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, col, lit,
+};
+use squilla_engine::{
+    Clock, Engine, EngineConfig, EventTime, ManualClock, NoticeKind, StreamOptions, SubscribeOptions, Subscription,
+    SubscriptionEvent,
+};
+use squilla_query::{NamedExpr, Plan, Query};
+
+use fed::{Fed, SECOND, aggregate, count, filter, query, scan, scan_of, sum};
+
+/// Gives its argument back, and panics at one value so many times.
+#[derive(Debug, Clone)]
+struct Fragile {
+    at: Arc<AtomicI64>,
+    left: Arc<AtomicUsize>,
+    signature: Signature,
+}
+
+impl PartialEq for Fragile {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.at, &other.at)
+    }
+}
+
+impl Eq for Fragile {}
+
+impl std::hash::Hash for Fragile {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl Fragile {
+    fn new(at: i64, times: usize) -> Self {
+        let signature = Signature::exact(vec![DataType::Int64], Volatility::Immutable);
+        Self { at: Arc::new(AtomicI64::new(at)), left: Arc::new(AtomicUsize::new(times)), signature }
+    }
+
+    fn of(&self, argument: Expr) -> Expr {
+        ScalarUDF::from(self.clone()).call(vec![argument])
+    }
+}
+
+impl ScalarUDFImpl for Fragile {
+    fn name(&self) -> &str {
+        "fragile"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType, DataFusionError> {
+        Ok(DataType::Int64)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue, DataFusionError> {
+        let bad = self.at.load(Ordering::SeqCst);
+        let hit = match &args.args[0] {
+            ColumnarValue::Array(values) => values.as_primitive::<Int64Type>().values().contains(&bad),
+            ColumnarValue::Scalar(value) => *value == ScalarValue::Int64(Some(bad)),
+        };
+        let less = |left: usize| left.checked_sub(1);
+        if hit && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            panic!("{bad} breaks it");
+        }
+        Ok(args.args[0].clone())
+    }
+}
+
+struct Bench {
+    engine: Engine,
+    clock: Arc<ManualClock>,
+    source: Fed,
+}
+
+async fn bench() -> Bench {
+    let clock = Arc::new(ManualClock::new(EventTime(1_000 * SECOND)));
+    let engine = Engine::new(EngineConfig::default(), clock.clone()).expect("threads start");
+    let (source, definition) = fed::source("events");
+    engine.create_source(definition).await.expect("the name is free");
+    Bench { engine, clock, source }
+}
+
+impl Bench {
+    async fn named(&self, name: &str, asked: &Query) -> Subscription {
+        self.engine.create_stream(name, asked, StreamOptions::default()).await.expect("the name is free");
+        self.subscribe(&query(scan_of(name, asked.plan.schema()))).await
+    }
+
+    async fn subscribe(&self, asked: &Query) -> Subscription {
+        self.engine.subscribe(asked, SubscribeOptions::default()).await.expect("it runs")
+    }
+
+    /// The next `count` values of column `n`, while the clock goes on.
+    async fn values(&self, subscription: &mut Subscription, count: usize) -> Vec<i64> {
+        let mut told = Vec::new();
+        while told.len() < count {
+            match self.next(subscription).await {
+                SubscriptionEvent::Rows { batch, skip, .. } => {
+                    let column = batch.visible().column_by_name("n").expect("selected").clone();
+                    told.extend(&column.as_primitive::<Int64Type>().values()[skip..]);
+                }
+                SubscriptionEvent::Progress(_) => {}
+                other => panic!("rows were expected, not {other:?}"),
+            }
+        }
+        told
+    }
+
+    async fn next(&self, subscription: &mut Subscription) -> SubscriptionEvent {
+        loop {
+            if let Some(event) = subscription.try_next() {
+                return event;
+            }
+            self.clock.set(self.clock.now().plus(SECOND / 100));
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until a stream says so of itself.
+    async fn status(&self, name: &str, wanted: &str) -> String {
+        loop {
+            let streams = self.engine.streams();
+            let status = &streams.iter().find(|stream| stream.name == name).expect("it is there").status;
+            if status.starts_with(wanted) {
+                return status.clone();
+            }
+            self.clock.set(self.clock.now().plus(SECOND / 100));
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Every row is accounted for once all that was sent was read.
+    fn accounted(&self) {
+        for job in self.engine.jobs() {
+            assert_eq!(job.counters.unaccounted(), 0, "{job:?}");
+        }
+    }
+}
+
+/// The rows whose value the function lets through.
+fn fragile_rows(fragile: &Fragile) -> Query {
+    let exprs = vec![NamedExpr { expr: fragile.of(col("n")), name: "n".into() }];
+    let field = arrow::datatypes::Field::new("n", DataType::Int64, true);
+    let schema = Arc::new(arrow::datatypes::Schema::new(vec![field]));
+    let input = Arc::new(filter(scan(), col("n").gt(lit(0_i64))));
+    query(Plan::Project { input, exprs, schema })
+}
+
+#[tokio::test]
+async fn a_stream_that_crashes_goes_on_with_every_row_once() {
+    let bench = bench().await;
+    let fragile = Fragile::new(3, 2);
+    let mut reader = bench.named("copy", &fragile_rows(&fragile)).await;
+    bench.source.send(&[(1, "a", 1), (2, "a", 0), (3, "a", 2)]).await;
+    assert_eq!(bench.values(&mut reader, 2).await, [1, 2]);
+    bench.source.send(&[(4, "a", 4), (5, "a", 3), (6, "a", 5)]).await;
+    bench.source.send(&[(7, "a", 6)]).await;
+    assert_eq!(bench.values(&mut reader, 4).await, [4, 3, 5, 6]);
+    let copy = bench.engine.streams().into_iter().find(|stream| stream.name == "copy").expect("it is there");
+    assert_eq!((copy.restarts, copy.status.as_str(), copy.rows), (2, "running", 6));
+    let crashed = bench.engine.jobs().into_iter().find(|job| job.restarts == 2).expect("it crashed");
+    assert_eq!(crashed.crash.as_deref(), Some("a step has crashed: 3 breaks it"));
+    bench.accounted();
+    bench.engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_windowed_stream_that_crashes_tells_every_window_once_and_whole() {
+    let bench = bench().await;
+    let fragile = Fragile::new(7, 2);
+    let sums = query(aggregate(scan(), &[sum("n", fragile.of(col("n"))), count("c")]));
+    let mut reader = bench.named("sums", &sums).await;
+    bench.source.send(&[(1, "a", 1), (5, "a", 2), (12, "a", 4), (15, "a", 8)]).await;
+    assert_eq!(bench.values(&mut reader, 1).await, [3]);
+    bench.source.send(&[(3, "a", 100), (16, "a", 7), (18, "a", 16)]).await;
+    bench.source.send(&[(25, "a", 32), (40, "a", 64)]).await;
+    assert_eq!(bench.values(&mut reader, 2).await, [35, 32]);
+    let job = bench.engine.jobs().into_iter().find(|job| job.kind == "aggregate").expect("it runs");
+    assert_eq!(job.restarts, 2, "{job:?}");
+    bench.accounted();
+    bench.engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn rows_that_crash_a_stream_three_times_are_set_apart_and_can_be_read() {
+    let bench = bench().await;
+    let fragile = Fragile::new(3, usize::MAX);
+    let mut reader = bench.named("copy", &fragile_rows(&fragile)).await;
+    bench.source.send(&[(1, "a", 1), (4, "b", 2), (5, "c", 3), (6, "d", 5)]).await;
+    // Those before it are told.
+    assert_eq!(bench.values(&mut reader, 2).await, [1, 2]);
+    let status = bench.status("copy", "quarantined").await;
+    assert_eq!(status, "quarantined at events, partition 0, offsets 2 to 3: a step has crashed: 3 breaks it");
+    let notices = loop {
+        if let SubscriptionEvent::Progress(progress) = bench.next(&mut reader).await
+            && let Some(notice) = progress.notices.first()
+            && notice.kind == NoticeKind::Quarantined
+        {
+            break progress.notices;
+        }
+    };
+    assert!(notices[0].message.contains("RESUME STREAM copy"), "{notices:?}");
+    let found = bench.engine.quarantine("copy").expect("it is there").expect("it has stopped");
+    assert_eq!((found.input.as_str(), found.partition, found.first.0, found.next.0), ("events", 0, 2, 3));
+    let keys = found.rows.column_by_name("n").expect("read").as_primitive::<Int64Type>().values().to_vec();
+    assert_eq!(keys, [3]);
+    // It is tried again, and stops again.
+    bench.engine.resume_stream("copy", false).await.expect("it is there").expect("it had stopped");
+    bench.status("copy", "restarting").await;
+    bench.status("copy", "quarantined").await;
+    // What has been mended passes.
+    fragile.at.store(-1, Ordering::SeqCst);
+    bench.engine.resume_stream("copy", false).await.expect("it is there").expect("it had stopped");
+    assert_eq!(bench.values(&mut reader, 2).await, [3, 5]);
+    assert!(bench.engine.quarantine("copy").expect("it is there").is_none());
+    bench.accounted();
+    bench.engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_came_since_is_skipped_where_nothing_helps() {
+    let bench = bench().await;
+    let fragile = Fragile::new(3, usize::MAX);
+    let mut reader = bench.named("copy", &fragile_rows(&fragile)).await;
+    bench.source.send(&[(1, "a", 1), (5, "c", 3), (6, "d", 5)]).await;
+    assert_eq!(bench.values(&mut reader, 1).await, [1]);
+    bench.status("copy", "quarantined").await;
+    let rested = bench.engine.resume_stream("copy", true).await.expect("it is there").expect("it had stopped");
+    assert_eq!((rested.waiting_rows, rested.lost_rows), (0, 2));
+    bench.source.send(&[(7, "a", 7)]).await;
+    assert_eq!(bench.values(&mut reader, 1).await, [7]);
+    bench.accounted();
+    bench.engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_live_query_that_crashes_three_times_at_a_row_ends_with_the_reason() {
+    let bench = bench().await;
+    let fragile = Fragile::new(3, usize::MAX);
+    let mut reader = bench.subscribe(&fragile_rows(&fragile)).await;
+    bench.source.send(&[(1, "a", 1), (5, "c", 3)]).await;
+    assert_eq!(bench.values(&mut reader, 1).await, [1]);
+    let error = loop {
+        match bench.next(&mut reader).await {
+            SubscriptionEvent::Failed(error) => break error,
+            SubscriptionEvent::Progress(_) => {}
+            other => panic!("not {other:?}"),
+        }
+    };
+    assert_eq!((error.code(), error.to_string().as_str()), ("crashed", "a step has crashed: 3 breaks it"));
+    bench.engine.shutdown().await;
+}
