@@ -320,3 +320,25 @@ async fn a_promoted_query_is_there_again_after_a_restart() {
     let names: Vec<String> = service.engine().streams().into_iter().map(|stream| stream.name).collect();
     assert_eq!(names, ["events", "kept"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_that_lack_skipped_rows_are_told_as_partial() {
+    let server = TestServer::start().await;
+    server
+        .execute("CREATE SOURCE hits (n BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (connector = 'http')")
+        .await;
+    server.execute("CREATE STREAM sums AS SELECT window_start, sum(n) AS n FROM hits GROUP BY tumble('10s')").await;
+    let hit = |n: u64, second: u64| json!({"n": n, "ts": format!("2020-01-01T00:00:{second:02}Z")});
+    told(&server.service, "PAUSE STREAM sums").await;
+    publish(&server, "hits", json!([hit(1, 1), hit(2, 5)])).await;
+    waiting(&server.service, "sums", 2).await;
+    told(&server.service, "RESUME STREAM sums FROM LATEST").await;
+    let mut client = Client::hello(&server).await;
+    let subscribed = client.subscribe(json!({"id": "1", "stream": "sums"})).await;
+    assert_eq!(subscribed["complete_from"], "2020-01-01T00:00:05.000000001Z", "{subscribed}");
+    publish(&server, "hits", json!([hit(4, 7), hit(8, 11)])).await;
+    assert_eq!(rows(&mut client, 1).await[0][1], json!(4));
+    let (_, losses) = post(&server, "SHOW LOSSES").await;
+    let losses = losses["results"][0]["rows"].as_array().expect("rows").clone();
+    assert!(losses.iter().any(|row| row[2] == "skipped" && row[3] == 2), "{losses:?}");
+}

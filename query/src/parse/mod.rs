@@ -125,7 +125,10 @@ pub(crate) fn parse(text: &Text<'_>) -> Reads<Parsed> {
         Some("set" | "reset") => Err(unsupported("there are no settings of a session", at).help(
             "a query says itself for how long it remembers what has no windows: SELECT … STATE TTL INTERVAL '2 hours'",
         )),
-        Some("update" | "delete" | "merge" | "alter" | "truncate") => {
+        Some("alter") => Err(unsupported("definitions are not altered while they run", at).help(
+            "CREATE STREAM under another name runs beside the old one; when its readers have moved, DROP the old one",
+        )),
+        Some("update" | "delete" | "merge" | "truncate") => {
             Err(unsupported("rows of a stream do not change and definitions are not altered", at)
                 .help("DROP what was created and CREATE it anew; a query makes a changed stream of an old one"))
         }

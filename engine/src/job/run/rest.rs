@@ -1,8 +1,9 @@
 //! A task whose job rests.
 
 use super::Task;
+use crate::clock::EventTime;
 use crate::error::EngineError;
-use crate::job::Command;
+use crate::job::{Command, Rested};
 
 impl Task {
     /// Rests until the job is told to go on. It is still asked for what it holds.
@@ -17,6 +18,7 @@ impl Task {
                     self.job.harm.quarantine(None);
                     self.crashes.forget();
                     let rested = self.feed.go_on(&self.branches, &skip)?;
+                    self.lose_windows(&skip, rested);
                     self.job.hold.wake();
                     // Whoever asked may have gone.
                     let _ = reply.send(rested);
@@ -26,5 +28,19 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    /// Windows that were open while rows were lost or skipped may be partial: whoever asks from now on is told.
+    fn lose_windows(&self, skip: &[bool], rested: Rested) {
+        if rested.lost_rows == 0 {
+            return;
+        }
+        for (branch, skipped) in self.branches.iter().zip(skip) {
+            let facts = branch.stream().facts();
+            let lost = if *skipped { facts.max_event_time } else { facts.evicted_event_time };
+            if lost > EventTime::MIN {
+                self.job.lose_before(lost.plus(1));
+            }
+        }
     }
 }

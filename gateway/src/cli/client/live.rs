@@ -229,7 +229,12 @@ impl View<'_> {
                 let rows = gap.rows.map_or_else(|| "an unknown number of".to_owned(), |rows| rows.to_string());
                 eprintln!("gap: {rows} rows missed ({})", gap.reason);
             }
-            "progress" => self.progress = read(server, text)?,
+            "progress" => {
+                let before = std::mem::replace(&mut self.progress, read(server, text)?);
+                for notice in self.progress.notices.iter().filter(|notice| !before.notices.contains(notice)) {
+                    eprintln!("note: {}", notice.message);
+                }
+            }
             "error" => {
                 let error: WireError = read(server, text)?;
                 if error.retryable && self.position.is_some() {
@@ -282,7 +287,7 @@ impl View<'_> {
     }
 
     fn tell_counts(&self) {
-        let Progress { late, dropped } = self.progress;
+        let Progress { late, dropped, .. } = self.progress;
         if late + dropped > 0 {
             eprintln!("note: {late} rows came late and {dropped} were dropped since the query's jobs started");
         }

@@ -153,12 +153,21 @@ pub(super) struct Gap {
 }
 
 /// `progress`.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct Progress {
     #[serde(default)]
     pub(super) late: u64,
     #[serde(default)]
     pub(super) dropped: u64,
+    /// What holds rows back.
+    #[serde(default)]
+    pub(super) notices: Vec<Notice>,
+}
+
+/// One of the `notices` of `progress`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Notice {
+    pub(super) message: String,
 }
 
 /// `complete`.
