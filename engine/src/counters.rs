@@ -74,6 +74,8 @@ counters! {
     failed,
     /// Rows lost since the job was overtaken by retention; of a source: since the disk did not take them.
     dropped,
+    /// Rows that came while a stream that goes on after a restart did not run.
+    missed,
     /// Gaps in what was read of which nobody knows how many rows they had. Apart from the sum of what came in.
     gaps,
     /// Rows left out of a sample; they are among the filtered.
@@ -152,6 +154,7 @@ impl CountersSnapshot {
             + self.failed
             + self.dropped
             + self.skipped
+            + self.missed
             + self.before_start;
         i128::from(self.rows_in) - i128::from(known)
     }

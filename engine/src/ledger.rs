@@ -39,6 +39,8 @@ pub enum LossReason {
     Epoch,
     /// Not readable from disk.
     Damaged,
+    /// Come while their reader did not run, and not made up for when it did again.
+    Restart,
     /// Not taken by the disk.
     NotStored,
     /// Their time to live had passed.
@@ -49,7 +51,7 @@ pub enum LossReason {
 
 impl LossReason {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Late,
         Self::Idle,
         Self::Rejected,
@@ -60,6 +62,7 @@ impl LossReason {
         Self::Slow,
         Self::Epoch,
         Self::Damaged,
+        Self::Restart,
         Self::NotStored,
         Self::Forgotten,
         Self::Sampled,
@@ -78,6 +81,7 @@ impl LossReason {
             Self::Slow => "slow",
             Self::Epoch => "epoch",
             Self::Damaged => "damaged",
+            Self::Restart => "restart",
             Self::NotStored => "not_stored",
             Self::Forgotten => "forgotten",
             Self::Sampled => "sampled",
@@ -97,6 +101,7 @@ impl LossReason {
             Self::Slow => "were skipped, since their reader was slower than its policy allows",
             Self::Epoch => "were of another incarnation of the stream",
             Self::Damaged => "cannot be read from disk",
+            Self::Restart => "came while their reader did not run",
             Self::NotStored => "were not taken by the disk",
             Self::Forgotten => "were state whose time to live had passed",
             Self::Sampled => "were left out of a sample, as the query wished",
@@ -244,6 +249,7 @@ pub(crate) fn losses_of(job: &Job) -> Losses {
         (LossReason::NoEventTime, rows(counts.without_event_time)),
         (LossReason::Failed, rows(counts.failed)),
         (LossReason::Skipped, rows(counts.skipped)),
+        (LossReason::Restart, rows(counts.missed)),
         (LossReason::Forgotten, rows(counts.forgotten)),
         (LossReason::Sampled, rows(counts.sampled)),
     ]);

@@ -7,6 +7,7 @@
 //! Kafka Streams rebuilds from change logs), as long as the input's log reaches back to the oldest open window.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use arrow::datatypes::SchemaRef;
 use serde::Serialize;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use super::branch::OpSpec;
 use super::build::{Limb, Named, Node, Relations, Use, build, is_random};
 use super::feed::Begin;
-use super::history::from_logs;
+use super::history::{Base, bases, from_logs};
 use super::run::{JobSpec, spawn_job};
 use super::stage::{Stage, Stateful};
 use super::writer::Writer;
@@ -187,13 +188,34 @@ impl NewStream<'_> {
     /// Goes on with what comes.
     async fn other(&self, inputs: &[Limb]) -> Result<(Arc<Lease>, Recovery), EngineError> {
         let branches = self.branches(inputs, self.name)?;
-        let (output, _) = self.open(&branches).await?;
+        let (output, resumed) = self.open(&branches).await?;
+        let missed = if inputs.iter().all(Limb::is_rows) { self.missed(&branches, &resumed) } else { Vec::new() };
         let (number, needed) = (self.shared.next_id(), EventTime::MAX);
         let (stage, stream) = (self.stage.clone(), Some(self.name.to_owned()));
         let (begin, output) = (Begin::Fresh, Some(output));
         let (private, holding, paused) = (false, false, self.options.paused);
         let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output, paused };
-        Ok((Arc::new(spawn_job(self.shared, spec, self.name)?), Recovery::Live))
+        let lease = spawn_job(self.shared, spec, self.name)?;
+        let counters = &lease.job().counters;
+        for rows in missed {
+            counters.gaps.fetch_add(u64::from(rows.is_none()), Relaxed);
+            counters.rows_in.fetch_add(rows.unwrap_or(0), Relaxed);
+            counters.missed.fetch_add(rows.unwrap_or(0), Relaxed);
+        }
+        Ok((Arc::new(lease), Recovery::Live))
+    }
+
+    /// Rows of each input that came since the last record, as their offsets tell; `None`: nobody knows how many.
+    fn missed(&self, branches: &[Branch], resumed: &Resumed) -> Vec<Option<u64>> {
+        if !self.options.resumes || resumed.inputs.len() != branches.len() {
+            return Vec::new();
+        }
+        let since = |(branch, (_, at)): (&Branch, &(String, Position))| {
+            let [base] = bases(branch).try_into().ok()?;
+            let base: Base = base;
+            base.job.output.rows_since(at)
+        };
+        branches.iter().zip(&resumed.inputs).map(since).collect()
     }
 
     fn branches(&self, inputs: &[Limb], user: &str) -> Result<Vec<Branch>, EngineError> {

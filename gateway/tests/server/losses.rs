@@ -108,6 +108,51 @@ async fn what_went_while_a_reader_was_away_is_counted_from_offsets() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_while_a_stream_did_not_run_is_counted_from_offsets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = server(&folder).await;
+    start
+        .execute("CREATE SOURCE clicks (ts TIMESTAMP, n BIGINT) WITH (connector = 'http', durability = 'durable')")
+        .await;
+    start.execute("CREATE STREAM named WITH (durability = 'buffered') AS SELECT n FROM clicks WHERE n >= 0").await;
+    // The stream has come so far, and no further: what it wrote later is taken away again.
+    let (named, kept) = (folder.path().join("data/streams/named"), folder.path().join("kept"));
+    let mut next = start;
+    for rows in [0..3, 3..7] {
+        publish(&next, rows.clone()).await;
+        let mut client = Client::hello(&next).await;
+        subscribe(&mut client, "SELECT n FROM named", &json!("earliest")).await;
+        read(&mut client, rows.end as usize).await;
+        drop(client);
+        stopped(next).await;
+        if !kept.exists() {
+            copy(&named, &kept);
+        }
+        next = server(&folder).await;
+        assert_eq!(losses(&next).await, [], "nothing came while it did not run");
+    }
+    stopped(next).await;
+    std::fs::remove_dir_all(&named).expect("it is there");
+    copy(&kept, &named);
+    let last = server(&folder).await;
+    assert_eq!(lost(&last, "stream", "restart").await, 4);
+    stopped(last).await;
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("it is copied");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn results_of_windows_that_lack_rows_come_behind_the_share_that_they_have() {
     let server = TestServer::start().await;
     server.execute(BIDS).await;

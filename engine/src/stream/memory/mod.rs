@@ -265,6 +265,20 @@ impl MemoryStream {
         Some(first.offsets.iter().map(gone).sum())
     }
 
+    /// How many rows there are since the position, kept or not; `None`: it is of another incarnation.
+    pub(crate) fn rows_since(&self, position: &Position) -> Option<u64> {
+        let position = match &self.disk {
+            Some(disk) => disk.log.translate(position)?,
+            None => (position.epoch == self.epoch).then(|| position.clone())?,
+        };
+        let end = self.end_position();
+        let since = |(partition, (next, _)): (&u32, &(Offset, u64))| {
+            let (offset, skip) = position.offsets.get(partition).copied().unwrap_or_default();
+            next.0.saturating_sub(offset.0 + skip)
+        };
+        Some(end.offsets.iter().map(since).sum())
+    }
+
     /// Whether every row since the position is in memory.
     fn in_memory(&self, position: &Position) -> bool {
         let log = self.read();

@@ -23,8 +23,8 @@ struct LossBody {
     kind: &'static str,
     /// Its name or id.
     name: String,
-    /// `late`, `idle`, `rejected`, `no_event_time`, `failed`, `retention`, `slow`, `epoch`, `damaged`, `not_stored`,
-    /// `forgotten` or `sampled`.
+    /// `late`, `idle`, `rejected`, `no_event_time`, `failed`, `retention`, `slow`, `epoch`, `damaged`, `restart`,
+    /// `not_stored`, `forgotten` or `sampled`.
     reason: &'static str,
     /// The reason in a sentence about the rows.
     meaning: &'static str,

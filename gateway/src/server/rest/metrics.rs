@@ -142,7 +142,7 @@ fn canary(app: &App, out: &mut Metrics) {
 }
 
 /// The ledger, name by name.
-fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 15] {
+fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 16] {
     [
         ("in", counters.rows_in),
         ("out", counters.rows_out),
@@ -157,6 +157,7 @@ fn outcomes(counters: &CountersSnapshot) -> [(&'static str, u64); 15] {
         ("pairs_failed", counters.pairs_failed),
         ("dropped", counters.dropped),
         ("skipped", counters.skipped),
+        ("missed", counters.missed),
         ("before_start", counters.before_start),
         ("forgotten", counters.forgotten),
     ]
