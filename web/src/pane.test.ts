@@ -24,7 +24,7 @@ let answers: ((body: object, status?: number) => void)[];
 beforeEach(() => {
   connection = new FakeConnection();
   answers = [];
-  vi.stubGlobal("requestAnimationFrame", (draw: () => void) => void draw());
+  vi.stubGlobal("requestAnimationFrame", queueMicrotask);
   vi.stubGlobal(
     "fetch",
     () => new Promise((resolve) => answers.push((body, status = 200) => resolve(new Response(JSON.stringify(body), { status })))),
@@ -198,4 +198,72 @@ test("a parameter without a value is told before anything is sent", async () => 
   await shown.start();
   expect(asked.map(({ path }) => path)).toEqual(["check"]);
   expect(shown.run?.problems.map(({ message }) => message)).toEqual(["parameter $label has no value", '$least takes a number, not "two"']);
+});
+
+/** Lets what waits for an answer go on. */
+const settled = () => new Promise((resolve) => setTimeout(resolve));
+const CHECKED = { diagnostics: [], parameters: PARAMETERS };
+
+/** A pane whose values are typed and of whose text nothing is known yet, and what it asks of the server. */
+function typedIn() {
+  const asked: string[] = [];
+  vi.stubGlobal("fetch", (path: string) => {
+    asked.push(path.split("/").at(-1)!);
+    return new Promise((resolve) => answers.push((body, status = 200) => resolve(new Response(JSON.stringify(body), { status }))));
+  });
+  const shown = pane(SQL);
+  shown.give("label", "5");
+  shown.give("least", "2");
+  return { shown, asked };
+}
+
+test("a script that is stopped while its parameters are asked for is not carried out", async () => {
+  const { shown, asked } = typedIn();
+  const started = shown.start();
+  shown.stop();
+  answers[0]!(CHECKED);
+  await started;
+  expect(asked).toEqual(["check"]);
+  expect(shown.run).toBe(null);
+});
+
+test("a script that is run again while its parameters are asked for is carried out once", async () => {
+  const { shown, asked } = typedIn();
+  const [first, second] = [shown.start(), shown.start()];
+  answers[0]!(CHECKED);
+  await first;
+  answers[1]!(CHECKED);
+  await settled();
+  expect(asked).toEqual(["check", "check", "statements"]);
+  answers[2]!({ results: [{ kind: "live", sql: SQL }] });
+  await second;
+  expect(connection.asked).toHaveLength(1);
+});
+
+test("a script that is edited while its parameters are asked for is not carried out, and is asked for anew", async () => {
+  const { shown, asked } = typedIn();
+  const drawn = vi.fn();
+  shown.onChange(drawn);
+  const started = shown.start();
+  shown.typed(`${SQL} AND label > $label`);
+  await settled();
+  drawn.mockClear();
+  answers[0]!(CHECKED);
+  await started;
+  await settled();
+  expect(asked).toEqual(["check"]);
+  expect(shown.run).toBe(null);
+  expect(drawn).toHaveBeenCalled();
+  void shown.start();
+  expect(asked).toEqual(["check", "check"]);
+});
+
+test("an answer about an earlier text does not displace what is known of this one", async () => {
+  const { shown } = typedIn();
+  const started = shown.start();
+  shown.typed("SELECT $label + 1 FROM s");
+  shown.checked({ diagnostics: [], parameters: [{ name: "label", kind: "number", changeable: false }] });
+  answers[0]!(CHECKED);
+  await started;
+  expect(shown.kindOf("label")).toBe("number");
 });

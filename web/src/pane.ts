@@ -243,9 +243,12 @@ export class Pane extends Changing {
     this.changed();
   }
 
-  #learn(parameters: Parameter[]): void {
+  /** What the server says of a text's parameters. */
+  #learn(parameters: Parameter[], sql = this.sql): void {
+    // An answer about an earlier text does not displace what is known of this one.
+    if (sql !== this.sql && this.#knownOf === this.sql) return;
     this.known = new Map(parameters.map((parameter) => [parameter.name, parameter]));
-    this.#knownOf = this.sql;
+    this.#knownOf = sql;
   }
 
   /** Parameters without a value, each as a mistake: what to type is known here better than at the server. */
@@ -261,8 +264,9 @@ export class Pane extends Changing {
 
   /** Values are typed by what their parameters take: that must be known before they are sent. */
   async #askKinds(): Promise<void> {
+    const { sql } = this; // it may be edited while the answer is on its way
     try {
-      this.#learn((await check(this.sql)).parameters);
+      this.#learn((await check(sql)).parameters, sql);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
     }
@@ -277,7 +281,16 @@ export class Pane extends Changing {
     this.changed();
     let results: StatementResult[];
     try {
-      if (this.parameters.length > 0 && this.#knownOf !== this.sql) await this.#askKinds();
+      if (this.parameters.length > 0 && this.#knownOf !== run.sql) {
+        await this.#askKinds();
+        if (this.run !== run) return; // stopped or run again before anything was carried out
+        if (this.sql !== run.sql) {
+          // Fields and kinds are another text's by now: nobody asked for this mixture.
+          this.run = null;
+          this.changed();
+          return;
+        }
+      }
       const missing = this.#missing();
       if (missing.length > 0) throw new ApiError({ ...missing[0]!, diagnostics: missing });
       const kinds = new Map([...this.known.values()].map(({ name, kind }) => [name, kind]));

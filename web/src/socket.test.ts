@@ -146,6 +146,41 @@ describe("a connection", () => {
     expect(sockets[1]!.sent.at(-1)).toEqual({ type: "set_params", id: "1", params: { b: "y" } });
   });
 
+  test("of two changes on their way, the one that was not answered is asked for again after a loss", () => {
+    const connection = new Connection(surroundings);
+    const { setParams } = listen(connection, "SELECT $a", { a: 1, b: "x" });
+    sockets[0]!.greets();
+    sockets[0]!.says(subscribed("1", 7));
+    setParams({ a: 2, b: "y" });
+    setParams({ a: 3 });
+    sockets[0]!.says({ type: "params", id: "1", channel: 7, position: "e:0=4", params: { a: 2, b: "y" }, query: "q2" });
+    const comesBack = () => {
+      sockets.at(-1)!.onclose?.({ code: 1001, reason: "" });
+      timers.at(-1)!.act();
+      sockets.at(-1)!.greets();
+      sockets.at(-1)!.says(subscribed("1", 7));
+      return sockets.at(-1)!.sent.slice(1);
+    };
+    expect(comesBack()).toMatchObject([{ type: "subscribe", params: { a: 2, b: "y" } }, { type: "set_params", params: { a: 3 } }]);
+    sockets.at(-1)!.says({ type: "params", id: "1", channel: 7, position: "e:0=5", params: { a: 3, b: "y" }, query: "q3" });
+    expect(comesBack()).toMatchObject([{ type: "subscribe", params: { a: 3, b: "y" } }]);
+  });
+
+  test("a change that was refused is not asked for again", () => {
+    const connection = new Connection(surroundings);
+    const { setParams } = listen(connection, "SELECT $a", { a: 1 });
+    sockets[0]!.greets();
+    sockets[0]!.says(subscribed("1", 7));
+    setParams({ a: 2 });
+    const error = { code: "parameter", message: "no" };
+    sockets[0]!.says({ type: "params", id: "1", channel: 7, position: "e:0=4", params: { a: 1 }, query: "q1", error });
+    sockets[0]!.onclose?.({ code: 1001, reason: "" });
+    timers[0]!.act();
+    sockets[1]!.greets();
+    sockets[1]!.says(subscribed("1", 7));
+    expect(sockets[1]!.sent.map(({ type }) => type)).toEqual(["hello", "subscribe"]);
+  });
+
   test("stopping unsubscribes, and what comes late is not heard", () => {
     const connection = new Connection(surroundings);
     const { stop, types } = listen(connection);

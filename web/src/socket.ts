@@ -65,7 +65,7 @@ interface Subscription {
   sql: string;
   /** Values of the parameters, as the server has told last; null: there are none. */
   params: Values | null;
-  /** Values that were asked for and not answered; null: none are. */
+  /** Values that were asked for and do not hold yet; null: none are. */
   wish: Values | null;
   hear: (event: SubscriptionEvent) => void;
   /** Null until the server has confirmed it on this connection. */
@@ -205,7 +205,7 @@ export class Connection {
       subscription.channel = message.channel;
       subscription.position = message.position;
       subscription.params = message.params;
-      subscription.wish = null;
+      subscription.wish = message.error === undefined ? unanswered(subscription.wish, message.params) : null;
     } else if (message.type === "gap") {
       subscription.position = message.to;
     } else {
@@ -245,6 +245,12 @@ export class Connection {
     this.#state = state;
     for (const listener of this.#listeners) listener();
   }
+}
+
+/** What is left of a wish once these values hold: of two on their way the answer to one says nothing of the other. */
+function unanswered(wish: Values | null, params: Values | null): Values | null {
+  const left = Object.entries(wish ?? {}).filter(([name, value]) => params?.[name] !== value);
+  return left.length === 0 ? null : Object.fromEntries(left);
 }
 
 /** The browser's own surroundings: a socket to the server that the page came from. */

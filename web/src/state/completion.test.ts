@@ -72,10 +72,19 @@ test("clauses are offered at their places, each with an example", () => {
   expect(at("SELECT 1 FROM plays S|")?.options.find(({ label }) => label === "SINCE")?.info).toContain("for example: SELECT … SINCE");
 });
 
-test("behind a clause's first words there is the rest of it", () => {
-  expect(labels("SELECT 1 FROM plays EMIT |", true)).toEqual(["EVERY", "CHANGES"]);
-  expect(labels("SELECT 1 FROM plays STATE T|")).toEqual(["TTL"]);
-  expect(labels("SELECT 1 FROM plays JOIN t for system_time a|")).toEqual(["AS OF"]);
+test("behind a clause's first words there is the rest of it, and then the keywords", () => {
+  const rests = (text: string) => at(text, true)?.options.filter(({ type }) => type === "clause").map(({ label }) => label);
+  expect(rests("SELECT 1 FROM plays EMIT |")).toEqual(["EVERY", "CHANGES"]);
+  expect(rests("SELECT 1 FROM plays STATE T|")).toEqual(["TTL"]);
+  expect(rests("SELECT 1 FROM plays JOIN t for system_time a|")).toEqual(["AS OF"]);
+  expect(labels("CREATE T|")).toEqual(["STREAM", "SELECT", "FROM"]);
+});
+
+test("a word that begins a clause may be followed by another clause, and none is offered twice", () => {
+  const known = { ...KNOWN, keywords: ["ANALYZE", "SELECT"], clauses: [clause("SELECT", "statement"), clause("EXPLAIN ANALYZE", "statement")] };
+  const offered = suggest("EXPLAIN S", 9, false, STREAMS, known)!.options;
+  expect(offered.map(({ label, type }) => [label, type])).toEqual([["ANALYZE", "clause"], ["SELECT", "keyword"]]);
+  expect(offered[0]!.boost).toBeGreaterThan(offered[1]!.boost);
 });
 
 test("options of streams, and the values of options", () => {

@@ -47,7 +47,7 @@ export function suggest(text: string, at: number, explicit: boolean, streams: Kn
   }
   if (/\bwith\s*\((?:[^()']|'[^']*')*$/i.test(lead)) return { from, options: connectorOptions(lead, known) };
   const begun = restOfClauses(lead, known);
-  if (begun.length > 0) return { from, options: begun };
+  if (begun.length > 0) return { from, options: [...begun, ...keywordOptions(known, begun.map(({ label }) => label))] };
   const place = placeAt(lead);
   if (place === "statement") return { from, options: [...clauseOptions(place, known), ...keywordOptions(known)] };
   const used = new Set(relations(text, streams).values());
@@ -96,8 +96,9 @@ function functionOption(called: Completion["functions"][number]): Option {
   return { label: called.name, type: "function", detail: called.kind, info, boost: called.kind === "aggregate" ? 1 : 0 };
 }
 
-function keywordOptions(known: Completion): Option[] {
-  const explained = new Set(known.clauses.map((clause) => clause.name));
+/** Keywords, those aside that are offered with an explanation. */
+function keywordOptions(known: Completion, offered = known.clauses.map(({ name }) => name)): Option[] {
+  const explained = new Set(offered);
   const plain = known.keywords.map((keyword) => keyword.toUpperCase()).filter((keyword) => !explained.has(keyword));
   return plain.map((keyword) => ({ label: keyword, type: "keyword", boost: -1 }));
 }

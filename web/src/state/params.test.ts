@@ -26,6 +26,18 @@ test("values are of their parameter's kind", () => {
   expect(valueOf(undefined, "text")).toBeUndefined();
 });
 
+test("numbers that a double does not hold exactly travel as text", () => {
+  const asText = ["1e400", "-1e400", "1e-400", "1e20", "9007199254740993", "0.12345678901234567890", "1.00000000000000000001", "9007199254740990.5"];
+  for (const kind of ["number", "any"] as const) {
+    for (const text of asText) expect(valueOf(text, kind)).toBe(text);
+    expect(valueOf("9007199254740991", kind)).toBe(9007199254740991);
+    expect(valueOf("-0.123456789012345", kind)).toBe(-0.123456789012345);
+    expect(valueOf("0.00000000000000000001", kind)).toBe(1e-20);
+    expect(valueOf("1.5000000000000000000", kind)).toBe(1.5);
+    expect(valueOf("0.0e0", kind)).toBe(0);
+  }
+});
+
 test("only what was typed can be wrong", () => {
   expect(isWrong("five", "number")).toBe(true);
   expect(isWrong("yes", "boolean")).toBe(true);

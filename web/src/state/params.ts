@@ -7,6 +7,12 @@ const QUOTED = /'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|\/\*[\s\S]*?\*\//g;
 const PARAMETER = /\$([A-Za-z_]\w*)/g;
 const NUMBER = /^-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i;
 
+/** Significant digits of a decimal fraction that a double always gives back as they were. */
+const EXACT_DIGITS = 15;
+
+/** Nearer to zero a double has fewer digits, and at last none. */
+const SMALLEST_EXACT = 2 ** -1022;
+
 /** What a parameter takes, as the server found out; `any`: nothing is known. */
 export type ParameterKind = "text" | "number" | "boolean" | "timestamp" | "interval" | "any";
 
@@ -46,7 +52,11 @@ export function valueOf(text: string | undefined, kind: ParameterKind): Cell | u
 /** Numbers that this side cannot hold exactly travel as text, which is read as what it is compared with. */
 function numberOf(text: string): number | string {
   const number = Number(text);
-  return Number.isInteger(number) && !Number.isSafeInteger(number) ? text : number;
+  if (/^-?\d+$/.test(text)) return Number.isSafeInteger(number) ? number : text;
+  const digits = text.replace(/e.*/i, "").replace(/\D/g, "").replace(/^0+|0+$/g, "");
+  if (digits === "") return number;
+  const tooLarge = !Number.isFinite(number) || (Number.isInteger(number) && !Number.isSafeInteger(number));
+  return tooLarge || Math.abs(number) < SMALLEST_EXACT || digits.length > EXACT_DIGITS ? text : number;
 }
 
 /** Whether something was typed that the parameter does not take. */

@@ -83,7 +83,7 @@ export function PlainTable({ columns: schema, rows }: { columns: Field[]; rows: 
 function useChoice(item: (at: number) => Item | undefined, length: number, hold?: () => void) {
   const [chosen, setChosen] = useState<Row | null>(null);
   const choose = (row: Row | null) => {
-    hold?.();
+    if (row !== null) hold?.();
     setChosen(row);
   };
   const step = (by: number) => {
