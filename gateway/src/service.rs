@@ -102,6 +102,15 @@ impl Service {
         Ok(service)
     }
 
+    /// Ends a live query for all who read it.
+    ///
+    /// # Errors
+    /// No such query; one of the server's own.
+    pub fn kill_query(&self, id: &str) -> Result<(), Refusal> {
+        self.system.check_query(id)?;
+        self.engine.kill(id).map_err(Refusal::Engine)
+    }
+
     /// The engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
@@ -135,7 +144,7 @@ impl Service {
             Statement::Show(show) => Ok(Answer::Table(self.show(show))),
             Statement::Describe(describe) => self.describe(&describe).map(Answer::Table),
             Statement::Kill { query } => {
-                self.engine.kill(&query).map_err(Refusal::Engine)?;
+                self.kill_query(&query)?;
                 Ok(Answer::Done(format!("ended query \"{query}\"")))
             }
             Statement::Promote(promote) => self.promote(promote).await,

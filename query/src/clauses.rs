@@ -50,7 +50,7 @@ pub fn clauses() -> Vec<ClauseInfo> {
     [&STATEMENTS[..], &FROMS, &SELECTS, &GROUPS, &ENDS, &WITHS].concat()
 }
 
-const STATEMENTS: [ClauseInfo; 12] = [
+const STATEMENTS: [ClauseInfo; 16] = [
     clause(
         "SELECT",
         Statement,
@@ -71,6 +71,20 @@ const STATEMENTS: [ClauseInfo; 12] = [
         "CREATE STREAM name [WITH (durability = 'durable', …)] AS SELECT …",
         "A named query that runs by itself, is run once for all who read it, and is read like a source.",
         "CREATE STREAM dear WITH (retention = '1h') AS SELECT * FROM bids WHERE price > 1000",
+    ),
+    clause(
+        "CREATE STREAM FROM QUERY",
+        Statement,
+        "CREATE STREAM name FROM QUERY 'id'",
+        "Names a live query while it runs; it keeps what it has counted so far.",
+        "CREATE STREAM watched FROM QUERY 'q17'",
+    ),
+    clause(
+        "CREATE TABLE",
+        Statement,
+        "CREATE TABLE name (id BIGINT, …, PRIMARY KEY (id)) WITH (connector = '…', …)",
+        "The latest row of each key, to look up in.",
+        "CREATE TABLE people (id BIGINT, name VARCHAR, PRIMARY KEY (id)) WITH (connector = 'http')",
     ),
     clause(
         "CREATE VIEW",
@@ -110,8 +124,8 @@ const STATEMENTS: [ClauseInfo; 12] = [
     clause(
         "SHOW",
         Statement,
-        "SHOW STREAMS | SOURCES | TABLES | SINKS | VIEWS | QUERIES | JOBS",
-        "What there is and what runs.",
+        "SHOW STREAMS | SOURCES | TABLES | SINKS | VIEWS | QUERIES | JOBS | LOSSES",
+        "What there is, what runs, and who has lost rows.",
         "SHOW JOBS",
     ),
     clause(
@@ -124,9 +138,23 @@ const STATEMENTS: [ClauseInfo; 12] = [
     clause(
         "DROP",
         Statement,
-        "DROP STREAM | SOURCE | VIEW | SINK [IF EXISTS] name [CASCADE]",
+        "DROP STREAM | SOURCE | TABLE | VIEW | SINK [IF EXISTS] name [CASCADE]",
         "Ends it; with CASCADE what reads it too.",
         "DROP STREAM minutes CASCADE",
+    ),
+    clause(
+        "PAUSE",
+        Statement,
+        "PAUSE STREAM name | QUERY 'id'",
+        "Lets it rest: its state stays, what comes waits in the logs that it reads.",
+        "PAUSE STREAM minutes",
+    ),
+    clause(
+        "RESUME",
+        Statement,
+        "RESUME STREAM name [FROM LATEST] | QUERY 'id'",
+        "Goes on from where it was; FROM LATEST skips what came, and counts it.",
+        "RESUME STREAM minutes FROM LATEST",
     ),
     clause("KILL QUERY", Statement, "KILL QUERY 'id'", "Ends a live query for all who read it.", "KILL QUERY 'q17'"),
 ];
@@ -135,8 +163,8 @@ const FROMS: [ClauseInfo; 5] = [
     clause(
         "SINCE",
         From,
-        "FROM s SINCE INTERVAL '5 minutes' | TIMESTAMP '…' | EARLIEST",
-        "Starts with what was kept, and goes on with the rows that come.",
+        "FROM s SINCE INTERVAL '5 minutes' | TIMESTAMP '…' | EARLIEST [UNTIL INTERVAL '…' | TIMESTAMP '…']",
+        "Starts with what was kept, and goes on with the rows that come, or ends where UNTIL says.",
         "SELECT * FROM bids SINCE INTERVAL '5 minutes' WHERE price > 1000",
     ),
     clause(

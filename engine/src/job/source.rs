@@ -361,11 +361,15 @@ impl Reading {
         let stamped = self.stamp.stamp(rows, lane.rows_watermark, now, &counters)?;
         counters.spend(started);
         let passed = stamped.rows.num_rows() as u64;
+        let before = (lane.rows_watermark, lane.watermark);
         lane.rows_watermark = stamped.watermark;
         lane.watermark = lane.watermark.max(stamped.watermark);
         (lane.last_rows, lane.last_told, lane.idle) = (now, now, false);
         let batch = self.batch(at, stamped.rows, now);
         if let Err(error) = self.writer.write_marked(vec![batch], Vec::new(), marks).await {
+            // Nobody has seen these rows: when they are sent again, they must not be late behind themselves.
+            let lane = &mut self.lanes[at];
+            (lane.rows_watermark, lane.watermark) = before;
             counters.dropped.fetch_add(passed, Relaxed);
             return Err(error);
         }

@@ -227,9 +227,10 @@ impl From<PublishRefusal> for ApiError {
         match error {
             PublishError::Unknown(name) => Self::new(StatusCode::NOT_FOUND, "not_found", message)
                 .help(format!("create it first: CREATE SOURCE {name} WITH (connector = 'http')")),
-            PublishError::Malformed(_) => Self::new(StatusCode::BAD_REQUEST, "malformed", message),
+            PublishError::Malformed(_) => Self::new(StatusCode::BAD_REQUEST, "malformed", message)
+                .help("send one JSON object a line, or one array of objects"),
             PublishError::NotStored(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "not_stored", message)
-                .help("send it again when the disk has room; some of its rows may be there, unless it has a sequence"),
+                .help("send it again when the disk has room: with a sequence its rows are there once; DESCRIBE tells how it fares"),
             PublishError::SequenceGap { expected, .. } => Self::new(StatusCode::CONFLICT, "sequence_gap", message)
                 .help(format!("send {expected} first; who has lost count takes another producer_id")),
             PublishError::Full { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, "full", message)

@@ -28,6 +28,7 @@ impl Service {
     /// # Errors
     /// No such query; one whose rows change.
     pub fn pause_query(&self, id: &str) -> Result<String, Refusal> {
+        self.system.check_query(id)?;
         let paused = self.engine.pause_query(id).map_err(Refusal::Engine)?;
         Ok(if paused { format!("paused query \"{id}\"") } else { format!("query \"{id}\" was paused already") })
     }

@@ -41,7 +41,11 @@ pub(super) fn check(names: &Names, script: &str) -> Checked {
         let certain = |mistake: &Diagnostic| params.is_empty() || WITHOUT_VALUES.contains(&mistake.code);
         let result = result.map_err(|found| found.into_iter().filter(certain).collect::<Vec<_>>());
         let judged = !asked.iter().any(|name| unknown.contains(name));
-        if !params.is_empty() {
+        // What is wrong whatever the values tells nothing about them.
+        if result.as_ref().is_err_and(|found| !found.is_empty()) {
+            let unknown = |name: &String| Parameter { name: name.clone(), kind: ParameterKind::Any, changeable: false };
+            params.keys().map(unknown).for_each(|one| add_parameter(&mut known, one));
+        } else if !params.is_empty() {
             parameters_of(&statement.sql, &Lookup::new(&names))
                 .into_iter()
                 .for_each(|one| add_parameter(&mut known, one));

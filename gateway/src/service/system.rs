@@ -55,6 +55,15 @@ impl System {
         let mistake = Diagnostic::new("in_use", message).at(place_of(name, sql));
         Err(Refusal::mistake(mistake.help("it ends with the server; SHOW SOURCES lists those that can be dropped")))
     }
+
+    /// Refuses to end or to rest a query of the server's.
+    pub(super) fn check_query(&self, id: &str) -> Result<(), Refusal> {
+        if !self.has_query(id) {
+            return Ok(());
+        }
+        let mistake = Diagnostic::new("in_use", format!("query \"{id}\" is the server's own"));
+        Err(Refusal::mistake(mistake.help("it ends with the server; SHOW QUERIES lists those of users")))
+    }
 }
 
 impl Service {

@@ -16,7 +16,8 @@ async fn a_canary_goes_through_all_of_it_and_is_not_in_the_way() {
     let patience = std::time::Instant::now() + PATIENCE;
     let metrics = loop {
         let metrics = text(&server, "/metrics").await;
-        if metrics.contains("squilla_canary_delay_seconds_bucket{le=\"+Inf\"} 1\n") {
+        let count = metrics.lines().find_map(|line| line.strip_prefix("squilla_canary_delay_seconds_count "));
+        if count.is_some_and(|count| count != "0") {
             break metrics;
         }
         assert!(std::time::Instant::now() < patience, "{metrics}");
@@ -35,6 +36,10 @@ async fn a_canary_goes_through_all_of_it_and_is_not_in_the_way() {
     ] {
         let answer: Value = serde_json::from_str(&text(&server, path).await).expect("JSON");
         assert_eq!(answer, wanted, "{path}");
+    }
+    for id in server.service.engine().queries().into_iter().map(|query| query.id) {
+        assert!(server.service.execute(&format!("KILL QUERY '{id}'")).await.is_err(), "{id}");
+        assert!(server.service.pause_query(&id).is_err(), "{id}");
     }
     let mut client = Client::hello(&server).await;
     client.subscribe(json!({"id": "1", "stream": "squilla_canary", "from": "earliest"})).await;

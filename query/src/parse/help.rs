@@ -93,15 +93,18 @@ fn form(text: &Text<'_>) -> &'static str {
             "a table is written CREATE TABLE name (id BIGINT, name VARCHAR, PRIMARY KEY (id)) WITH (connector = 'file', \
              path = '…')"
         }
+        ("pause", _) => "write PAUSE STREAM name or PAUSE QUERY 'id'",
+        ("resume", _) => "write RESUME STREAM name [FROM LATEST] or RESUME QUERY 'id'",
         ("create", "stream") => {
-            "a stream is written CREATE STREAM name AS SELECT …, or CREATE STREAM name WITH (option = 'value') AS SELECT …"
+            "a stream is written CREATE STREAM name AS SELECT …, or CREATE STREAM name WITH (option = 'value') AS \
+             SELECT …"
         }
         ("create", "view") => "a view is written CREATE VIEW name AS SELECT …",
         ("create", "sink") => "a sink is written CREATE SINK name WITH (connector = 'file', path = '…') AS SELECT …",
         ("create", _) => "write CREATE SOURCE, TABLE, STREAM, VIEW or SINK, then a name",
         ("insert", _) => "write INSERT INTO sink SELECT …",
         ("drop", _) => "write DROP SOURCE, TABLE, STREAM, VIEW or SINK, then its name",
-        ("show", _) => "write SHOW STREAMS, TABLES, JOBS, QUERIES, SOURCES, SINKS or VIEWS",
+        ("show", _) => "write SHOW STREAMS, TABLES, JOBS, QUERIES, SOURCES, SINKS, VIEWS or LOSSES",
         ("describe" | "desc", _) => "write DESCRIBE name",
         ("explain", _) => "write EXPLAIN SELECT … or EXPLAIN ANALYZE '5s' SELECT …",
         ("kill", _) => "write KILL QUERY 'id'; SHOW QUERIES lists them",

@@ -32,7 +32,8 @@ impl Feed {
     /// skipped. What a table holds is not skipped.
     pub(crate) fn go_on(&mut self, branches: &[Branch], skip: &[bool]) -> Result<Rested, EngineError> {
         let mut rested = Rested::default();
-        if !skip.is_empty() && skip.iter().all(|skip| *skip) {
+        // What is ready of a table is its content.
+        if !self.reads_table && !skip.is_empty() && skip.iter().all(|skip| *skip) {
             let ready =
                 self.ready.iter().map(|fed| if let Fed::Batch(batch) = fed { batch.rows.num_rows() } else { 0 });
             let read: usize = ready.sum();

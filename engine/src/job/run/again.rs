@@ -111,7 +111,12 @@ impl Task {
             EngineError::Aggregate(_) => named,
             _ => false,
         };
-        let known = self.recipe.is_some() && !self.feed.lies_before();
+        let known = match &self.recipe {
+            // They begin with a window, wherever the feed is.
+            Some(Recipe::Windows { .. }) => true,
+            Some(Recipe::Rows) => !self.feed.lies_before(),
+            None => false,
+        };
         if !may_pass || !known || self.shared.config.lossless {
             return Err(error);
         }
@@ -129,7 +134,8 @@ impl Task {
         if crashes >= CRASHES {
             let rows = self.quarantine(place, reason);
             self.job.harm.quarantine(Some(rows));
-            self.job.hold.pause();
+            // Nobody new is to wait for it.
+            self.shared.registry.pause(|| vec![self.job.clone()]);
         } else {
             let back_off = i64::try_from(self.crashes.back_off().as_nanos()).unwrap_or(i64::MAX);
             self.shared.clock.sleep_until(now.plus(back_off)).await;

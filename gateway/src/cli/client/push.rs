@@ -157,7 +157,7 @@ impl Push<'_> {
         let lines = lines_of(&chunk);
         let url = self.server.url(&["streams", self.stream, "events"]);
         let mut wait = FIRST_WAIT;
-        let patience = Instant::now() + PATIENCE;
+        let mut patience = Instant::now() + PATIENCE;
         loop {
             let request = self.server.http.post(url.clone()).header("content-type", "application/x-ndjson");
             let request = request.header("producer-id", &self.producer).header("producer-seq", self.sequence);
@@ -176,6 +176,8 @@ impl Push<'_> {
             if status == StatusCode::TOO_MANY_REQUESTS {
                 tokio::time::sleep(wait.max(retry_after).min(LAST_WAIT)).await;
                 wait = (wait * 2).min(LAST_WAIT);
+                // It is there, and busy.
+                patience = Instant::now() + PATIENCE;
                 continue;
             }
             if !status.is_success() {

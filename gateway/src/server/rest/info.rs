@@ -193,7 +193,7 @@ pub(super) async fn queries(State(app): Shared) -> Json<Queries> {
     responses((status = NO_CONTENT), (status = NOT_FOUND, body = ErrorAnswer))
 )]
 pub(super) async fn kill(State(app): Shared, Path(id): Path<String>) -> Result<axum::http::StatusCode, ApiError> {
-    app.service.engine().kill(&id).map_err(|error| ApiError::from(&error))?;
+    app.service.kill_query(&id)?;
     Ok(axum::http::StatusCode::NO_CONTENT)
 }
 

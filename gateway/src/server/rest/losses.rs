@@ -23,7 +23,7 @@ struct LossBody {
     kind: &'static str,
     /// Its name or id.
     name: String,
-    /// `late`, `idle`, `rejected`, `no_event_time`, `failed`, `retention`, `slow`, `epoch`, `damaged`, `restart`,
+    /// `late`, `idle`, `rejected`, `no_event_time`, `failed`, `retention`, `skipped`, `slow`, `epoch`, `damaged`, `restart`,
     /// `not_stored`, `forgotten` or `sampled`.
     reason: &'static str,
     /// The reason in a sentence about the rows.

@@ -87,8 +87,10 @@ pub(super) async fn publish(
     })?;
     let numbered = numbering.or_of(&headers)?;
     let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_BYTES)).await;
-    let body =
-        body.map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time"))?;
+    let body = body.map_err(|_| {
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time")
+            .help("send fewer rows at once")
+    })?;
     let body = decoded(&headers, body.map_err(|_| too_large())?).await?;
     let Some(numbered) = numbered else {
         return Ok(Json(Published::from(app.service.publish(&name, body).await?)));

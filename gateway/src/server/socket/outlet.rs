@@ -72,6 +72,7 @@ impl Control {
         let mut params = self.params.lock().expect("no holder of this lock panics");
         let wish = params.get_or_insert_default();
         wish.values.extend(values);
+        wish.asked_by.retain(|asked| !asked.is_closed());
         wish.asked_by.extend(asked_by);
         drop(params);
         self.changed.notify_one();

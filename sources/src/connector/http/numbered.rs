@@ -67,11 +67,11 @@ impl Publishers {
         numbered: Numbered,
     ) -> Result<NumberedReport, PublishError> {
         let queue = self.registry.find(source).ok_or_else(|| PublishError::Unknown(source.to_owned()))?;
-        // It goes on when who sent it has gone, until its rows are committed or refused: the next request of the
-        // producer, which may be the same, has to know which.
+        // Once it is its turn it goes on when who sent it has gone, until its rows are committed or refused: the next
+        // request of the producer, which may be the same, has to know which.
+        let turn = queue.numbers.turn(&numbered.producer).lock_owned().await;
         let task = tokio::spawn(async move {
-            let turn = queue.numbers.turn(&numbered.producer);
-            let _turn = turn.lock().await;
+            let _turn = turn;
             queue.publish_next(body, numbered).await
         });
         task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
