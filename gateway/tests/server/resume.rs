@@ -1,6 +1,7 @@
 //! Clients that come back with their position after the server was stopped and started again.
 
 use serde_json::{Value, json};
+use squilla_engine::EngineConfig;
 use squilla_gateway::ServeConfig;
 
 use crate::client::{Client, TestServer, engine_config, open};
@@ -109,4 +110,32 @@ async fn a_position_of_a_stream_in_memory_is_unknown_after_a_restart() {
     assert_eq!((&gap["type"], &gap["reason"], &gap["rows"]), (&json!("gap"), &json!("epoch"), &Value::Null), "{gap}");
     drop(client);
     stopped(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_a_full_disk_refused_are_not_late_when_they_come_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = EngineConfig { log_disk_bytes: 256 << 10, ..engine_config() };
+    let service = open(Some(folder.path().join("data")), engine, Vec::new()).await;
+    let server = TestServer::of(service, ServeConfig::default()).await;
+    for name in ["clicks", "others"] {
+        let columns = "(ts TIMESTAMP, n BIGINT, text VARCHAR, WATERMARK FOR ts AS ts)";
+        let options = "(connector = 'http', durability = 'durable')";
+        server.execute(&format!("CREATE SOURCE {name} {columns} WITH {options}")).await;
+    }
+    server.execute("CREATE STREAM minutes AS SELECT max(n) AS n FROM clicks GROUP BY tumble('1m')").await;
+    for bytes in [64 << 10, 1 << 10, 0] {
+        let row = json!([{"ts": "2026-01-01T00:00:00Z", "text": "x".repeat(bytes)}]).to_string();
+        while server.service.publish("others", row.clone().into()).await.is_ok() {}
+    }
+    let first = json!([{"ts": "2026-01-01T00:00:00Z", "n": 1}, {"ts": "2026-01-01T00:09:00Z", "n": 2}]).to_string();
+    assert!(server.service.publish("clicks", first.clone().into()).await.is_err(), "the disk is full");
+    server.execute("DROP SOURCE others").await;
+    let last = json!([{"ts": "2026-01-01T01:00:00Z", "n": 3}]).to_string();
+    for rows in [first, last] {
+        server.service.publish("clicks", rows.into()).await.expect("there is room");
+    }
+    let mut client = Client::hello(&server).await;
+    subscribe(&mut client, "SELECT n FROM minutes", &json!("earliest")).await;
+    assert_eq!(read(&mut client, 2).await.0, [1, 2]);
 }
