@@ -5,6 +5,7 @@ mod lifecycle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -280,6 +281,7 @@ impl Engine {
         let from = options.from.or_else(|| query.since.map(Start::from));
         let options = SubscribeOptions { from, ..options };
         let admission = self.admit(query, None)?;
+        admission.live.replay.store(query.until.is_some() || options.speed.is_some(), Relaxed);
         let relations = self.lease_relations(query, &admission.live.id).await?;
         let node = self.plan(query)?;
         let subscription = Subscription::open(shared, query, &options, &node, &relations, admission).await?;

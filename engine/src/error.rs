@@ -111,6 +111,9 @@ pub enum EngineError {
     /// A query is to rest whose rows replace each other: it would miss changes.
     #[error("query \"{0}\" cannot be paused: its rows change, and changes would be missed")]
     Changing(String),
+    /// A query is to rest that reads a piece of history, or at a pace: it would be overtaken by what is kept.
+    #[error("query \"{0}\" cannot be paused: it reads history at its own pace")]
+    Replay(String),
     /// A query's state cannot go over to a stream: it began in the past, or computes with random values.
     #[error("the state of query \"{0}\" is its own: it began in the past, or computes with random values")]
     Private(String),
@@ -173,6 +176,9 @@ impl EngineError {
             Self::Changing(_) => {
                 "end it and ask again later: it then begins with its rows as they stand; or PAUSE STREAM what it reads"
             }
+            Self::Replay(_) => {
+                "its client pauses it, by granting no credit; or end it and begin again from its position"
+            }
             Self::Private(_) => "CREATE STREAM name AS SELECT … begins anew, with the windows that are open now",
             Self::Dropped(_) => "CREATE it anew, or read something else",
             Self::Stopped => "start it again if it is still wanted",
@@ -198,7 +204,7 @@ impl EngineError {
             Self::Position(_) => "position",
             Self::Crashed(_) => "crashed",
             Self::NotRunning { .. } => "not_running",
-            Self::Changing(_) | Self::Private(_) => "unsupported",
+            Self::Changing(_) | Self::Replay(_) | Self::Private(_) => "unsupported",
             Self::Dropped(_) => "dropped",
             Self::Stopped => "stopped",
         }

@@ -1,6 +1,7 @@
 //! Streams and queries that rest and go on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::Engine;
 use crate::error::EngineError;
@@ -31,11 +32,15 @@ impl Engine {
     /// it rests already.
     ///
     /// # Errors
-    /// [`EngineError::UnknownQuery`]; [`EngineError::Changing`] for a query whose rows replace each other.
+    /// [`EngineError::UnknownQuery`]; [`EngineError::Changing`] for a query whose rows replace each other,
+    /// [`EngineError::Replay`] for one with `UNTIL` or a speed.
     pub fn pause_query(&self, id: &str) -> Result<bool, EngineError> {
         let query = self.live_query(id)?;
         if query.changing {
             return Err(EngineError::Changing(id.to_owned()));
+        }
+        if query.replay.load(Relaxed) {
+            return Err(EngineError::Replay(id.to_owned()));
         }
         Ok(query.pause())
     }

@@ -33,6 +33,8 @@ pub(crate) struct LiveQuery {
     ledger: Arc<Ledger>,
     /// Its rows replace each other.
     pub(crate) changing: bool,
+    /// It reads a piece of history, or at a pace.
+    pub(crate) replay: AtomicBool,
     paused: watch::Sender<bool>,
     /// How often it was told to go on.
     resumes: AtomicU64,
@@ -56,6 +58,7 @@ impl LiveQuery {
             gaps: GapCounts::default(),
             ledger: shared.ledger.clone(),
             changing: query.told(false) != Emit::OnWindowClose,
+            replay: AtomicBool::new(false),
             paused: watch::Sender::new(false),
             resumes: AtomicU64::new(0),
             skips: AtomicBool::new(false),

@@ -188,9 +188,11 @@ impl From<&EngineError> for ApiError {
         let status = match error {
             EngineError::UnknownRelation(_) | EngineError::UnknownQuery(_) => StatusCode::NOT_FOUND,
             EngineError::Exists(_) | EngineError::InUse { .. } | EngineError::NotRunning { .. } => StatusCode::CONFLICT,
-            EngineError::Plan(_) | EngineError::Position(_) | EngineError::Changing(_) | EngineError::Private(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            EngineError::Plan(_)
+            | EngineError::Position(_)
+            | EngineError::Changing(_)
+            | EngineError::Replay(_)
+            | EngineError::Private(_) => StatusCode::BAD_REQUEST,
             EngineError::StateBudget { .. } => StatusCode::INSUFFICIENT_STORAGE,
             EngineError::Source { .. } => StatusCode::BAD_GATEWAY,
             EngineError::Limit { .. } => StatusCode::TOO_MANY_REQUESTS,

@@ -205,5 +205,8 @@ async fn a_speed_needs_a_start_and_a_sense() {
         assert!(message["help"].as_str().is_some_and(|told| told.contains(help)), "{message}");
     }
     client.subscribe(json!({"id": "1", "sql": "SELECT n FROM bids", "from": "earliest", "speed": 1000})).await;
+    let query = server.service.engine().queries().pop().expect("it runs").id;
+    let refused = server.service.pause_query(&query).expect_err("a replay is not paused");
+    assert!(format!("{refused:?}").contains("Replay"), "{refused:?}");
     assert_eq!(numbers(&mut client, 3).await, [1, 2, 3]);
 }
