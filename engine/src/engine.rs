@@ -389,7 +389,8 @@ impl Engine {
         losses(&self.inner.shared, self.live().values())
     }
 
-    /// The same by reason, of all reasons. Never becomes less, but for damage, of which streams may be dropped.
+    /// The same by reason, of all reasons. Becomes less for the moment in which what has
+    /// ended is summed up, and when a damaged stream is dropped.
     pub fn lost(&self) -> Losses {
         sums(&self.losses())
     }

@@ -1,6 +1,7 @@
 //! `squilla push`: NDJSON from a file or standard input to a stream.
 //!
-//! Its requests are numbered: one that got no answer is sent again, and its rows are there once.
+//! Its requests are numbered: one that got no answer is sent again, and its rows are there once. Not the first: until a
+//! server has answered, it may not be there or be another one.
 
 use std::collections::hash_map::RandomState;
 use std::fs::File;
