@@ -171,22 +171,9 @@ impl MemoryStream {
         known.is_some_and(|position| position.offsets.iter().all(before_end))
     }
 
-    /// Rows behind a position that are no longer kept, where offsets are those of rows.
+    /// Rows behind a position that are no longer kept; none that are known of, where it is of another incarnation.
     pub(crate) fn lost_rows(&self, position: &Position) -> u64 {
-        let on_disk = self.disk.as_ref().map(|disk| (disk.log.translate(position), disk.log.first()));
-        let (position, first) = match on_disk {
-            Some((Some(position), first)) => (position, first),
-            Some((None, _)) => return 0,
-            None => {
-                let kept = (0..).zip(&self.read().partitions).map(|(index, p)| (index, (p.evicted, 0))).collect();
-                (position.clone(), Position { epoch: self.epoch, offsets: kept })
-            }
-        };
-        let lost = |(index, (kept, _)): (&u32, &(Offset, u64))| {
-            let wanted = position.offsets.get(index).map_or(0, |(offset, skip)| offset.0 + skip);
-            kept.0.saturating_sub(wanted)
-        };
-        first.offsets.iter().map(lost).sum()
+        self.gone_since(position).unwrap_or_default()
     }
 
     /// Partitions that get no further rows.
