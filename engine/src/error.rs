@@ -94,6 +94,9 @@ pub enum EngineError {
     /// A position cannot be read from.
     #[error("the position cannot be used")]
     Position(#[from] PositionError),
+    /// A stored state cannot be used: it is damaged, or of another query.
+    #[error("a stored state cannot be used: {0}")]
+    State(String),
     /// DataFusion failed where only our own mistake can make it fail.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -166,7 +169,7 @@ impl EngineError {
                 "free space in the data folder, or keep less of streams: retention, retention_size"
             }
             Self::Position(_) => "start from latest or earliest",
-            Self::Commit(_) | Self::Internal(_) => {
+            Self::Commit(_) | Self::Internal(_) | Self::State(_) => {
                 "this is a mistake of Squilla's: the server's log has the details; please report the statement"
             }
             Self::Crashed(_) => {
@@ -200,7 +203,7 @@ impl EngineError {
             Self::Limit { .. } => "limit",
             Self::TooSlow { .. } => "too_slow",
             Self::Commit(CommitError::Disk(_)) | Self::Disk(_) => "disk",
-            Self::Commit(_) | Self::Internal(_) => "internal",
+            Self::Commit(_) | Self::Internal(_) | Self::State(_) => "internal",
             Self::Position(_) => "position",
             Self::Crashed(_) => "crashed",
             Self::NotRunning { .. } => "not_running",

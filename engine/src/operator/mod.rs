@@ -44,6 +44,7 @@ mod session_groups;
 mod session_kept;
 mod session_table;
 mod session_told;
+mod state;
 mod track;
 mod track_memory;
 mod unnest;
@@ -98,6 +99,7 @@ pub use rank_running::RankRunning;
 pub use rank_updates::RankUpdates;
 pub use sample::Sample;
 pub use session::{Session, SessionSpec};
+pub use state::{Part, State};
 pub use track::{Track, TrackInput};
 pub use unnest::Unnest;
 
@@ -157,6 +159,25 @@ pub trait Operator: Send {
     /// As [`Operator::process`].
     fn snapshot(&mut self) -> Result<Vec<StreamBatch>, EngineError> {
         Ok(Vec::new())
+    }
+
+    /// Puts all that later rows depend on into a state: a new operator of the same description that restores it goes
+    /// on as this one would. Between two batches, of an operator that does not track updates nor late rows.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let _ = state;
+        Ok(())
+    }
+
+    /// Takes its parts from the front of a state that [`Operator::save`] has filled, before the first batch.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when it is not of such an operator.
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let _ = state;
+        Ok(())
     }
 
     /// Bytes of state held.

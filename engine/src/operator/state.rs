@@ -1,0 +1,103 @@
+//! The state of an operator as it is stored, and read again.
+
+use std::collections::VecDeque;
+
+use arrow::array::RecordBatch;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::EngineError;
+
+/// What an operator keeps, in parts that are read again in the order in which they were put: notes (a few figures, as
+/// JSON) and columns. Columns are shared with the operator, not copied: a state costs nothing until it is written.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    parts: VecDeque<Part>,
+}
+
+/// A part of a [`State`].
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// Figures, as JSON.
+    Note(String),
+    /// Columns.
+    Rows(RecordBatch),
+}
+
+impl State {
+    /// Puts figures behind what is there.
+    ///
+    /// # Errors
+    /// [`EngineError::Internal`] when they have no JSON.
+    pub fn put(&mut self, note: &impl Serialize) -> Result<(), EngineError> {
+        let text = serde_json::to_string(note).map_err(|error| EngineError::Internal(Box::new(error)))?;
+        self.parts.push_back(Part::Note(text));
+        Ok(())
+    }
+
+    /// Puts columns behind what is there.
+    pub fn put_rows(&mut self, rows: RecordBatch) {
+        self.parts.push_back(Part::Rows(rows));
+    }
+
+    /// Takes figures from the front.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, EngineError> {
+        match self.parts.pop_front() {
+            Some(Part::Note(text)) => {
+                serde_json::from_str(&text).map_err(|error| EngineError::State(error.to_string()))
+            }
+            Some(Part::Rows(_)) => Err(EngineError::State("columns where a note was to be".into())),
+            None => Err(EngineError::State("it ends where a note was to be".into())),
+        }
+    }
+
+    /// Takes columns from the front.
+    ///
+    /// # Errors
+    /// As [`State::take`].
+    pub fn take_rows(&mut self) -> Result<RecordBatch, EngineError> {
+        match self.parts.pop_front() {
+            Some(Part::Rows(rows)) => Ok(rows),
+            Some(Part::Note(_)) => Err(EngineError::State("a note where columns were to be".into())),
+            None => Err(EngineError::State("it ends where columns were to be".into())),
+        }
+    }
+
+    /// True when all of it was taken.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The parts in their order, to be written.
+    pub fn into_parts(self) -> impl Iterator<Item = Part> {
+        self.parts.into_iter()
+    }
+}
+
+impl FromIterator<Part> for State {
+    fn from_iter<T: IntoIterator<Item = Part>>(parts: T) -> Self {
+        Self { parts: parts.into_iter().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_read_in_their_order() {
+        let mut state = State::default();
+        state.put(&(3, "three")).unwrap();
+        let rows = RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty()));
+        state.put_rows(rows.clone());
+        let mut again: State = state.into_parts().collect();
+        assert!(again.clone().take_rows().is_err(), "a note comes first");
+        assert_eq!(again.take::<(i32, String)>().unwrap(), (3, "three".to_owned()));
+        assert!(again.clone().take::<i32>().is_err(), "columns come next");
+        assert_eq!(again.take_rows().unwrap(), rows);
+        assert!(again.is_empty() && again.take::<i32>().is_err());
+    }
+}
