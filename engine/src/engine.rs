@@ -52,6 +52,8 @@ pub struct EngineConfig {
     pub log_folder: Option<PathBuf>,
     /// Bytes that all logs on disk together may hold. Beyond, appends are refused.
     pub log_disk_bytes: u64,
+    /// After every batch a job goes on with what it restores of its saved state, which must change nothing: for tests.
+    pub restores: bool,
 }
 
 impl Default for EngineConfig {
@@ -67,6 +69,7 @@ impl Default for EngineConfig {
             lossless: false,
             log_folder: None,
             log_disk_bytes: 64 << 30,
+            restores: false,
         }
     }
 }

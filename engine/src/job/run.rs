@@ -2,6 +2,7 @@
 
 mod again;
 mod make;
+mod renew;
 mod rest;
 
 pub(super) use again::text_of;
@@ -318,6 +319,9 @@ impl Task {
                 }
                 _ => operator.process(batch, &mut output)?,
             },
+        }
+        if self.shared.config.restores && interval.is_none() {
+            self.renew()?;
         }
         self.job.counters.spend(started);
         self.write(output, arrival).await?;

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondTy
 use squilla_query::{AggregateCall, NamedExpr, WindowSpec};
 
 use super::aggregate_call::ARRIVAL;
+use super::carried::Carried;
 use super::emit::{Saying, Series};
 use super::expression::{Expressions, filter_columns, text};
 use super::grid::Grid;
@@ -15,7 +16,7 @@ use super::grouping::Grouping;
 use super::placement::{Judge, Rows, Verdicts, closed_until, place};
 use super::progress::Progress;
 use super::windows::Windows;
-use super::{LateRows, Operator, Output, RESULT_LAG_NS};
+use super::{LateRows, Operator, Output, RESULT_LAG_NS, State};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -261,6 +262,11 @@ impl Aggregate {
         }
     }
 
+    fn carried(&mut self) -> Carried<'_> {
+        let Self { progress, told, watermark, idle, arrival, .. } = self;
+        Carried { progress, next: told.next(), watermark, idle, arrival }
+    }
+
     fn check_budget(&self) -> Result<(), EngineError> {
         let used_bytes = self.windows.bytes();
         if used_bytes <= self.limit_bytes {
@@ -330,6 +336,18 @@ impl Operator for Aggregate {
             series.results(results, &saying, &mut batches)?;
         }
         Ok(batches)
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        state.put(&(self.earliest, self.arrivals))?;
+        self.carried().save(state)?;
+        self.windows.save(state)
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        (self.earliest, self.arrivals) = state.take()?;
+        self.carried().restore(state)?;
+        self.windows.restore(state)
     }
 
     fn state_bytes(&self) -> usize {

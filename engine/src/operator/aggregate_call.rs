@@ -27,8 +27,8 @@ pub(super) struct Call {
     pub(super) arguments: Vec<usize>,
     /// The column of its FILTER.
     pub(super) filter: Option<usize>,
-    /// How many state columns it has.
-    pub(super) states: usize,
+    /// The types of its state columns.
+    pub(super) states: Vec<DataType>,
     /// `Some`: computed by our own accumulator, since DataFusion's takes ordered input only.
     pub(super) nth_value: Option<NthSpec>,
     /// `Some`: the function without its DISTINCT, which our own accumulator feeds with each group's values once, and
@@ -71,9 +71,12 @@ pub(super) fn plan(
     arguments.extend(function.order_bys().iter().map(|by| place(&by.expr)));
     let filter = lowered.filter.as_ref().map(&mut place);
     let distinct = without_distinct(planner, &expr, &call.name)?;
-    let states = match distinct {
-        Some(_) => 1,
-        None => function.state_fields().map_err(|error| plan_error(&error))?.len(),
+    let states = match &distinct {
+        Some((_, value)) => vec![DataType::new_list(value.clone(), true)],
+        None => {
+            let fields = function.state_fields().map_err(|error| plan_error(&error))?;
+            fields.iter().map(|field| field.data_type().clone()).collect()
+        }
     };
     let nth_value = (function.fun().name() == "nth_value").then(|| NthSpec::new(&function)).transpose()?;
     let call = Call { function, arguments, filter, states, nth_value, distinct };

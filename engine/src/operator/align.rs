@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::compute::{concat, take};
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::datatypes::{DataType, TimestampNanosecondType};
 
+use super::state::{State, check_count, check_kinds};
 use crate::error::EngineError;
 
 /// Holds rows of partitions that are ahead until the others have come as far. Rows go by the watermark that the rows
@@ -58,6 +59,42 @@ impl Align {
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Puts what is held behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        let lanes = self.partitions.iter().map(|lane| (lane.watermark, lane.active, lane.held.len()));
+        state.put(&lanes.collect::<Vec<_>>())?;
+        for held in self.partitions.iter().flat_map(|lane| &lane.held) {
+            let columns = [std::slice::from_ref(&held.watermarks), &held.columns].concat();
+            state.put_columns(columns, held.watermarks.len())?;
+        }
+        Ok(())
+    }
+
+    /// Takes it from the front of a state; `kinds`: the types of the first columns.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, kinds: &[DataType], state: &mut State) -> Result<(), EngineError> {
+        let lanes: Vec<(i64, bool, usize)> = state.take()?;
+        check_count("partitions", lanes.len(), self.partitions.len())?;
+        let time = squilla_query::timestamp_type();
+        for (lane, (watermark, active, pieces)) in self.partitions.iter_mut().zip(lanes) {
+            (lane.watermark, lane.active) = (watermark, active);
+            for _ in 0..pieces {
+                let rows = state.take_rows()?;
+                let known = rows.columns().get(..kinds.len() + 1).unwrap_or_default();
+                check_kinds(known, &[std::slice::from_ref(&time), kinds].concat())?;
+                let held = Held { watermarks: known[0].clone(), columns: rows.columns()[1..].to_vec() };
+                self.bytes += held.bytes();
+                lane.held.push_back(held);
+            }
+        }
+        Ok(())
     }
 
     /// Takes rows of a partition, which has come to `watermark` or was found idle at it.

@@ -49,6 +49,11 @@ impl Series {
         Self { schema, next: 0 }
     }
 
+    /// The offset of the next row, which may be set.
+    pub(super) fn next(&mut self) -> &mut u64 {
+        &mut self.next
+    }
+
     /// The results of a window, in batches of at most 8,192 rows.
     ///
     /// # Errors

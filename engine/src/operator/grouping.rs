@@ -20,6 +20,7 @@ use super::aggregate_call::{self, Call};
 use super::distinct::Distinct;
 use super::expression::{Expressions, Planner, filter_columns};
 use super::nth_value::NthValue;
+use super::state::{State, check_kinds};
 use crate::error::EngineError;
 
 /// Name of the key that numbers windows that rows make.
@@ -161,6 +162,22 @@ impl Grouping {
         Ok(groups)
     }
 
+    /// Takes groups from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when other keys, or states of other aggregates, come next.
+    pub(super) fn take_sealed(&self, state: &mut State) -> Result<Sealed, EngineError> {
+        let rows = state.take_rows()?;
+        if rows.num_rows() == 0 {
+            return Ok(Sealed::none());
+        }
+        let keys = self.key_schema.fields().iter().map(|field| field.data_type());
+        let kinds: Vec<DataType> = keys.chain(self.calls.iter().flat_map(|call| &call.states)).cloned().collect();
+        check_kinds(rows.columns(), &kinds)?;
+        let (keys, states) = rows.columns().split_at(self.keys());
+        Ok(Sealed { keys: keys.to_vec(), states: states.to_vec(), len: rows.num_rows() })
+    }
+
     /// The keys of all groups in `parts`, each once, and how many there are.
     ///
     /// # Errors
@@ -246,7 +263,7 @@ impl Groups {
         self.intern(&part.keys, part.len, ids)?;
         let mut states = part.states.as_slice();
         for (accumulator, call) in self.accumulators.iter_mut().zip(&grouping.calls) {
-            let (own, others) = states.split_at(call.states);
+            let (own, others) = states.split_at(call.states.len());
             accumulator.merge_batch(own, ids, self.len).map_err(failed)?;
             states = others;
         }
@@ -296,6 +313,15 @@ impl Sealed {
     /// No groups.
     pub(super) fn none() -> Self {
         Self { keys: Vec::new(), states: Vec::new(), len: 0 }
+    }
+
+    /// Puts the groups behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        let columns = if self.len == 0 { Vec::new() } else { self.keys.iter().chain(&self.states).cloned().collect() };
+        state.put_columns(columns, self.len)
     }
 
     pub(super) fn filter(&self, keep: &BooleanArray) -> Result<Self, EngineError> {

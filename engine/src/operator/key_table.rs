@@ -1,13 +1,14 @@
 //! Numbers for combinations of keys, given back once nobody holds them.
 
-use arrow::array::{ArrayRef, BooleanArray};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, BooleanArray, new_empty_array};
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_common::DataFusionError;
 use datafusion_expr::EmitTo;
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion_physical_plan::aggregates::order::GroupOrdering;
 
 use super::expression::filter_columns;
+use super::state::State;
 use crate::error::EngineError;
 
 /// Keys up to which unused ones are not looked for.
@@ -17,6 +18,8 @@ const MIN_KEYS: usize = 1024;
 pub(super) struct KeyTable {
     schema: SchemaRef,
     values: Option<Box<dyn GroupValues>>,
+    /// What `values` had when the table was saved, and how many, until keys are looked up again.
+    frozen: Option<(Vec<ArrayRef>, usize)>,
 }
 
 impl KeyTable {
@@ -29,12 +32,16 @@ impl KeyTable {
             0 => None,
             _ => Some(values(&schema)?),
         };
-        Ok(Self { schema, values })
+        Ok(Self { schema, values, frozen: None })
     }
 
     /// Numbers given so far.
     pub(super) fn len(&self) -> usize {
-        self.values.as_ref().map_or(1, |values| values.len())
+        match (&self.values, &self.frozen) {
+            (None, _) => 1,
+            (Some(_), Some((_, len))) => *len,
+            (Some(values), None) => values.len(),
+        }
     }
 
     /// The number of each of `rows` rows.
@@ -47,6 +54,7 @@ impl KeyTable {
         rows: usize,
         ids: &mut Vec<usize>,
     ) -> Result<(), EngineError> {
+        self.thaw(ids)?;
         match &mut self.values {
             Some(values) => values.intern(columns, ids).map_err(failed),
             None => {
@@ -67,21 +75,65 @@ impl KeyTable {
     /// # Errors
     /// As [`KeyTable::new`].
     pub(super) fn retain(&mut self, used: &BooleanArray) -> Result<(), EngineError> {
-        if let Some(old) = &mut self.values {
-            let keys = filter_columns(&old.emit(EmitTo::All).map_err(failed)?, used)?;
+        self.freeze()?;
+        if let Some((keys, _)) = self.frozen.take() {
+            self.frozen = Some((filter_columns(&keys, used)?, used.true_count()));
+        }
+        self.thaw(&mut Vec::new())
+    }
+
+    /// Takes the keys out as columns.
+    fn freeze(&mut self) -> Result<(), EngineError> {
+        if let Some(known) = self.values.as_mut().filter(|known| self.frozen.is_none() && !known.is_empty()) {
+            let len = known.len();
+            self.frozen = Some((known.emit(EmitTo::All).map_err(failed)?, len));
+            *known = values(&self.schema)?;
+        }
+        Ok(())
+    }
+
+    /// Numbers the keys as they were.
+    fn thaw(&mut self, ids: &mut Vec<usize>) -> Result<(), EngineError> {
+        if let Some((keys, len)) = self.frozen.take() {
             let mut fresh = values(&self.schema)?;
-            let mut ids = Vec::new();
-            if used.true_count() > 0 {
-                fresh.intern(&keys, &mut ids).map_err(failed)?;
+            if len > 0 {
+                ids.clear();
+                fresh.intern(&keys, ids).map_err(failed)?;
             }
             self.values = Some(fresh);
         }
         Ok(())
     }
 
+    /// Puts the keys, in the order of their numbers, behind what a state holds.
+    ///
+    /// # Errors
+    /// As [`KeyTable::new`].
+    pub(super) fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.freeze()?;
+        let nothing = || self.kinds().iter().map(new_empty_array).collect();
+        let (keys, len) = self.frozen.clone().unwrap_or_else(|| (nothing(), 0));
+        state.put_columns(keys, len)
+    }
+
+    /// Takes keys from the front of a state, which keep their numbers.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let keys = state.take_columns(&self.kinds())?;
+        self.frozen = self.values.is_some().then_some(keys);
+        Ok(())
+    }
+
+    fn kinds(&self) -> Vec<DataType> {
+        self.schema.fields().iter().map(|field| field.data_type().clone()).collect()
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.values.as_ref().map_or(0, |values| values.size())
+        let frozen = self.frozen.iter().flat_map(|(keys, _)| keys).map(|key| key.get_array_memory_size());
+        self.values.as_ref().map_or(0, |values| values.size()) + frozen.sum::<usize>()
     }
 }
 

@@ -11,6 +11,7 @@ mod align;
 mod arrival;
 mod assign_window;
 mod by_arrival;
+mod carried;
 mod conform;
 mod count_parts;
 mod count_window;
@@ -161,8 +162,13 @@ pub trait Operator: Send {
         Ok(Vec::new())
     }
 
-    /// Puts all that later rows depend on into a state: a new operator of the same description that restores it goes
-    /// on as this one would. Between two batches, of an operator that does not track updates nor late rows.
+    /// Puts all that later appended rows depend on behind what a state holds, between two batches: a new operator of the
+    /// same description that restores it goes on as this one would. This one goes on too; nothing that it tells depends on
+    /// whether it was saved.
+    ///
+    /// What readers of running results were told is no part of it: they are shown a snapshot again. Nor are counters: the
+    /// job stores its own with the state and goes on with them, so that rows that wait in the state, counted when they
+    /// came in, are accounted for when they leave it.
     ///
     /// # Errors
     /// As [`Operator::process`].
@@ -171,7 +177,9 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// Takes its parts from the front of a state that [`Operator::save`] has filled, before the first batch.
+    /// Takes its parts from the front of a state that [`Operator::save`] has filled, before anything else is asked of it.
+    /// The state says where the operator began, whatever its description says of that. The end of a partition that had
+    /// ended may be told again, and changes nothing. After an error the operator is of no use.
     ///
     /// # Errors
     /// [`EngineError::State`] when it is not of such an operator.

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::aggregate_call::ARRIVAL;
 use super::align::Align;
 use super::expression::{Expressions, filter_columns};
+use super::state::{State, check_count};
 use crate::batch::StreamBatch;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
@@ -24,6 +25,25 @@ impl Numbering {
     /// No rows yet.
     pub(super) fn new(needed: bool, partitions: u32) -> Self {
         Self { needed, arrivals: vec![0; partitions as usize] }
+    }
+
+    /// Puts how many rows there were behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        state.put(&self.arrivals)
+    }
+
+    /// Takes it from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let arrivals: Vec<i64> = state.take()?;
+        check_count("partitions", arrivals.len(), self.arrivals.len())?;
+        self.arrivals = arrivals;
+        Ok(())
     }
 
     /// The physical fields, with the number behind when it is needed.

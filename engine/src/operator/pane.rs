@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef};
 
 use super::grouping::{Grouping, Groups, Sealed};
 use super::keyed_states::KeyedStates;
+use super::state::State;
 use crate::error::EngineError;
 
 /// Bytes of rows after which a pane is measured anew: what may go unnoticed of a budget, per pane.
@@ -26,6 +27,8 @@ pub(super) struct PaneKey {
 #[derive(Default)]
 pub(super) struct Pane {
     live: Option<Groups>,
+    /// What took rows when the pane was saved, until the next ones come: then it takes them as if it had not been.
+    frozen: Option<Sealed>,
     /// Sealed since the last running results.
     fresh: Vec<Sealed>,
     /// Sealed before, and told: by key, so that telling again costs what has changed.
@@ -48,6 +51,7 @@ impl Pane {
         rows: usize,
         ids: &mut Vec<usize>,
     ) -> Result<(), EngineError> {
+        self.thaw(grouping, ids)?;
         let live = match &mut self.live {
             Some(live) => live,
             None => self.live.insert(grouping.groups()?),
@@ -67,8 +71,9 @@ impl Pane {
     /// # Errors
     /// As [`Pane::update`].
     pub(super) fn seal(&mut self, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<(), EngineError> {
-        if let Some(live) = self.live.take() {
-            self.fresh.push(live.seal()?);
+        self.freeze()?;
+        if let Some(frozen) = self.frozen.take() {
+            self.fresh.push(frozen);
             self.live_bytes = 0;
             compact(&mut self.fresh, grouping, ids)?;
             self.measure_sealed();
@@ -76,14 +81,69 @@ impl Pane {
         Ok(())
     }
 
+    /// Turns what takes rows into columns, until the next ones come.
+    fn freeze(&mut self) -> Result<(), EngineError> {
+        if let Some(live) = self.live.take() {
+            let frozen = live.seal()?;
+            self.live_bytes = frozen.bytes();
+            self.frozen = Some(frozen);
+        }
+        Ok(())
+    }
+
+    fn thaw(&mut self, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<(), EngineError> {
+        if let Some(frozen) = self.frozen.take() {
+            let live = grouping.merge([&frozen], ids)?;
+            self.live_bytes = live.bytes();
+            self.live = Some(live);
+        }
+        Ok(())
+    }
+
+    /// Puts the groups behind what a state holds.
+    ///
+    /// # Errors
+    /// As [`Pane::update`].
+    pub(super) fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.freeze()?;
+        let parts = self.parts()?;
+        state.put(&(parts.len(), self.frozen.is_some()))?;
+        parts.iter().chain(&self.frozen).try_for_each(|part| part.save(state))
+    }
+
+    /// Takes a pane from the front of a state. Nothing of it counts as told.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restored(grouping: &Grouping, state: &mut State) -> Result<Self, EngineError> {
+        let (parts, is_open): (usize, bool) = state.take()?;
+        let fresh = (0..parts).map(|_| grouping.take_sealed(state)).collect::<Result<_, _>>()?;
+        let frozen = if is_open { Some(grouping.take_sealed(state)?) } else { None };
+        let live_bytes = frozen.as_ref().map_or(0, Sealed::bytes);
+        let mut pane = Self { fresh, frozen, live_bytes, ..Self::default() };
+        pane.measure_sealed();
+        Ok(pane)
+    }
+
     /// The groups, when nothing of them has been sealed.
-    pub(super) fn take_unsealed(&mut self) -> Option<Groups> {
-        if self.fresh.is_empty() && self.told.is_none() { self.live.take() } else { None }
+    ///
+    /// # Errors
+    /// As [`Pane::update`].
+    pub(super) fn take_unsealed(
+        &mut self,
+        grouping: &Grouping,
+        ids: &mut Vec<usize>,
+    ) -> Result<Option<Groups>, EngineError> {
+        if !self.fresh.is_empty() || self.told.is_some() {
+            return Ok(None);
+        }
+        self.thaw(grouping, ids)?;
+        Ok(self.live.take())
     }
 
     /// True when there is something that running results have not told.
     pub(super) fn is_changed(&self) -> bool {
-        self.live.is_some() || !self.fresh.is_empty()
+        self.live.is_some() || self.frozen.is_some() || !self.fresh.is_empty()
     }
 
     /// What was sealed since the last running results.

@@ -1,15 +1,18 @@
 //! How far the input partitions have come.
 
+use serde::{Deserialize, Serialize};
+
+use super::state::check_count;
 use crate::error::EngineError;
 
 /// Watermarks of the partitions of an input, and what follows for all of them together.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Progress {
     partitions: Vec<Partition>,
     watermark: i64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Partition {
     watermark: i64,
     idle: bool,
@@ -21,6 +24,16 @@ impl Progress {
     pub(crate) fn new(partitions: u32) -> Self {
         let unknown = Partition { watermark: i64::MIN, idle: false, ended: false };
         Self { partitions: vec![unknown; partitions as usize], watermark: i64::MIN }
+    }
+
+    /// Goes on as another of as many partitions was.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when it was of another number of partitions.
+    pub(crate) fn resume(&mut self, other: Self) -> Result<(), EngineError> {
+        check_count("partitions", other.partitions.len(), self.partitions.len())?;
+        *self = other;
+        Ok(())
     }
 
     /// A partition has come to a watermark, or was found idle at it.

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondTy
 use squilla_query::GatherSpec;
 
 use super::align::{Align, Aligned};
+use super::carried::Carried;
 use super::expression::{Expressions, filter_columns};
 use super::grouping::Grouping;
 use super::key_table::KeyTable;
@@ -17,7 +18,7 @@ use super::progress::Progress;
 use super::session_groups::SessionGroups;
 use super::session_table::{Moment, Placed, SessionTable};
 use super::session_told::Telling;
-use super::{LateRows, Operator, Output, RESULT_LAG_NS};
+use super::{LateRows, Operator, Output, RESULT_LAG_NS, State};
 use crate::batch::{StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -270,6 +271,16 @@ impl Session {
         Ok(())
     }
 
+    fn carried(&mut self) -> Carried<'_> {
+        let Self { progress, telling, watermark, idle, arrival, .. } = self;
+        Carried { progress, next: telling.next(), watermark, idle, arrival }
+    }
+
+    /// The types of the columns that are lined up.
+    fn kinds(&self) -> Vec<DataType> {
+        self.exprs.types().iter().cloned().chain([squilla_query::timestamp_type()]).collect()
+    }
+
     fn check_budget(&self) -> Result<(), EngineError> {
         let used_bytes = self.state_bytes();
         if used_bytes <= self.limit_bytes {
@@ -330,6 +341,26 @@ impl Operator for Session {
     fn snapshot(&mut self) -> Result<Vec<StreamBatch>, EngineError> {
         let at = (self.watermark, self.arrival);
         self.telling.snapshot(&mut self.groups, &mut self.table, at)
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        state.put(&(self.start, self.told_until))?;
+        self.carried().save(state)?;
+        self.numbering.save(state)?;
+        self.align.save(state)?;
+        self.keys.save(state)?;
+        self.table.save(state)?;
+        self.groups.save(&self.table, state)
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        (self.start, self.told_until) = state.take()?;
+        self.carried().restore(state)?;
+        self.numbering.restore(state)?;
+        self.align.restore(&self.kinds(), state)?;
+        self.keys.restore(state)?;
+        self.table.restore(state)?;
+        self.groups.restore(state)
     }
 
     fn state_bytes(&self) -> usize {

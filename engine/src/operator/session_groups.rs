@@ -15,6 +15,7 @@ use super::grouping::{Grouping, Results, Sealed};
 use super::pane::Pane;
 use super::session_kept::Kept;
 use super::session_table::SessionTable;
+use super::state::State;
 use crate::error::EngineError;
 
 /// Buckets that a gap is parted into.
@@ -58,6 +59,38 @@ impl SessionGroups {
     /// Whether running results are read.
     pub(super) fn track(&mut self, on: bool) {
         self.tracking = on;
+    }
+
+    /// Puts the groups behind what a state holds.
+    ///
+    /// # Errors
+    /// As [`SessionGroups::update`].
+    pub(super) fn save(&mut self, table: &SessionTable, state: &mut State) -> Result<(), EngineError> {
+        self.add_live(table)?;
+        self.live.save(state)?;
+        // Those that are kept by session are dealt out to buckets when the first one is looked for.
+        let kept = self.kept.as_ref().map(|kept| kept.all(table)).transpose()?;
+        let kept = kept.map(|parts| (i64::MIN, parts));
+        let buckets = self.buckets.iter().map(|(number, parts)| (*number, parts));
+        let all: Vec<(i64, &Vec<Sealed>)> =
+            kept.iter().map(|(number, parts)| (*number, parts)).chain(buckets).collect();
+        state.put(&all.iter().map(|(number, parts)| (*number, parts.len())).collect::<Vec<_>>())?;
+        all.into_iter().flat_map(|(_, parts)| parts).try_for_each(|part| part.save(state))
+    }
+
+    /// Takes groups from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.live = Pane::restored(&self.grouping, state)?;
+        let buckets: Vec<(i64, usize)> = state.take()?;
+        for (number, parts) in buckets {
+            let parts = (0..parts).map(|_| self.grouping.take_sealed(state)).collect::<Result<_, _>>()?;
+            self.buckets.insert(number, parts);
+        }
+        self.sealed_bytes = self.buckets.values().flatten().map(Sealed::bytes).sum();
+        Ok(())
     }
 
     /// Keeps groups as they are needed now.

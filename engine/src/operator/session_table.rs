@@ -3,7 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use arrow::array::BooleanArray;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
+use arrow::datatypes::{DataType, Int64Type, UInt32Type};
+
+use super::state::{State, values};
+use crate::error::EngineError;
 
 /// No session.
 const NONE: u32 = u32::MAX;
@@ -80,6 +86,75 @@ impl SessionTable {
             open: 0,
             changed: None,
         }
+    }
+
+    /// Puts the sessions behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        let times =
+            |of: fn(&Slot) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(self.slots.iter().map(of))) };
+        let numbers =
+            |of: fn(&Slot) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(self.slots.iter().map(of))) };
+        let slots = vec![
+            times(|slot| slot.start),
+            times(|slot| slot.last),
+            numbers(|slot| slot.key),
+            numbers(|slot| slot.next),
+            numbers(|slot| slot.merged),
+            numbers(|slot| slot.root),
+            numbers(|slot| slot.uses),
+        ];
+        state.put(&(self.used, self.open))?;
+        state.put_columns(slots, self.slots.len())?;
+        state.put_columns(vec![Arc::new(UInt32Array::from(self.free.clone()))], self.free.len())?;
+        state.put_columns(vec![Arc::new(UInt32Array::from(self.heads.clone()))], self.heads.len())?;
+        let ends: Vec<(i64, u32, u32)> = self.ends.iter().map(|Reverse(end)| *end).collect();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(ends.iter().map(|end| end.0))),
+            Arc::new(UInt32Array::from_iter_values(ends.iter().map(|end| end.1))),
+            Arc::new(UInt32Array::from_iter_values(ends.iter().map(|end| end.2))),
+        ];
+        state.put_columns(columns, ends.len())
+    }
+
+    /// Takes sessions from the front of a state. None of them counts as told.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        (self.used, self.open) = state.take()?;
+        let number = || DataType::UInt32;
+        let kinds = [DataType::Int64, DataType::Int64, number(), number(), number(), number(), number()];
+        let (columns, count) = state.take_columns(&kinds)?;
+        let times = [0, 1].map(|at: usize| values::<Int64Type>(&columns[at]));
+        let numbers = [2, 3, 4, 5, 6].map(|at: usize| values::<UInt32Type>(&columns[at]));
+        let slot = |at: usize| {
+            let [start, last] = [0, 1].map(|of: usize| times[of][at]);
+            let [key, next, merged, root, uses] = [0, 1, 2, 3, 4].map(|of: usize| numbers[of][at]);
+            Slot { start, last, key, next, merged, root, uses, changed: false, told: None }
+        };
+        self.slots = (0..count).map(slot).collect();
+        self.free = values::<UInt32Type>(&state.take_columns(&[number()])?.0[0]);
+        self.heads = values::<UInt32Type>(&state.take_columns(&[number()])?.0[0]);
+        let (ends, _) = state.take_columns(&[DataType::Int64, number(), number()])?;
+        let (slots, uses) = (values::<UInt32Type>(&ends[1]), values::<UInt32Type>(&ends[2]));
+        let ends = values::<Int64Type>(&ends[0]).into_iter().zip(slots).zip(uses);
+        self.ends = ends.map(|((end, slot), uses)| Reverse((end, slot, uses))).collect();
+        self.check()
+    }
+
+    /// Whether all numbers of slots and keys are of some that there are.
+    fn check(&self) -> Result<(), EngineError> {
+        let slot = |number: &u32| (*number as usize) < self.slots.len();
+        let or_none = |number: &u32| *number == NONE || slot(number);
+        let of_slot = |own: &Slot| or_none(&own.next) && or_none(&own.merged) && slot(&own.root);
+        let ends = self.ends.iter().all(|Reverse((_, number, _))| slot(number));
+        if self.slots.iter().all(of_slot) && self.free.iter().all(slot) && self.heads.iter().all(or_none) && ends {
+            return Ok(());
+        }
+        Err(EngineError::State("sessions that are not there".into()))
     }
 
     /// Whether running results are read: then all open sessions count as changed first.

@@ -46,6 +46,11 @@ impl Telling {
         }
     }
 
+    /// The offset of the next final row, which may be set.
+    pub(super) fn next(&mut self) -> &mut u64 {
+        self.told.next()
+    }
+
     /// A batch without rows.
     pub(super) fn progress(&mut self, watermark: i64, arrival: EventTime, idle: bool) -> StreamBatch {
         self.told.progress(watermark, arrival, idle)

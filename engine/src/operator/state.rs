@@ -1,8 +1,10 @@
 //! The state of an operator as it is stored, and read again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -66,6 +68,29 @@ impl State {
         }
     }
 
+    /// Puts columns of so many rows, which may be no columns, behind what is there.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn put_columns(&mut self, columns: Vec<ArrayRef>, rows: usize) -> Result<(), EngineError> {
+        let field = |(at, column): (usize, &ArrayRef)| Field::new(at.to_string(), column.data_type().clone(), true);
+        let fields: Vec<Field> = columns.iter().enumerate().map(field).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        self.put_rows(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?);
+        Ok(())
+    }
+
+    /// Takes columns of these types from the front, whatever the names of nested fields; and how many rows they have.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn take_columns(&mut self, kinds: &[DataType]) -> Result<(Vec<ArrayRef>, usize), EngineError> {
+        let rows = self.take_rows()?;
+        check_kinds(rows.columns(), kinds)?;
+        let count = rows.num_rows();
+        Ok((rows.columns().to_vec(), count))
+    }
+
     /// True when all of it was taken.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
@@ -75,6 +100,38 @@ impl State {
     pub fn into_parts(self) -> impl Iterator<Item = Part> {
         self.parts.into_iter()
     }
+}
+
+/// The values of a column that was taken as one of that type, none of which is null.
+pub(super) fn values<T: ArrowPrimitiveType>(column: &ArrayRef) -> Vec<T::Native> {
+    column.as_primitive::<T>().values().to_vec()
+}
+
+/// Whether there are such columns, and no others.
+///
+/// # Errors
+/// [`EngineError::State`] when not.
+pub(super) fn check_kinds(columns: &[ArrayRef], kinds: &[DataType]) -> Result<(), EngineError> {
+    if columns.len() != kinds.len() {
+        return Err(EngineError::State(format!("{} columns where {} were to be", columns.len(), kinds.len())));
+    }
+    match columns.iter().zip(kinds).find(|(column, kind)| !column.data_type().equals_datatype(kind)) {
+        Some((column, kind)) => {
+            Err(EngineError::State(format!("a column of {} where one of {kind} was to be", column.data_type())))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether there are as many of something as there are to be.
+///
+/// # Errors
+/// [`EngineError::State`] when not.
+pub(super) fn check_count(what: &str, found: usize, wanted: usize) -> Result<(), EngineError> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(EngineError::State(format!("{found} {what} where {wanted} were to be")))
 }
 
 impl FromIterator<Part> for State {
@@ -90,14 +147,14 @@ mod tests {
     #[test]
     fn parts_are_read_in_their_order() {
         let mut state = State::default();
-        state.put(&(3, "three")).unwrap();
+        state.put(&(3, "three")).expect("a note");
         let rows = RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty()));
         state.put_rows(rows.clone());
         let mut again: State = state.into_parts().collect();
         assert!(again.clone().take_rows().is_err(), "a note comes first");
-        assert_eq!(again.take::<(i32, String)>().unwrap(), (3, "three".to_owned()));
+        assert_eq!(again.take::<(i32, String)>().expect("a note"), (3, "three".to_owned()));
         assert!(again.clone().take::<i32>().is_err(), "columns come next");
-        assert_eq!(again.take_rows().unwrap(), rows);
+        assert_eq!(again.take_rows().expect("columns"), rows);
         assert!(again.is_empty() && again.take::<i32>().is_err());
     }
 }

@@ -7,6 +7,7 @@ use arrow::array::ArrayRef;
 use super::grid::Grid;
 use super::grouping::{Grouping, Results, Sealed};
 use super::pane::{Pane, PaneKey};
+use super::state::State;
 use crate::error::EngineError;
 
 /// Panes with rows, and which of the windows over them are still to be told.
@@ -63,6 +64,36 @@ impl Windows {
         Ok(())
     }
 
+    /// Puts the panes behind what a state holds.
+    ///
+    /// # Errors
+    /// As [`Windows::update`].
+    pub(super) fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let keys: Vec<(i64, i64)> = self.panes.keys().map(|key| (key.start, key.from)).collect();
+        state.put(&(self.open_from, keys))?;
+        for pane in self.panes.values_mut() {
+            let before = pane.bytes();
+            pane.save(state)?;
+            self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
+        }
+        Ok(())
+    }
+
+    /// Takes panes from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let keys: Vec<(i64, i64)>;
+        (self.open_from, keys) = state.take()?;
+        for (start, from) in keys {
+            let pane = Pane::restored(&self.grouping, state)?;
+            self.bytes += pane.bytes();
+            self.panes.insert(PaneKey { start, from }, pane);
+        }
+        Ok(())
+    }
+
     /// Start of the earliest window with rows that is still to be told.
     pub(super) fn next_start(&self) -> Option<i64> {
         let mut least: Option<i64> = None;
@@ -82,10 +113,10 @@ impl Windows {
     /// # Errors
     /// As [`Windows::update`].
     pub(super) fn close(&mut self, start: i64) -> Result<Results, EngineError> {
-        let direct = if self.grid.is_tumbling() {
-            self.panes.get_mut(&PaneKey { start, from: i64::MIN }).and_then(Pane::take_unsealed)
-        } else {
-            None
+        let own = PaneKey { start, from: i64::MIN };
+        let direct = match self.panes.get_mut(&own).filter(|_| self.grid.is_tumbling()) {
+            Some(pane) => pane.take_unsealed(&self.grouping, &mut self.ids)?,
+            None => None,
         };
         let results = match direct {
             Some(groups) => groups.results()?,

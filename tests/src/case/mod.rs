@@ -70,13 +70,15 @@ pub struct Setting {
     pub batch_rows: usize,
     /// Threads that the engine computes on.
     pub threads: usize,
+    /// Whether jobs go on, after every batch, with what they restore of their saved state.
+    pub restores: bool,
 }
 
 /// Every case is run in each of these.
 pub const SETTINGS: [Setting; 3] = [
-    Setting { batch_rows: 1, threads: 2 },
-    Setting { batch_rows: 7, threads: 1 },
-    Setting { batch_rows: 8192, threads: 4 },
+    Setting { batch_rows: 1, threads: 2, restores: false },
+    Setting { batch_rows: 7, threads: 1, restores: false },
+    Setting { batch_rows: 8192, threads: 4, restores: false },
 ];
 
 /// Runs the case of a file in every setting and compares with what it expects. With `UPDATE_CASES=1` in the

@@ -128,7 +128,8 @@ impl Run {
     fn new(case: &Case, setting: Setting) -> Result<Self, String> {
         let start = if case.timeline.is_empty() { BOUNDED_CLOCK } else { LIVE_CLOCK };
         let clock = Arc::new(ManualClock::new(EventTime(parse_time(start).expect("the constant is a time"))));
-        let config = EngineConfig { lossless: true, compute_threads: setting.threads, ..EngineConfig::default() };
+        let Setting { threads: compute_threads, restores, .. } = setting;
+        let config = EngineConfig { lossless: true, compute_threads, restores, ..EngineConfig::default() };
         let lab = Lab::new(config, clock.clone()).map_err(|error| error.to_string())?;
         Ok(Self { lab, clock, batch_rows: setting.batch_rows, feeders: BTreeMap::new() })
     }
