@@ -20,7 +20,7 @@ use crate::engine::SubscribeOptions;
 use crate::error::EngineError;
 use crate::job::{Branch, Built, Command, Job, Node, OpSpec, Pipeline, Relations, build, split_position};
 use crate::shared::Shared;
-use crate::stream::{Gap, GapReason, Offset, Position, Start, Stream};
+use crate::stream::{Gap, GapReason, MemoryStream, Offset, Position, Start, Stream};
 
 impl Subscription {
     pub(crate) async fn open(
@@ -39,7 +39,7 @@ impl Subscription {
         let policy = policy(shared, options, told_as, query.until.is_some() || options.speed.is_some());
         let holds = holds(shared, &job, policy) || (query.until.is_some() || options.speed.is_some()) && chosen.private;
         let reader = stream.clone().reader(&chosen.start, holds);
-        let mut told = told_before(&chosen.start);
+        let mut told = told_before(&chosen.start, stream);
         let mut ready = VecDeque::new();
         // The job counts it.
         ready.extend(lost(options, &chosen, reader.position()).map(SubscriptionEvent::Gap));
@@ -202,10 +202,10 @@ pub(super) fn resume(
     Ok(Chosen { built, start, recovered: Some(whole), private: true })
 }
 
-/// The places before which rows have been told.
-pub(super) fn told_before(start: &Start) -> BTreeMap<u32, (Offset, u64)> {
+/// The places before which rows have been told. Of another incarnation none have: its offsets were of other rows.
+pub(super) fn told_before(start: &Start, stream: &MemoryStream) -> BTreeMap<u32, (Offset, u64)> {
     match start {
-        Start::Position(position) => position.offsets.clone(),
+        Start::Position(position) if stream.gone_since(position).is_some() => position.offsets.clone(),
         _ => BTreeMap::new(),
     }
 }

@@ -72,7 +72,7 @@ impl Subscription {
             self.gap(Gap { from: Some(position), to, rows: None, reason: GapReason::Retention });
         }
         let job = chosen.built.lease.job();
-        self.told = told_before(&chosen.start);
+        self.told = told_before(&chosen.start, &job.output);
         self.reader = job.output.clone().reader(&chosen.start, holding);
         self.chain = job.chain();
         *self.admission.live.jobs.lock().expect("no holder of this lock panics") =

@@ -139,3 +139,32 @@ async fn rows_that_a_full_disk_refused_are_not_late_when_they_come_again() {
     subscribe(&mut client, "SELECT n FROM minutes", &json!("earliest")).await;
     assert_eq!(read(&mut client, 2).await.0, [1, 2]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_another_incarnation_are_told_whatever_the_position_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = server(&folder).await;
+    first.execute("CREATE SOURCE clicks (ts TIMESTAMP, n BIGINT) WITH (connector = 'http')").await;
+    first.execute("CREATE STREAM named AS SELECT n FROM clicks").await;
+    publish(&first, 0..7).await;
+    let mut client = Client::hello(&first).await;
+    subscribe(&mut client, "SELECT n FROM named", &json!("earliest")).await;
+    let (_, position) = read(&mut client, 7).await;
+    drop(client);
+    stopped(first).await;
+    let second = server(&folder).await;
+    // Fewer rows than the position counts: none of them is one that the client has.
+    publish(&second, 20..23).await;
+    let mut client = Client::hello(&second).await;
+    let subscribed = subscribe(&mut client, "SELECT n FROM named", &position).await;
+    assert_eq!(subscribed["recovered"], false, "{subscribed}");
+    let gap = client.message().await;
+    assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("epoch")), "{gap}");
+    let (mut numbers, _) = read(&mut client, 3).await;
+    assert_eq!(numbers, [20, 21, 22]);
+    publish(&second, 23..30).await;
+    (numbers, _) = read(&mut client, 7).await;
+    assert_eq!(numbers, (23..30).collect::<Vec<_>>());
+    drop(client);
+    stopped(second).await;
+}
