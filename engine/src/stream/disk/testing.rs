@@ -48,6 +48,11 @@ impl TestVolume {
         self.disk.lock().expect("no holder of this lock panics")
     }
 
+    /// All calls wait for as long as what it gives is kept.
+    pub(super) fn hold(&self) -> impl Sized + '_ {
+        self.disk()
+    }
+
     /// Takes the power away: names and bytes that were not synced are lost, but for `torn` bytes of each file's tail.
     pub(super) fn cut_power(&self, torn: usize) {
         let mut disk = self.disk();

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{Field, Int64Type, Schema};
+use futures::FutureExt;
 
 use super::record::Encoder;
 use super::testing::TestVolume;
@@ -442,7 +443,13 @@ async fn the_writer_commits_in_groups_and_syncs_before_it_tells() {
         writer.append(append, true)
     });
     let before = volume.calls();
-    for result in futures::future::join_all(appends).await {
+    let mut appended = futures::future::join_all(appends);
+    {
+        // The writer is at the first of them until all are handed over.
+        let _held = volume.hold();
+        assert!((&mut appended).now_or_never().is_none());
+    }
+    for result in appended.await {
         result.expect("the volume is sound");
     }
     assert!(volume.calls() - before < 80, "less than a sync a commit");
