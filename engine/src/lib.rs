@@ -13,6 +13,7 @@ mod clock;
 mod counters;
 mod engine;
 mod error;
+pub mod failpoint;
 mod info;
 mod job;
 mod ledger;

@@ -1,7 +1,6 @@
 //! A job's input: all branches as one, history first where the job starts in the past.
 
 mod rest;
-mod state;
 mod suspects;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -359,12 +358,6 @@ impl Feed {
     }
 }
 
-/// The own steps of a branch.
-fn pipeline_of(branch: &Branch, counters: &Arc<Counters>) -> Result<Pipeline, EngineError> {
-    let key: Option<Vec<usize>> = branch.updates.then(|| (0..branch.job().key_columns).collect());
-    Pipeline::new(branch.stream().schema(), &branch.ops, key.as_deref(), counters)
-}
-
 impl Inlet {
     fn open(
         branch: &Branch,
@@ -373,11 +366,12 @@ impl Inlet {
         first_partition: u32,
         counters: &Arc<Counters>,
     ) -> Result<Self, EngineError> {
+        let key: Option<Vec<usize>> = branch.updates.then(|| (0..branch.job().key_columns).collect());
         let stream = branch.stream();
         Ok(Self {
             history: VecDeque::new(),
             live: stream.clone().reader(start, holding),
-            pipeline: pipeline_of(branch, counters)?,
+            pipeline: Pipeline::new(stream.schema(), &branch.ops, key.as_deref(), counters)?,
             first_partition,
             partitions: stream.partitions(),
             ended: BTreeSet::new(),

@@ -24,6 +24,7 @@ use crate::batch::{Memo, RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::engine::StreamOptions;
 use crate::error::EngineError;
+use crate::failpoint::Failpoint;
 use crate::relation::base_name;
 use crate::shared::{Lasting, Shared};
 use crate::stream::{Durability, LogLimits, MemoryStream, Offset, Position, Resumed, Stream};
@@ -156,6 +157,7 @@ impl NewStream<'_> {
             ends
         };
         let lease = self.spawn(branches, self.stage.clone(), Begin::Each(begin), Some(output))?;
+        Failpoint::ResumeEnds.pass();
         Ok((lease, Recovery::ExactlyOnce))
     }
 
@@ -182,6 +184,7 @@ impl NewStream<'_> {
         let aggregate = self.spawn(below, Stage::Stateful(step), Begin::After(start), None)?;
         let branch = Branch { input: aggregate, updates: false, fresh: true, late: false, right: false, ops };
         let lease = self.spawn(vec![branch], self.stage.clone(), Begin::Earliest, Some(output))?;
+        Failpoint::ResumeEnds.pass();
         Ok((lease, Recovery::ExactlyOnce))
     }
 
@@ -251,7 +254,9 @@ impl NewStream<'_> {
             whole_windows,
             waits: true,
         };
-        logs.open(self.shared, stream).await
+        let opened = logs.open(self.shared, stream).await?;
+        Failpoint::ResumeBegins.pass();
+        Ok(opened)
     }
 
     /// Writes a record without rows, so that there is one from the start.
@@ -272,7 +277,9 @@ impl NewStream<'_> {
             idle: false,
             memo: Memo::default(),
         };
-        Writer::new(output.clone(), true)?.write(vec![batch], inputs).await
+        Writer::new(output.clone(), true)?.write(vec![batch], inputs).await?;
+        Failpoint::ResumeMarked.pass();
+        Ok(())
     }
 
     /// Starts a job that its inputs do not overtake.

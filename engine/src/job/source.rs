@@ -21,6 +21,7 @@ use crate::batch::{Memo, RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::Counters;
 use crate::error::EngineError;
+use crate::failpoint::Failpoint;
 use crate::shared::{Lasting, Shared};
 use crate::source::{
     ConnectorInfo, EventTimeSpec, PartitionReader, ReadEvent, Receipt, SourceDefinition, WatermarkSpec,
@@ -330,7 +331,9 @@ impl Reading {
                     counters.sample(&format!("{}: {}", reject.place, reject.reason), &reject.record);
                 }
                 let marks = receipts.iter().filter_map(|receipt| receipt.mark.clone()).collect();
-                match self.rows(at, &rows, marks).await {
+                let stored = self.rows(at, &rows, marks).await;
+                Failpoint::ReceiptBegins.pass();
+                match stored {
                     Ok(()) => tell(receipts, &Ok(())),
                     // The disk is full: these rows are counted and their publisher is told; the next may find room.
                     Err(error) if error.retryable() => tell(receipts, &Err(Arc::new(error))),

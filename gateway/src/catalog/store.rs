@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
+use squilla_engine::failpoint::Failpoint;
 use thiserror::Error;
 
 /// The file in the data folder.
@@ -176,7 +177,7 @@ impl Store {
         let (name, sql) = (name.to_owned(), sql.to_owned());
         let next = self.next.clone();
         let without_disk = move || next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.with_disk(without_disk, move |connection| {
+        self.change(without_disk, move |connection| {
             let insert = "INSERT INTO statement (kind, name, sql) VALUES (?, ?, ?)";
             connection.execute(insert, params![kind.word(), name, sql])?;
             Ok(connection.last_insert_rowid())
@@ -187,7 +188,7 @@ impl Store {
     /// Stores the columns that were inferred for a source.
     pub(crate) async fn set_columns(&self, id: i64, schema: &SchemaRef) -> Result<(), StoreError> {
         let json = write_columns(schema);
-        self.with_disk(
+        self.change(
             || (),
             move |connection| {
                 connection.execute("UPDATE statement SET columns = ? WHERE id = ?", params![json, id])?;
@@ -199,7 +200,7 @@ impl Store {
 
     /// Notes that a sink's inputs have ended.
     pub(crate) async fn set_finished(&self, id: i64) -> Result<(), StoreError> {
-        self.with_disk(
+        self.change(
             || (),
             move |connection| {
                 connection.execute("UPDATE statement SET finished = 1 WHERE id = ?", params![id])?;
@@ -211,7 +212,7 @@ impl Store {
 
     /// Notes that a stream rests, or goes on.
     pub(crate) async fn set_paused(&self, id: i64, paused: bool) -> Result<(), StoreError> {
-        self.with_disk(
+        self.change(
             || (),
             move |connection| {
                 connection.execute("UPDATE statement SET paused = ? WHERE id = ?", params![paused, id])?;
@@ -223,16 +224,33 @@ impl Store {
 
     /// Forgets statements, all or none of them.
     pub(crate) async fn remove(&self, ids: Vec<i64>) -> Result<(), StoreError> {
-        self.with_disk(
+        self.change(
             || (),
             move |connection| {
-                let transaction = connection.unchecked_transaction()?;
                 for id in ids {
-                    transaction.execute("DELETE FROM statement WHERE id = ?", params![id])?;
+                    connection.execute("DELETE FROM statement WHERE id = ?", params![id])?;
                 }
-                Ok(transaction.commit()?)
+                Ok(())
             },
         )
+        .await
+    }
+
+    /// Changes what is stored, wholly or not at all.
+    async fn change<T: Send + 'static>(
+        &self,
+        without: impl FnOnce() -> T,
+        with: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.with_disk(without, |connection| {
+            Failpoint::CatalogBegins.pass();
+            let transaction = connection.unchecked_transaction()?;
+            let changed = with(&transaction)?;
+            Failpoint::CatalogChanges.pass();
+            transaction.commit()?;
+            Failpoint::CatalogChanged.pass();
+            Ok(changed)
+        })
         .await
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::datatypes::Schema;
 use bytes::Bytes;
+use squilla_engine::failpoint::Failpoint;
 use squilla_engine::{EngineError, EventTimeSpec, SourceDefinition, StreamOptions};
 use squilla_query::{
     CreateSink, CreateSource, CreateStream, CreateView, Diagnostic, DropKind, DropRelation, InsertInto, Params, Query,
@@ -48,6 +49,7 @@ impl Service {
     pub(super) async fn restore(&self) -> Result<(), Refusal> {
         let _turn = self.take_turn().await;
         for stored in self.store.all().await? {
+            Failpoint::CatalogRestores.pass();
             if stored.kind == StoredKind::Insert && stored.finished {
                 self.store.remove(vec![stored.id]).await?;
                 continue;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::volume::Volume;
 use super::{DiskError, DiskOptions, Durability, Resumed};
+use crate::failpoint::Failpoint;
 use crate::stream::{Offset, Position};
 
 const FILE: &str = "stream.json";
@@ -122,7 +123,9 @@ impl Meta {
         let text = serde_json::to_string_pretty(self).expect("names and numbers are always JSON");
         file.write_all_at(text.as_bytes(), 0)?;
         file.sync()?;
+        Failpoint::MetaWritten.pass();
         volume.rename(&new, &folder.join(FILE))?;
+        Failpoint::MetaRenamed.pass();
         Ok(volume.sync_folder(folder)?)
     }
 }

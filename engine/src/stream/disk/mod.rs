@@ -39,6 +39,7 @@ use serde::Serialize;
 
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
+use crate::failpoint::Failpoint;
 use crate::stream::{Offset, Position, Producers};
 
 use meta::Meta;
@@ -212,6 +213,7 @@ impl DiskLog {
             decoded: Mutex::default(),
             options,
         };
+        Failpoint::LogOpened.pass();
         Ok((Arc::new(log), resumed))
     }
 
@@ -365,15 +367,21 @@ impl DiskLog {
     /// Says that all that readers have seen is on disk: the log goes on in its epoch when it is opened again.
     fn close(&self) -> Result<(), DiskError> {
         self.sync()?;
+        Failpoint::LogCloses.pass();
         let mut meta = self.meta.lock().expect("no holder of this lock panics");
         meta.close();
         self.broken.store(true, Ordering::Relaxed);
-        meta.write(self.volume.as_ref(), &self.options.folder)
+        meta.write(self.volume.as_ref(), &self.options.folder)?;
+        Failpoint::LogClosed.pass();
+        Ok(())
     }
 
     /// Removes a log with all that it holds. Blocks.
     pub(crate) fn remove(volume: &dyn Volume, folder: &Path) -> Result<(), DiskError> {
-        Ok(volume.remove_folder(folder)?)
+        Failpoint::LogRemoves.pass();
+        volume.remove_folder(folder)?;
+        Failpoint::LogRemoved.pass();
+        Ok(())
     }
 
     /// A decoded batch, unless somebody holds it: then that one.

@@ -15,6 +15,7 @@ use super::record::{ALIGNMENT, Header};
 use super::scan::{Found, Scan};
 use super::volume::{Volume, VolumeFile};
 use crate::clock::EventTime;
+use crate::failpoint::Failpoint;
 use crate::stream::{Offset, ProducerMark};
 
 /// Bytes between two places that the index knows.
@@ -133,9 +134,11 @@ impl Segment {
         let path = folder.join(format!("{:020}.{SEGMENT}", base.0));
         let file = volume.open(&path, true)?;
         file.truncate(0)?;
+        Failpoint::SegmentCreated.pass();
         let before = before.follow(base);
         file.write_all_at(&before.write_head(), 0)?;
         file.sync()?;
+        Failpoint::SegmentBegins.pass();
         volume.sync_folder(folder)?;
         let known = Known { bytes: HEAD_BYTES, extent: before, marks: Vec::new() };
         let published = AtomicU64::new(HEAD_BYTES);
@@ -172,6 +175,7 @@ impl Segment {
         };
         if flaws.cut_bytes > 0 {
             file.truncate(known.bytes)?;
+            Failpoint::TailCut.pass();
             file.sync()?;
         }
         let published = AtomicU64::new(known.bytes);
@@ -213,6 +217,8 @@ impl Segment {
     /// Appends records, which lie behind each other in `bytes`. When it fails nothing of them stays.
     pub(super) fn append(&self, bytes: &[u8], headers: &[Header]) -> Result<(), DiskError> {
         let at = self.bytes();
+        Failpoint::AppendBegins.pass();
+        Failpoint::AppendTorn.pass_with(|| _ = self.file.write_all_at(&bytes[..bytes.len() / 2], at));
         if let Err(error) = self.file.write_all_at(bytes, at) {
             return match self.file.truncate(at) {
                 Ok(()) => Err(error.into()),
@@ -224,14 +230,17 @@ impl Segment {
             known.take(header);
         }
         debug_assert_eq!(known.bytes, at + bytes.len() as u64, "the headers are those of the bytes");
+        Failpoint::AppendWritten.pass();
         Ok(())
     }
 
     /// Makes what is written outlast a power cut.
     pub(super) fn sync(&self) -> Result<(), DiskError> {
         let bytes = self.bytes();
+        Failpoint::SyncBegins.pass();
         self.file.sync().map_err(|source| DiskError::Broken { path: self.path.clone(), source })?;
         self.synced.store(bytes, Ordering::Relaxed);
+        Failpoint::SyncEnds.pass();
         Ok(())
     }
 
@@ -270,7 +279,9 @@ impl Segment {
         let file = volume.open(&self.path.with_extension(INDEX), true)?;
         file.truncate(0)?;
         file.write_all_at(format!("{:08x}\n{text}", crc32c::crc32c(text.as_bytes())).as_bytes(), 0)?;
-        Ok(file.sync()?)
+        file.sync()?;
+        Failpoint::SegmentSealed.pass();
+        Ok(())
     }
 
     /// Cuts all records at and behind an offset.
@@ -288,7 +299,10 @@ impl Segment {
     /// Removes its files.
     pub(super) fn remove(&self, volume: &dyn Volume) -> io::Result<()> {
         let _ = volume.remove(&self.path.with_extension(INDEX));
-        volume.remove(&self.path)
+        Failpoint::RetentionBegins.pass();
+        volume.remove(&self.path)?;
+        Failpoint::RetentionEnds.pass();
+        Ok(())
     }
 
     /// Where the record begins that holds the offset or comes next behind it; the end when there is none.

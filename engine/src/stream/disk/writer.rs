@@ -13,6 +13,7 @@ use super::record::{Encoder, Header};
 use super::{DiskError, DiskLog, Durability};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
+use crate::failpoint::Failpoint;
 use crate::stream::{Position, ProducerMark};
 
 /// Bytes of rows that wait to be written: who commits more waits.
@@ -222,12 +223,14 @@ impl Writing {
             let result = log.sync().map_err(Arc::new);
             let (these, others) = waiting.into_iter().partition(|(other, _, _)| Arc::ptr_eq(other, &log));
             let these: Vec<(Arc<DiskLog>, u64, Done)> = these;
+            Failpoint::CommitLasts.pass();
             if let (Ok(()), Some(last)) = (&result, these.iter().map(|(_, commit, _)| *commit).max()) {
                 log.publish(last);
             }
             for (_, _, done) in these {
                 let _ = done.send(result.clone());
             }
+            Failpoint::CommitTold.pass();
             waiting = others;
         }
     }

@@ -22,6 +22,7 @@ use super::{Commit, CommitError, Offset, Owner, Position, Start, Stream, StreamR
 use crate::batch::StreamBatch;
 use crate::clock::{Clock, EventTime};
 use crate::error::EngineError;
+use crate::failpoint::Failpoint;
 
 use log::{Item, Log};
 use reader::MemoryReader;
@@ -323,6 +324,7 @@ impl Stream for MemoryStream {
             // Durable rows are on disk before anybody sees them; buffered ones are handed to the writer. After a failure
             // a buffered log is waited for too: rows would be lost behind the back of who commits them.
             let wait = disk.log.durability() == Durability::Durable || disk.log.refusing();
+            Failpoint::CommitBegins.pass();
             loop {
                 let now = self.clock.now();
                 let append = Append {
@@ -357,6 +359,9 @@ impl Stream for MemoryStream {
             room.await;
         }
         self.wake();
+        if self.disk.is_some() {
+            Failpoint::CommitSeen.pass();
+        }
         Ok(())
     }
 

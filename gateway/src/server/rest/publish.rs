@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
+use squilla_engine::failpoint::Failpoint;
 use squilla_sources::{Numbered, NumberedReport, PublishReport};
 use utoipa::{IntoParams, ToSchema};
 
@@ -95,7 +96,9 @@ pub(super) async fn publish(
     let Some(numbered) = numbered else {
         return Ok(Json(Published::from(app.service.publish(&name, body).await?)));
     };
-    Ok(Json(match app.service.publish_numbered(&name, body, numbered).await? {
+    let report = app.service.publish_numbered(&name, body, numbered).await?;
+    Failpoint::AnswerBegins.pass();
+    Ok(Json(match report {
         NumberedReport::Taken(report) => Published { duplicate: Some(false), ..report.into() },
         NumberedReport::Before(mark) => Published {
             accepted: mark.as_ref().map(|mark| mark.accepted),

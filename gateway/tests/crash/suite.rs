@@ -1,0 +1,296 @@
+//! A source and what is computed of it, over many processes.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::oracle::{Count, wanted};
+use super::publish::{Book, Event, Gone, Publisher};
+use super::random::Random;
+use super::read::{Reader, Stopped};
+use super::server::{Home, PATIENCE, Server};
+
+/// Publishers of the source, which publish at the same time.
+const PUBLISHERS: usize = 3;
+
+pub(crate) const STATEMENTS: [&str; 5] = [
+    "CREATE SOURCE IF NOT EXISTS events (id BIGINT, ts TIMESTAMP, part BIGINT,
+        WATERMARK FOR ts AS ts - INTERVAL '2 seconds')
+     WITH (connector = 'http', durability = 'durable', idle_timeout = '10h')",
+    "CREATE STREAM IF NOT EXISTS kept WITH (durability = 'durable') AS
+     SELECT id, ts, part FROM events WHERE id % 3 <> 0",
+    "CREATE STREAM IF NOT EXISTS counts WITH (durability = 'durable') AS
+     SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
+        min(id) AS least, max(id) AS greatest
+     FROM kept GROUP BY tumble('10s'), part",
+    "CREATE STREAM IF NOT EXISTS quick WITH (durability = 'buffered') AS SELECT id FROM events",
+    // Its segments are so small that they are sealed, and removed, all the time.
+    "CREATE SOURCE IF NOT EXISTS small (id BIGINT, ts TIMESTAMP, part BIGINT)
+     WITH (connector = 'http', durability = 'durable', retention_size = '16KiB', idle_timeout = '10h')",
+];
+
+/// A stream that is made and dropped.
+const SCRATCH: [&str; 2] = [
+    "CREATE STREAM IF NOT EXISTS scratch WITH (durability = 'durable') AS SELECT id FROM events WHERE id % 7 = 0",
+    "DROP STREAM IF EXISTS scratch",
+];
+
+/// See the module.
+pub(crate) struct Suite {
+    home: Home,
+    book: Arc<Mutex<Book>>,
+    publishers: Vec<Publisher>,
+    small_book: Arc<Mutex<Book>>,
+    small: Publisher,
+    kept: Reader<i64>,
+    counts: Reader<Count>,
+    quick: Reader<i64>,
+    client: reqwest::Client,
+    /// Failpoints that were passed.
+    pub(crate) passed: BTreeSet<String>,
+    /// Processes that were killed.
+    kills: u64,
+}
+
+/// How a process ends that does not end at a failpoint.
+pub(crate) enum End {
+    /// It is asked to, when all requests are acknowledged.
+    Asked,
+    /// It is killed, after so long.
+    Killed(Duration),
+}
+
+/// What was done and compared.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    /// Processes that were killed.
+    pub(crate) kills: u64,
+    /// Rows.
+    pub(crate) sent: u64,
+    pub(crate) acknowledged: u64,
+    /// Requests that had been taken when they were sent again.
+    pub(crate) duplicates: u64,
+    pub(crate) windows: usize,
+    /// Rows of windows.
+    pub(crate) counts: usize,
+    /// Of the stream of which a crash may lose rows.
+    pub(crate) gaps: usize,
+    pub(crate) epochs: usize,
+}
+
+impl Figures {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.kills += other.kills;
+        self.sent += other.sent;
+        self.acknowledged += other.acknowledged;
+        self.duplicates += other.duplicates;
+        self.windows += other.windows;
+        self.counts += other.counts;
+        self.gaps += other.gaps;
+        self.epochs += other.epochs;
+    }
+}
+
+pub(crate) fn id_of_row(row: &[Value]) -> i64 {
+    row[0].as_i64().expect("an id")
+}
+
+impl Suite {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let book = Arc::new(Mutex::new(Book::default()));
+        let publisher = |at| Publisher::new("events", &format!("p{at}"), random.number(), book.clone());
+        let publishers = (0..PUBLISHERS).map(publisher).collect();
+        let small_book = Arc::new(Mutex::new(Book::default()));
+        Self {
+            home: Home::new(),
+            publishers,
+            book,
+            small: Publisher::new("small", "p", seed, small_book.clone()),
+            small_book,
+            kept: Reader::new("kept", id_of_row),
+            counts: Reader::new("counts", Count::of_row),
+            quick: Reader::lossy("quick", id_of_row),
+            client: reqwest::Client::builder().timeout(PATIENCE).build().expect("a client"),
+            passed: BTreeSet::new(),
+            kills: 0,
+        }
+    }
+
+    /// Starts a process, which may end at an armed failpoint, and has it take so many requests of each publisher. The
+    /// failpoint that ended it.
+    pub(crate) async fn process(&mut self, armed: Option<&str>, requests: usize, end: End) -> Option<String> {
+        if let Some(server) = self.home.start(armed) {
+            self.serve(server, requests, end).await;
+        }
+        let (passed, end) = self.home.passed();
+        self.passed.extend(passed);
+        self.home.check_log();
+        self.kills += u64::from(end.is_some());
+        end
+    }
+
+    async fn serve(&mut self, mut server: Server, requests: usize, end: End) {
+        let address = server.address;
+        let killed = match end {
+            End::Asked => None,
+            End::Killed(after) => Some(after),
+        };
+        let work = self.work(address, requests);
+        let done = match killed {
+            None => work.await.is_ok(),
+            // The processor is elsewhere when the time is up: at any of its instructions.
+            Some(after) => tokio::time::timeout(after, work).await.is_ok_and(|worked| worked.is_ok()),
+        };
+        match killed {
+            Some(_) => server.kill(),
+            None if done => server.terminate(),
+            None => {}
+        }
+        let status = server.ended().await;
+        self.kills += u64::from(killed.is_some());
+        assert!(status.code() == Some(0) || status.signal().is_some(), "the server ended with {status}");
+    }
+
+    /// Statements, then requests of all publishers at the same time, while clients read.
+    async fn work(&mut self, address: SocketAddr, requests: usize) -> Result<(), Gone> {
+        for sql in STATEMENTS.iter().chain(&SCRATCH) {
+            execute(&self.client, address, sql).await?;
+        }
+        let publish = async {
+            let events = self.publishers.iter_mut().map(|publisher| publisher.requests(address, requests));
+            let (events, small) =
+                tokio::join!(futures::future::join_all(events), self.small.requests(address, requests));
+            events.into_iter().chain([small]).collect::<Result<(), Gone>>()
+        };
+        let read = async {
+            tokio::join!(
+                self.kept.read(address, |_| false),
+                self.counts.read(address, |_| false),
+                self.quick.read(address, |_| false)
+            )
+        };
+        tokio::pin!(publish, read);
+        tokio::select! {
+            published = &mut publish => published,
+            // The server has gone: publishers notice it too.
+            _ = &mut read => publish.await,
+        }
+    }
+
+    /// Compares what the streams hold with what they must hold.
+    pub(crate) async fn verify(&mut self) -> Figures {
+        let mut server = self.home.start(None).expect("it starts");
+        let address = server.address;
+        let last = self.last_rows(address).await;
+        let mut events = Reader::new("events", id_of_row);
+        assert_eq!(events.read(address, |rows| rows.last() == Some(&last.id)).await, Stopped::Enough);
+        let mut ids = events.rows.clone();
+        ids.sort_unstable();
+        let sent: Vec<i64> = (0..self.book.lock().expect("no holder panics").next).chain([last.id]).collect();
+        assert_eq!(ids.len(), sent.len(), "rows of the source: {} were sent", sent.len());
+        assert!(ids == sent, "every row that was sent is there once");
+        let events: Vec<Event> =
+            events.rows.iter().map(|id| if *id == last.id { last } else { Event::new(*id) }).collect();
+        let wanted = wanted(&events);
+        self.compare(address, "kept", &wanted.kept).await;
+        self.compare_counts(address, wanted.counts.clone()).await;
+        self.check_quick(address, &events).await;
+        self.check_small(address).await;
+        server.terminate();
+        assert_eq!(server.ended().await.code(), Some(0));
+        self.home.check_log();
+        let book = self.book.lock().expect("no holder panics");
+        let windows: BTreeSet<i64> = wanted.counts.iter().map(|count| count.start_s).collect();
+        Figures {
+            kills: self.kills,
+            gaps: self.quick.gaps,
+            epochs: self.quick.epochs,
+            sent: book.sent,
+            acknowledged: book.acknowledged,
+            duplicates: book.duplicates,
+            windows: windows.len(),
+            counts: wanted.counts.len(),
+        }
+    }
+
+    /// Sends what is pending, and a row that closes all windows before it.
+    async fn last_rows(&mut self, address: SocketAddr) -> Event {
+        for sql in STATEMENTS {
+            execute(&self.client, address, sql).await.expect("the server stays");
+        }
+        for publisher in self.publishers.iter_mut().chain([&mut self.small]) {
+            publisher.flush(address).await.expect("the server stays");
+        }
+        let next = self.book.lock().expect("no holder panics").next;
+        let last = Event::last(next);
+        self.publishers[0].rows(address, [last].into_iter()).await.expect("the server stays");
+        last
+    }
+
+    /// `kept` is to the row what it must be: for a client that was there all the time, and for one that comes now.
+    async fn compare(&mut self, address: SocketAddr, name: &'static str, wanted: &[i64]) {
+        let mut now = Reader::new(name, id_of_row);
+        for reader in [&mut self.kept, &mut now] {
+            assert_eq!(reader.read(address, |rows| rows.len() >= wanted.len()).await, Stopped::Enough);
+            let differs = reader.rows.iter().zip(wanted).position(|(row, wanted)| row != wanted);
+            assert_eq!((differs, reader.rows.len()), (None, wanted.len()), "{name}: the first row that differs");
+        }
+        assert_eq!(rows_of(&self.client, address, name).await, wanted.len(), "{name}");
+    }
+
+    async fn compare_counts(&mut self, address: SocketAddr, mut wanted: Vec<Count>) {
+        wanted.sort_unstable();
+        let mut now = Reader::new("counts", Count::of_row);
+        for reader in [&mut self.counts, &mut now] {
+            assert_eq!(reader.read(address, |rows| rows.len() >= wanted.len()).await, Stopped::Enough);
+            assert!(reader.rows.is_sorted_by_key(|count| count.start_s), "windows come in the order of their ends");
+            let mut rows = reader.rows.clone();
+            rows.sort_unstable();
+            let differs = rows.iter().zip(&wanted).find(|(row, wanted)| row != wanted);
+            assert_eq!(differs, None, "counts: a row, and what it must be");
+            assert_eq!(rows.len(), wanted.len(), "counts");
+        }
+        assert_eq!(rows_of(&self.client, address, "counts").await, wanted.len(), "counts");
+    }
+
+    /// What is acknowledged before it lasts may be lost, and is never doubled or out of order.
+    async fn check_quick(&mut self, address: SocketAddr, events: &[Event]) {
+        let last = events.last().expect("there is one").id;
+        assert_eq!(self.quick.read(address, |rows| rows.last() == Some(&last)).await, Stopped::Enough);
+        let mut events = events.iter();
+        for id in &self.quick.rows {
+            assert!(events.any(|event| event.id == *id), "quick: row {id} is doubled or out of order");
+        }
+    }
+
+    /// What retention has left are the last rows, without a gap.
+    async fn check_small(&mut self, address: SocketAddr) {
+        let sent = self.small_book.lock().expect("no holder panics").next;
+        let mut now = Reader::new("small", id_of_row);
+        assert_eq!(now.read(address, |rows| rows.last() == Some(&(sent - 1))).await, Stopped::Enough);
+        let kept = sent - now.rows.len() as i64..sent;
+        assert!(now.rows.iter().copied().eq(kept.clone()), "small: not {kept:?}");
+    }
+}
+
+/// Carries out a statement that must succeed.
+pub(crate) async fn execute(client: &reqwest::Client, address: SocketAddr, sql: &str) -> Result<(), Gone> {
+    let url = format!("http://{address}/api/v1/statements");
+    let answer = client.post(url).json(&json!({"sql": sql})).send().await.map_err(|_| Gone)?;
+    let status = answer.status();
+    let told = answer.text().await.map_err(|_| Gone)?;
+    assert!(status.is_success(), "{sql}: {told}");
+    Ok(())
+}
+
+/// Rows that a stream keeps.
+async fn rows_of(client: &reqwest::Client, address: SocketAddr, name: &str) -> usize {
+    let url = format!("http://{address}/api/v1/streams/{name}");
+    let told: Value = client.get(url).send().await.expect("an answer").json().await.expect("JSON");
+    told["log_rows"].as_u64().unwrap_or_else(|| panic!("{told}")) as usize
+}
