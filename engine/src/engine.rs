@@ -1,7 +1,11 @@
 //! The engine's front: definitions and queries in, subscriptions and facts out.
 
+mod alter;
 mod harm;
 mod lifecycle;
+
+pub(crate) use alter::counts_rows;
+pub use alter::{Alteration, Handover};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -197,7 +201,7 @@ impl Engine {
         let (lease, recovery) =
             build_stream(&self.inner.shared, &node, &relations, name, query.plan.schema(), &options).await?;
         let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
-        let relation = Relation::stream(name, reads, query, lease, recovery, late);
+        let relation = Relation::stream(name, reads, query, self.windows_of(query), (lease, recovery, late));
         if options.paused {
             // The last job rests already; now those do that work for it alone.
             relation.pause(&self.inner.shared)?;

@@ -111,6 +111,14 @@ pub enum EngineError {
         /// What it does instead, in words.
         status: String,
     },
+    /// What is to get another query is no stream that runs.
+    #[error("\"{name}\" cannot be altered: {status}")]
+    NotAltered {
+        /// What was to be altered.
+        name: String,
+        /// How it stands, in words.
+        status: String,
+    },
     /// A query is to rest whose rows replace each other: it would miss changes.
     #[error("query \"{0}\" cannot be paused: its rows change, and changes would be missed")]
     Changing(String),
@@ -176,6 +184,9 @@ impl EngineError {
                 "this is a mistake of Squilla's: the server's log has the details; please report the statement"
             }
             Self::NotRunning { .. } => "SHOW STREAMS says how it stands",
+            Self::NotAltered { .. } => {
+                "SHOW STREAMS says how it stands; one that is paused is resumed first: RESUME STREAM name"
+            }
             Self::Changing(_) => {
                 "end it and ask again later: it then begins with its rows as they stand; or PAUSE STREAM what it reads"
             }
@@ -206,7 +217,7 @@ impl EngineError {
             Self::Commit(_) | Self::Internal(_) | Self::State(_) => "internal",
             Self::Position(_) => "position",
             Self::Crashed(_) => "crashed",
-            Self::NotRunning { .. } => "not_running",
+            Self::NotRunning { .. } | Self::NotAltered { .. } => "not_running",
             Self::Changing(_) | Self::Replay(_) | Self::Private(_) => "unsupported",
             Self::Dropped(_) => "dropped",
             Self::Stopped => "stopped",

@@ -1,13 +1,15 @@
 //! Named sources and streams, and the jobs that run for them.
 
+mod alter;
 mod rest;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
 
 use arrow::datatypes::SchemaRef;
-use squilla_query::{Query, WINDOW_TIME, late_of};
+use squilla_query::{Query, WINDOW_TIME, WindowSpec, late_of};
 
+use crate::engine::counts_rows;
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, StreamInfo};
 use crate::job::{
@@ -34,6 +36,12 @@ enum Definition {
         reads: Vec<String>,
         event_time: String,
         schema: SchemaRef,
+        /// Its rows replace each other.
+        changing: bool,
+        /// Rows make its windows by their count.
+        counts_rows: bool,
+        /// The grid that the ends of its windows lie on; `None`: they lie on none, or there are none.
+        windows: Option<WindowSpec>,
         lease: Arc<Lease>,
         recovery: Recovery,
         late: LateRelation,
@@ -82,9 +90,8 @@ impl Relation {
         name: &str,
         reads: Vec<String>,
         query: &Query,
-        lease: Arc<Lease>,
-        recovery: Recovery,
-        late: Option<SchemaRef>,
+        windows: Option<WindowSpec>,
+        (lease, recovery, late): (Arc<Lease>, Recovery, Option<SchemaRef>),
     ) -> Self {
         let event_time = if query.plan.is_windowed() { WINDOW_TIME } else { "that of what it reads" };
         Self {
@@ -93,6 +100,9 @@ impl Relation {
                 reads,
                 event_time: event_time.to_owned(),
                 schema: query.plan.schema().clone(),
+                changing: query.plan.is_changing(),
+                counts_rows: counts_rows(&query.plan),
+                windows,
                 lease,
                 recovery,
                 late: LateRelation { schema: late, job: Mutex::default() },

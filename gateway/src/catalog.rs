@@ -27,6 +27,8 @@ pub(crate) struct Definition {
     pub(crate) name: String,
     /// Names that its statement reads.
     pub(crate) reads: Vec<String>,
+    /// Its statement's text.
+    pub(crate) sql: String,
     /// What it is.
     pub(crate) body: Body,
 }
@@ -56,6 +58,8 @@ pub(crate) struct Feed {
     pub(crate) id: i64,
     /// Names that it reads.
     pub(crate) reads: Vec<String>,
+    /// Its statement's text.
+    pub(crate) sql: String,
 }
 
 impl Definition {
@@ -234,7 +238,7 @@ mod tests {
         for (id, (name, reads)) in definitions.iter().enumerate() {
             let reads = reads.iter().map(|read| (*read).to_owned()).collect();
             let body = Body::Readable(unreadable(name));
-            names = names.with(Definition { id: id as i64, name: (*name).to_owned(), reads, body });
+            names = names.with(Definition { id: id as i64, name: (*name).to_owned(), reads, sql: String::new(), body });
         }
         names
     }
@@ -242,7 +246,7 @@ mod tests {
     #[test]
     fn users_come_before_what_they_use() {
         let names = names(&[("bids", &[]), ("hot", &["bids"]), ("top", &["hot", "bids"]), ("other", &[])]);
-        let names = names.with_feed("other", Feed { id: 9, reads: vec!["top".into()] });
+        let names = names.with_feed("other", Feed { id: 9, reads: vec!["top".into()], sql: String::new() });
         assert_eq!(names.users("bids"), ["hot", "top"]);
         assert_eq!(names.all_users("bids"), ["other", "top", "hot"]);
         assert!(names.without_feed("other").all_users("top").is_empty());

@@ -1,5 +1,6 @@
 //! Statements, carried out: one place for every client protocol and the command line.
 
+mod alter;
 mod analyze;
 mod change;
 mod define;
@@ -152,6 +153,7 @@ impl Service {
             Statement::Resume(resume) => self.resume(resume).await,
             Statement::CreateSource(_)
             | Statement::CreateStream(_)
+            | Statement::AlterStream(_)
             | Statement::CreateView(_)
             | Statement::CreateSink(_)
             | Statement::InsertInto(_)

@@ -7,8 +7,8 @@ use crate::catalog::{Catalog, RelationKind};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::limits::{MAX_SCRIPT_BYTES, MAX_STATEMENT_BYTES, check_length, check_shape};
 use crate::params::Params;
-use crate::parse::{Parsed, QuerySyntax, parse};
-use crate::statement::{CreateSink, CreateStream, CreateView, InsertInto, Statement};
+use crate::parse::{Altered, Parsed, QuerySyntax, parse};
+use crate::statement::{AlterStream, CreateSink, CreateStream, CreateView, InsertInto, Statement};
 use crate::text::{DIALECT, Text, is_space};
 use crate::{StatementText, suggest};
 
@@ -57,6 +57,12 @@ fn bind_statement(text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, V
             let query = bind::query(&syntax, text, catalog, Reader::Named("CREATE STREAM"))?;
             let (name, if_not_exists) = (named.name, named.if_not_exists);
             Statement::CreateStream(CreateStream { name, if_not_exists, options, query, sql: whole() })
+        }
+        Parsed::AlterStream(altered, syntax) => {
+            without_since(&syntax, "a named stream")?;
+            let query = bind::query(&syntax, text, catalog, Reader::Named("ALTER STREAM"))?;
+            let Altered { name, span, if_exists, query_at } = altered;
+            Statement::AlterStream(AlterStream { name, span, if_exists, query, query_at })
         }
         Parsed::CreateView(named, syntax) => {
             if let Some(emit) = &syntax.emit {

@@ -50,7 +50,7 @@ pub fn clauses() -> Vec<ClauseInfo> {
     [&STATEMENTS[..], &FROMS, &SELECTS, &GROUPS, &ENDS, &WITHS].concat()
 }
 
-const STATEMENTS: [ClauseInfo; 16] = [
+const STATEMENTS: [ClauseInfo; 17] = [
     clause(
         "SELECT",
         Statement,
@@ -141,6 +141,13 @@ const STATEMENTS: [ClauseInfo; 16] = [
         "DROP STREAM | SOURCE | TABLE | VIEW | SINK [IF EXISTS] name [CASCADE]",
         "Ends it; with CASCADE what reads it too.",
         "DROP STREAM minutes CASCADE",
+    ),
+    clause(
+        "ALTER STREAM",
+        Statement,
+        "ALTER STREAM [IF EXISTS] name AS SELECT …",
+        "Gives it another query while it runs: the old one tells up to a place, the new one from there on.",
+        "ALTER STREAM minutes AS SELECT auction, count(*) AS n, max(price) AS top FROM bids GROUP BY auction, tumble('1m')",
     ),
     clause(
         "PAUSE",

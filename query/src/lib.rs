@@ -53,10 +53,12 @@ pub use plan::{
 };
 pub use sample::SampleSpec;
 pub use statement::{
-    CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit, InsertInto,
-    OptionValue, Pausable, PrimaryKey, Promote, Query, Resume, Show, Since, Statement, Until, WatermarkClause,
+    AlterStream, CreateSink, CreateSource, CreateStream, CreateView, Describe, DropKind, DropRelation, Emit,
+    InsertInto, OptionValue, Pausable, PrimaryKey, Promote, Query, Resume, Show, Since, Statement, Until,
+    WatermarkClause,
 };
 pub use track::{TrackCall, TrackFunction, TrackSpec};
+pub use types::sql_name;
 
 /// The type of every TIMESTAMP column: nanoseconds since 1970 in UTC, without a zone of its own.
 pub fn timestamp_type() -> arrow::datatypes::DataType {

@@ -126,6 +126,7 @@ fn plan_of(statement: &Statement) -> Option<&Plan> {
     Some(match statement {
         Statement::Select(query) | Statement::Explain { query, .. } => &query.plan,
         Statement::CreateStream(create) => &create.query.plan,
+        Statement::AlterStream(alter) => &alter.query.plan,
         Statement::CreateView(create) => &create.query.plan,
         _ => return None,
     })

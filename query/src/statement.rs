@@ -16,6 +16,8 @@ pub enum Statement {
     CreateSource(CreateSource),
     /// `CREATE STREAM … AS SELECT …`.
     CreateStream(CreateStream),
+    /// `ALTER STREAM … AS SELECT …`.
+    AlterStream(AlterStream),
     /// `CREATE VIEW … AS SELECT …`.
     CreateView(CreateView),
     /// `CREATE SINK … WITH (…) [AS SELECT …]`.
@@ -211,12 +213,34 @@ pub struct CreateStream {
 impl CreateStream {
     /// What it is to those who read it.
     pub fn kind(&self) -> RelationKind {
-        if self.query.plan.is_changing() {
-            RelationKind::Changing { sql: self.query.sql.clone() }
-        } else {
-            RelationKind::Stream
-        }
+        kind_of(&self.query)
     }
+}
+
+/// Another definition of a named stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlterStream {
+    /// Its name.
+    pub name: String,
+    /// Where the name stands.
+    pub span: Option<Span>,
+    /// `IF EXISTS` was said.
+    pub if_exists: bool,
+    /// What it runs from then on.
+    pub query: Query,
+    /// Where the query begins in the text.
+    pub query_at: usize,
+}
+
+impl AlterStream {
+    /// What it then is to those who read it.
+    pub fn kind(&self) -> RelationKind {
+        kind_of(&self.query)
+    }
+}
+
+fn kind_of(query: &Query) -> RelationKind {
+    if query.plan.is_changing() { RelationKind::Changing { sql: query.sql.clone() } } else { RelationKind::Stream }
 }
 
 /// Definition of a view. Its query has been bound once to find its mistakes.

@@ -83,7 +83,7 @@ fn structure(fields: &[StructField]) -> Result<DataType, String> {
 }
 
 /// The type as SQL has it: `BIGINT`, `TIMESTAMP`, `VARCHAR`.
-pub(crate) fn sql_name(data_type: &DataType) -> String {
+pub fn sql_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Int8 => "TINYINT".into(),
         DataType::Int16 => "SMALLINT".into(),

@@ -71,7 +71,7 @@ impl Engine {
             if job.stream.is_some() {
                 continue;
             }
-            left.extend(job.branches.iter().map(|branch| branch.job().clone()));
+            left.extend(job.inputs().branches.iter().map(|branch| branch.job().clone()));
             if !job.logged {
                 continue;
             }
@@ -92,7 +92,7 @@ impl Engine {
         live.values().filter(reads).map(|query| query.id.clone()).collect()
     }
 
-    fn relation(&self, name: &str) -> Result<Arc<Relation>, EngineError> {
+    pub(super) fn relation(&self, name: &str) -> Result<Arc<Relation>, EngineError> {
         self.relations().get(name).cloned().ok_or_else(|| EngineError::UnknownRelation(name.to_owned()))
     }
 

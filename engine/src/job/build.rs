@@ -46,7 +46,7 @@ pub(crate) struct Limb {
     pub(super) right: bool,
     pub(super) ops: Vec<OpSpec>,
     /// Columns to take at the end if nothing else takes fewer: the scan's.
-    narrow: Option<SchemaRef>,
+    pub(super) narrow: Option<SchemaRef>,
 }
 
 /// How a plan uses a relation.
@@ -343,7 +343,7 @@ pub(crate) fn build(
 }
 
 /// The same for who needs results from an event time on: windows that end later are told, if the logs still have them.
-fn build_at(
+pub(super) fn build_at(
     shared: &Arc<Shared>,
     node: &Node,
     relations: &Relations,

@@ -1,5 +1,6 @@
 //! A job's input: all branches as one, history first where the job starts in the past.
 
+mod behind;
 mod rest;
 mod suspects;
 
@@ -9,6 +10,8 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::select_all;
+
+use behind::Behind;
 
 use super::harm::Place;
 use super::history::{Base, History, at_moment, bases, complete_from, overtaken, split_position, start_of};
@@ -87,6 +90,8 @@ struct Inlet {
     held_until: Offset,
     /// Whoever writes its input waits for it.
     holding: bool,
+    /// What others have told before it; `None`: nothing that matters any more.
+    behind: Option<Behind>,
 }
 
 impl Feed {
@@ -230,6 +235,11 @@ impl Feed {
             rest.push(batch);
         }
         rest
+    }
+
+    /// Nothing that was read waits to be handed on.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.ready.is_empty() && self.singles.is_empty() && !self.lies_before()
     }
 
     /// Where the branches are.
@@ -381,6 +391,7 @@ impl Inlet {
             whole: *start == Start::Earliest,
             held_until: Offset(0),
             holding,
+            behind: None,
             bounded: branch
                 .job()
                 .chain()
@@ -445,6 +456,7 @@ impl Inlet {
         counters: &Arc<Counters>,
         ready: &mut VecDeque<Fed>,
     ) -> Result<(), EngineError> {
+        let batch = self.go_behind(batch)?;
         add(&counters.rows_in, batch.rows.num_rows());
         self.watermark = self.watermark.max(batch.watermark);
         let started = Instant::now();

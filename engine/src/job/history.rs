@@ -91,7 +91,7 @@ pub(crate) fn bases(branch: &Branch) -> Vec<Base> {
     }
     let mut found = Vec::new();
     let mut first = 0;
-    for below in &branch.job().branches {
+    for below in &branch.job().inputs().branches {
         for mut base in bases(below) {
             base.branch.ops.extend(below.ops.iter().cloned());
             base.first_partition += first;

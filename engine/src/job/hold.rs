@@ -96,7 +96,7 @@ pub(crate) fn own_jobs(job: &Arc<Job>, late: Option<&Arc<Job>>) -> Vec<Arc<Job>>
     let stream = job.stream.clone().unwrap_or_default();
     let mut at = 0;
     while let Some(user) = own.get(at).cloned() {
-        for branch in &user.branches {
+        for branch in &user.inputs().branches {
             let below = branch.job();
             let known = |name: &String| *name == stream || own.iter().any(|job| job.id == *name);
             let alone = below.stream.is_none() && below.users().iter().all(known);
@@ -114,7 +114,7 @@ pub(crate) fn unnamed(job: &Arc<Job>) -> Vec<Arc<Job>> {
     let mut found = vec![job.clone()];
     let mut at = 0;
     while let Some(user) = found.get(at).cloned() {
-        for below in user.branches.iter().map(|branch| branch.job()).filter(|below| below.stream.is_none()) {
+        for below in user.inputs().branches.iter().map(|branch| branch.job()).filter(|below| below.stream.is_none()) {
             if !found.iter().any(|job| Arc::ptr_eq(job, below)) {
                 found.push(below.clone());
             }

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use arrow::datatypes::SchemaRef;
 use serde::Serialize;
 
+use super::alter::{recorded, recorded_until};
 use super::branch::OpSpec;
 use super::build::{Limb, Named, Node, Relations, Use, build, is_random};
 use super::feed::Begin;
@@ -41,7 +42,7 @@ pub enum Recovery {
 }
 
 /// What a stream's rows are made of, where that can be read again.
-enum Shape {
+pub(super) enum Shape {
     /// Rows of relations, one by one.
     Rows,
     /// One windowed aggregate of such rows, and the steps behind it.
@@ -79,7 +80,7 @@ pub(crate) async fn build_stream(
 }
 
 impl Shape {
-    fn of(inputs: &[Limb]) -> Self {
+    pub(super) fn of(inputs: &[Limb]) -> Self {
         if inputs.iter().all(Limb::is_rows) {
             return Self::Rows;
         }
@@ -108,7 +109,7 @@ impl Shape {
 
 impl Limb {
     /// Whether its rows are made of a relation's one by one.
-    fn is_rows(&self) -> bool {
+    pub(super) fn is_rows(&self) -> bool {
         !self.updates
             && match self.input.as_ref() {
                 Node::Relation(_) => true,
@@ -143,19 +144,18 @@ impl NewStream<'_> {
     async fn rows(&self, inputs: &[Limb]) -> Result<(Arc<Lease>, Recovery), EngineError> {
         let branches = from_logs(&self.branches(inputs, self.name)?);
         let (output, resumed) = self.open(&branches).await?;
-        let known = resumed.inputs.len() == branches.len()
-            && branches.iter().zip(&resumed.inputs).all(|(branch, (_, at))| branch.job().output.knows(at));
-        if self.options.resumes && !known {
+        let known = recorded(&branches, &resumed.inputs);
+        let all = known.iter().all(Option::is_some);
+        if self.options.resumes && !all {
             tracing::warn!(stream = self.name, "its inputs are not what they were: it goes on with their next rows");
         }
-        let begin = if known {
-            resumed.inputs.iter().map(|(_, position)| position.clone()).collect()
-        } else {
-            let ends: Vec<Position> = branches.iter().map(|branch| branch.job().output.end_position()).collect();
+        let end = |branch: &Branch| branch.job().output.end_position();
+        let begin: Vec<Position> =
+            known.into_iter().zip(&branches).map(|(known, branch)| known.unwrap_or_else(|| end(branch))).collect();
+        if !all {
             let names = branches.iter().map(|branch| branch.job().display_name());
-            self.mark(&output, EventTime::MIN, names.zip(ends.clone()).collect()).await?;
-            ends
-        };
+            self.mark(&output, EventTime::MIN, names.zip(begin.clone()).collect()).await?;
+        }
         let lease = self.spawn(branches, self.stage.clone(), Begin::Each(begin), Some(output))?;
         Failpoint::ResumeEnds.pass();
         Ok((lease, Recovery::ExactlyOnce))
@@ -180,6 +180,7 @@ impl NewStream<'_> {
                 self.mark(&output, told, Vec::new()).await?;
             }
         }
+        let told = recorded_until(&resumed.inputs).map_or(told, |until| until.min(told));
         let start = step.resume(told).unwrap_or(told);
         let aggregate = self.spawn(below, Stage::Stateful(step), Begin::After(start), None)?;
         let branch = Branch { input: aggregate, updates: false, fresh: true, late: false, right: false, ops };

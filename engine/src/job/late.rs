@@ -68,7 +68,7 @@ impl LateTap {
     pub(crate) fn new(job: &Job) -> Result<Option<Self>, EngineError> {
         let Some(late) = &job.late else { return Ok(None) };
         let mut inputs = Vec::new();
-        for branch in &job.branches {
+        for branch in &job.inputs().branches {
             let mut names = Vec::new();
             name_inputs(branch.job(), &mut names);
             inputs.extend(vec![names.join(" + "); branch.stream().partitions() as usize]);
@@ -171,13 +171,13 @@ pub(super) fn name_inputs(job: &Job, names: &mut Vec<String>) {
     match &job.stream {
         Some(name) if names.contains(name) => {}
         Some(name) => names.push(name.clone()),
-        None => job.branches.iter().for_each(|branch| name_inputs(branch.job(), names)),
+        None => job.inputs().branches.iter().for_each(|branch| name_inputs(branch.job(), names)),
     }
 }
 
 /// The jobs of a named stream for which rows can be late, below first.
 fn judges(job: &Arc<Job>, found: &mut Vec<Arc<Job>>) {
-    for below in job.branches.iter().map(Branch::job).filter(|below| below.stream.is_none()) {
+    for below in job.inputs().branches.iter().map(Branch::job).filter(|below| below.stream.is_none()) {
         judges(below, found);
     }
     if job.late.is_some() && !found.iter().any(|known| Arc::ptr_eq(known, job)) {

@@ -1,6 +1,7 @@
 //! Jobs: the smallest steps that queries share. A job reads one or more streams, applies its operators and writes
 //! one stream. One job runs per fingerprint, counted by its users; it is released some time after the last one left.
 
+mod alter;
 mod branch;
 mod build;
 mod demand;
@@ -21,7 +22,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +35,7 @@ use crate::error::EngineError;
 use crate::ledger::{Ledger, LossReason, losses_of};
 use crate::stream::{MemoryStream, Offset};
 
+pub(crate) use alter::{Altered, Before, HandedOver, Successor, Told, Whereabouts, alter};
 pub(crate) use branch::{Branch, OpSpec};
 pub(crate) use build::{Built, Node, Relations, Use, build, explain, plan_jobs, wanted_columns};
 pub(crate) use demand::{Demand, DemandLease};
@@ -61,8 +63,7 @@ pub(crate) struct Job {
     pub(crate) id: String,
     pub(crate) fingerprint: String,
     pub(crate) kind: &'static str,
-    pub(crate) description: String,
-    pub(crate) branches: Vec<Branch>,
+    inputs: RwLock<Arc<Inputs>>,
     /// Whether its output's log is what fresh queries read history from.
     pub(crate) logged: bool,
     /// Every source that it comes from can wait.
@@ -93,8 +94,6 @@ pub(crate) struct Job {
     /// Name of the source or named stream that it writes.
     pub(crate) stream: Option<String>,
     pub(crate) source: Option<SourceJob>,
-    /// It goes by the arrival of rows: what keeps its sources telling the clock.
-    pub(crate) _clock: Vec<ClockLease>,
     /// Where what it has lost is kept when it has ended.
     pub(crate) ledger: Arc<Ledger>,
     status: Mutex<Status>,
@@ -110,6 +109,22 @@ impl Drop for Job {
     }
 }
 
+/// What a job reads. That of a named stream changes with its definition.
+pub(crate) struct Inputs {
+    pub(crate) branches: Vec<Branch>,
+    /// What the job does with it, in words.
+    pub(crate) description: String,
+    /// It goes by the arrival of rows: what keeps its sources telling the clock.
+    _clock: Vec<ClockLease>,
+}
+
+impl Inputs {
+    pub(crate) fn new(branches: Vec<Branch>, description: String) -> Self {
+        let _clock = source::clock_of(&branches);
+        Self { branches, description, _clock }
+    }
+}
+
 /// What a job is asked to do between batches.
 pub(crate) enum Command {
     /// All open windows as they stand, and the offset in `updates` from which changes follow.
@@ -117,6 +132,10 @@ pub(crate) enum Command {
     /// To go on after a rest; `skip`, for each branch: with the rows that come from now on. The answer: what came
     /// meanwhile.
     Resume { skip: Vec<bool>, reply: oneshot::Sender<Rested> },
+    /// Where it is.
+    Where(oneshot::Sender<Whereabouts>),
+    /// A named stream's job goes over to another definition.
+    Alter(Box<Successor>),
 }
 
 /// How a job stands.
@@ -128,6 +147,16 @@ pub(crate) enum Status {
 }
 
 impl Job {
+    /// What it reads now.
+    pub(crate) fn inputs(&self) -> Arc<Inputs> {
+        self.inputs.read().expect("no holder of this lock panics").clone()
+    }
+
+    /// It reads something else from now on; what it read until now, to be let go of.
+    pub(crate) fn set_inputs(&self, inputs: Inputs) -> Arc<Inputs> {
+        std::mem::replace(&mut *self.inputs.write().expect("no holder of this lock panics"), Arc::new(inputs))
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.status.lock().expect("no holder of this lock panics").clone()
     }
@@ -147,7 +176,7 @@ impl Job {
     /// This job and all that it reads, itself last, each once.
     pub(crate) fn chain(self: &Arc<Self>) -> Vec<Arc<Self>> {
         fn collect(job: &Arc<Job>, chain: &mut Vec<Arc<Job>>) {
-            for branch in &job.branches {
+            for branch in &job.inputs().branches {
                 collect(branch.input.job(), chain);
             }
             if !chain.iter().any(|known| Arc::ptr_eq(known, job)) {

@@ -1,12 +1,14 @@
 //! The tasks of jobs.
 
 mod again;
+mod alter;
 mod make;
 mod renew;
 mod rest;
 
 pub(super) use again::text_of;
 use again::{Reached, Recipe};
+use alter::Altering;
 use make::make_job;
 
 use std::sync::Arc;
@@ -143,6 +145,10 @@ struct Task {
     /// Behind what was processed before the last crash, in each partition of the feed.
     repeated: Vec<Offset>,
     crashes: Crashes,
+    /// What it is to go over to; `None`: it stays as it is.
+    altering: Option<Altering>,
+    /// Results of windows with earlier event times were told by its last query; `None`: that matters no more.
+    told_until: Option<EventTime>,
 }
 
 impl Task {
@@ -155,7 +161,7 @@ impl Task {
         inbox: mpsc::Receiver<Command>,
     ) -> Result<Self, EngineError> {
         let renumber = job.logged;
-        let recipe = Recipe::of(&stage, &job.branches, &feed);
+        let recipe = Recipe::of(&stage, &job.inputs().branches, &feed);
         let reached = Reached::at(feed.positions());
         let late = LateTap::new(&job)?;
         let output = Writer::new(job.output.clone(), renumber)?;
@@ -165,11 +171,13 @@ impl Task {
             keeps_partitions: feed.reads_table,
             pauses: job.hold.watch(),
             ticks: job.demand.watch(),
-            branches: job.branches.clone(),
+            branches: job.inputs().branches.clone(),
             recipe,
             reached,
             repeated: Vec::new(),
             crashes: Crashes::default(),
+            altering: None,
+            told_until: None,
             shared,
             job,
             stage,
@@ -214,7 +222,7 @@ impl Task {
     }
 
     async fn work(&mut self) -> Result<(), Arc<EngineError>> {
-        self.feed.seed(&self.job.branches).await?;
+        self.feed.seed(&self.job.inputs().branches).await?;
         loop {
             if self.job.hold.is_paused() {
                 self.rest().await?;
@@ -223,6 +231,7 @@ impl Task {
                 self.catch_up().await?;
                 continue;
             }
+            self.hand_over().await?;
             let interval = *self.ticks.borrow_and_update();
             self.track(interval);
             let clock = self.shared.clock.clone();
@@ -238,6 +247,7 @@ impl Task {
                 Some(command) = self.inbox.recv() => self.answer(command),
                 Ok(()) = self.ticks.changed() => {}
                 Ok(()) = self.pauses.changed() => {}
+                () = Altering::answered(&mut self.altering) => {}
                 () = tick => self.tick(interval).await?,
                 fed = self.feed.next() => match fed? {
                     Fed::Batch(batch) => self.batch(batch, interval).await?,
@@ -389,8 +399,7 @@ impl Task {
 
     async fn write(&mut self, output: Output, arrival: EventTime) -> Result<(), EngineError> {
         if !output.rows.is_empty() {
-            let ids = self.branches.iter().map(|branch| branch.job().display_name());
-            let inputs = ids.zip(self.feed.positions()).collect();
+            let inputs = self.read_so_far(&output.rows);
             self.output.write(output.rows, inputs).await?;
         }
         if let Some(updates) = self.updates.as_mut().filter(|_| !output.updates.is_empty()) {
@@ -405,6 +414,15 @@ impl Task {
     fn answer(&mut self, command: Command) {
         let reply = match command {
             Command::Snapshot(reply) => reply,
+            Command::Where(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.whereabouts());
+                return;
+            }
+            Command::Alter(successor) => {
+                self.altering = Some(Altering::new(successor));
+                return;
+            }
             Command::Resume { reply, .. } => {
                 // It has not come to rest yet.
                 self.job.hold.wake();

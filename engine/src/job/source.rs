@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
@@ -16,7 +16,7 @@ use super::hold::Hold;
 use super::run::text_of;
 use super::stamp::Stamp;
 use super::writer::Writer;
-use super::{Branch, COMMANDS, Demand, Job, Status};
+use super::{Branch, COMMANDS, Demand, Inputs, Job, Status};
 use crate::batch::{Memo, RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::Counters;
@@ -117,8 +117,10 @@ pub(crate) async fn make_source(
         id: format!("j{number}"),
         fingerprint,
         kind: "source",
-        description: format!("read {} source {}", info.connector, definition.name),
-        branches: Vec::new(),
+        inputs: RwLock::new(Arc::new(Inputs::new(
+            Vec::new(),
+            format!("read {} source {}", info.connector, definition.name),
+        ))),
         logged: true,
         can_wait: info.can_wait,
         rereadable: info.rereadable,
@@ -141,7 +143,6 @@ pub(crate) async fn make_source(
         stream: Some(definition.name.clone()),
         source: Some(source),
         ledger: shared.ledger.clone(),
-        _clock: Vec::new(),
         status: Mutex::new(Status::Running),
         users: Mutex::default(),
     }))

@@ -62,7 +62,7 @@ impl Relation {
             shared.registry.resume(job);
             // What its own jobs have told is not skipped: they skip what they read.
             let foreign = |below: &Arc<Job>| !jobs.iter().any(|own| Arc::ptr_eq(own, below));
-            let skip = job.branches.iter().map(|branch| skip && foreign(branch.job())).collect();
+            let skip = job.inputs().branches.iter().map(|branch| skip && foreign(branch.job())).collect();
             let (reply, answer) = oneshot::channel();
             if job.commands.send(Command::Resume { skip, reply }).await.is_ok() {
                 rested += answer.await.unwrap_or_default();

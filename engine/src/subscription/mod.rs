@@ -441,7 +441,7 @@ impl Subscription {
     }
 
     fn note_seen(&mut self) {
-        let sources = self.chain.iter().filter(|job| job.branches.is_empty());
+        let sources = self.chain.iter().filter(|job| job.inputs().branches.is_empty());
         let latest = sources.map(|job| job.output.facts().max_event_time).min().unwrap_or(EventTime::MIN);
         let (_, seen) = self.seen();
         self.completeness.note(latest, seen);
@@ -455,7 +455,7 @@ impl Subscription {
             late += counts.late + counts.late_idle;
             seen.lost +=
                 counts.undecodable + counts.without_event_time + counts.failed + counts.dropped + counts.skipped;
-            if job.branches.is_empty() {
+            if job.inputs().branches.is_empty() {
                 seen.came += counts.rows_in;
             }
         }

@@ -192,7 +192,7 @@ pub(super) fn resume(
     }
     drop(built);
     let built = build(shared, node, relations, user, None, Some(&start))?;
-    let branches = &built.lease.job().branches;
+    let branches = &built.lease.job().inputs().branches;
     let parts = split_position(position, branches);
     let whole = branches.iter().zip(&parts).all(|(branch, part)| branch.job().output.covers(part));
     // The private job begins at the position itself: its first batch holds the rows that the client's last frame
@@ -228,7 +228,7 @@ fn lost(options: &SubscribeOptions, chosen: &Chosen, to: Position) -> Option<Gap
     }
     let known = asked.epoch == to.epoch;
     let reason = if known { GapReason::Retention } else { GapReason::Epoch };
-    let rows = known.then(|| gone(asked, &chosen.built.lease.job().branches)).flatten();
+    let rows = known.then(|| gone(asked, &chosen.built.lease.job().inputs().branches)).flatten();
     Some(Gap { from: known.then(|| asked.clone()), to, rows, reason })
 }
 
@@ -260,7 +260,7 @@ fn update_branches(built: &Built) -> Vec<Branch> {
         let input = built.lease.clone();
         return vec![Branch { input, updates: true, late: false, fresh: false, right: false, ops: Vec::new() }];
     }
-    built.lease.job().branches.iter().filter(|branch| branch.updates).cloned().collect()
+    built.lease.job().inputs().branches.iter().filter(|branch| branch.updates).cloned().collect()
 }
 
 /// The open windows as they stand, queued; and the places from which changes follow. `position`: of the reader of

@@ -25,7 +25,7 @@ impl End {
         let moment = match until {
             Until::Moment(moment) => EventTime(moment),
             Until::Ago(ago) => {
-                let sources = chain.iter().filter(|job| job.branches.is_empty());
+                let sources = chain.iter().filter(|job| job.inputs().branches.is_empty());
                 let clock = sources.map(|job| job.output.facts().clock).max();
                 let clock = clock.filter(|clock| *clock > EventTime::MIN).unwrap_or(now);
                 clock.plus(-i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX))
@@ -70,7 +70,7 @@ impl End {
 
     /// Whether streams that never had a row have none before it.
     pub(super) fn is_past_without_rows(&self, chain: &[Arc<Job>], now: EventTime) -> bool {
-        let mut sources = chain.iter().filter(|job| job.branches.is_empty());
+        let mut sources = chain.iter().filter(|job| job.inputs().branches.is_empty());
         now >= self.moment && sources.all(|job| job.output.facts().max_event_time == EventTime::MIN)
     }
 }

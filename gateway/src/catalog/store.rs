@@ -222,6 +222,19 @@ impl Store {
         .await
     }
 
+    /// Another text takes a statement's place.
+    pub(crate) async fn set_sql(&self, id: i64, sql: &str) -> Result<(), StoreError> {
+        let sql = sql.to_owned();
+        self.with_disk(
+            || (),
+            move |connection| {
+                connection.execute("UPDATE statement SET sql = ? WHERE id = ?", params![sql, id])?;
+                Ok(())
+            },
+        )
+        .await
+    }
+
     /// Forgets statements, all or none of them.
     pub(crate) async fn remove(&self, ids: Vec<i64>) -> Result<(), StoreError> {
         self.change(

@@ -72,7 +72,7 @@ impl Service {
             return;
         }
         let body = Body::Broken { kind: stored.kind, reason: refusal.to_string() };
-        let definition = Definition { id: stored.id, name: stored.name, reads: Vec::new(), body };
+        let definition = Definition { id: stored.id, name: stored.name, reads: Vec::new(), sql: stored.sql, body };
         self.set_names(self.names().with(definition));
     }
 
@@ -88,6 +88,7 @@ impl Service {
         match analyzed.statement {
             Statement::CreateSource(create) => self.create_source(task, create).await,
             Statement::CreateStream(create) => self.create_stream(task, create).await,
+            Statement::AlterStream(_) => self.alter_stream(sql, &task.asked).await,
             Statement::CreateView(create) => self.create_view(task, create).await,
             Statement::CreateSink(create) => self.create_sink(task, create).await,
             Statement::InsertInto(insert) => self.insert_into(task, insert).await,
@@ -171,7 +172,9 @@ impl Service {
             }
         };
         if let Some(handle) = handle {
-            self.set_names(self.names().with_feed(&name, Feed { id, reads: task.reads(&name) }));
+            self.set_names(
+                self.names().with_feed(&name, Feed { id, reads: task.reads(&name), sql: task.sql.to_owned() }),
+            );
             self.sinks.watch(&name, id, handle, self.store.clone());
         }
         Ok(Answer::Sink(name))
@@ -205,7 +208,7 @@ impl Service {
             Some(stored) => stored.id,
             None => self.store.insert(StoredKind::Insert, &name, task.sql).await?,
         };
-        self.set_names(names.with_feed(&name, Feed { id, reads: task.reads(&name) }));
+        self.set_names(names.with_feed(&name, Feed { id, reads: task.reads(&name), sql: task.sql.to_owned() }));
         self.sinks.watch(&name, id, handle, self.store.clone());
         Ok(Answer::Sink(name))
     }
@@ -322,7 +325,8 @@ impl Service {
             Some(stored) => stored.id,
             None => self.store.insert(kind, name, task.sql).await?,
         };
-        let definition = Definition { id, name: name.to_owned(), reads: task.reads(name), body };
+        let definition =
+            Definition { id, name: name.to_owned(), reads: task.reads(name), sql: task.sql.to_owned(), body };
         self.set_names(self.names().with(definition));
         Ok(id)
     }
@@ -352,8 +356,8 @@ impl Service {
         stored.map_err(|error| PublishRefusal::Define(error.into()))?;
         let started = self.engine.create_source(source).await;
         started.map_err(|error| PublishRefusal::Define(Refusal::Engine(error)))?;
-        let (id, reads) = (definition.id, definition.reads.clone());
-        let definition = Definition { id, name: name.to_owned(), reads, body: Body::Readable(relation) };
+        let (id, reads, sql) = (definition.id, definition.reads.clone(), definition.sql.clone());
+        let definition = Definition { id, name: name.to_owned(), reads, sql, body: Body::Readable(relation) };
         self.set_names(names.with(definition));
         Ok(())
     }

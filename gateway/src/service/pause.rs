@@ -47,7 +47,7 @@ impl Service {
     /// # Errors
     /// A name that is no stream's, a stream whose result changes, a catalog that cannot be written.
     pub async fn pause_stream(&self, name: &str, span: Option<Span>) -> Result<String, Refusal> {
-        self.refuse_in_script(span)?;
+        self.refuse_in_script(span, "pause")?;
         let _turn = self.take_turn().await;
         let id = self.pausable(name, span, "PAUSE")?;
         if !self.engine.pause_stream(name).map_err(Refusal::Engine)? {
@@ -111,11 +111,12 @@ impl Service {
     }
 
     /// A script ends with its inputs: what rests would never.
-    fn refuse_in_script(&self, span: Option<Span>) -> Result<(), Refusal> {
+    pub(super) fn refuse_in_script(&self, span: Option<Span>, verb: &str) -> Result<(), Refusal> {
         if !self.engine.config().lossless {
             return Ok(());
         }
-        let mistake = Diagnostic::new("unsupported", "a script that runs to its end cannot pause a stream").at(span);
-        Err(Refusal::mistake(mistake.help("leave PAUSE out, or start a server: squilla serve")))
+        let message = format!("a script that runs to its end cannot {verb} a stream");
+        let help = format!("leave {} out, or start a server: squilla serve", verb.to_uppercase());
+        Err(Refusal::mistake(Diagnostic::new("unsupported", message).at(span).help(help)))
     }
 }

@@ -7,9 +7,10 @@ use squilla_query::{
     parameters_of, split_statements,
 };
 
+use super::alter::{no_stream, no_stream_but};
 use super::analyze::analyze;
 use super::define::{exists, kind_of_source, relation_of_sink};
-use crate::catalog::{Body, Definition, Lookup, Names, relation_of_query};
+use crate::catalog::{Body, Definition, Lookup, Names, StoredKind, relation_of_query};
 
 /// Mistakes that are such whatever values a statement's parameters will have.
 const WITHOUT_VALUES: [&str; 5] = ["syntax", "limit", "unknown_relation", "unknown_column", "unknown_function"];
@@ -105,6 +106,18 @@ fn pretend(
             let relation = relation_of_query(&create.name, create.kind(), &create.query.plan, names);
             (create.name, create.if_not_exists, Body::Readable(relation))
         }
+        Statement::AlterStream(alter) => {
+            let Some(there) = names.get(&alter.name) else {
+                return (!alter.if_exists).then(|| no_stream(&alter.name, alter.span));
+            };
+            if there.kind() != StoredKind::Stream {
+                return Some(no_stream_but(there, alter.span));
+            }
+            let relation = relation_of_query(&alter.name, alter.kind(), &alter.query.plan, names);
+            let (name, sql, body) = (alter.name, sql.to_owned(), Body::Readable(relation));
+            *names = names.with(Definition { id: there.id, name, reads: there.reads.clone(), sql, body });
+            return None;
+        }
         Statement::CreateView(create) => {
             let kind = RelationKind::View { sql: create.query.sql.clone() };
             let relation = relation_of_query(&create.name, kind, &create.query.plan, names);
@@ -137,7 +150,7 @@ fn add(names: &mut Names, name: String, if_not_exists: bool, body: Body, sql: &s
     if let Some(there) = names.get(&name) {
         return (!if_not_exists).then(|| exists(there, sql));
     }
-    *names = names.with(Definition { id: i64::MAX, name, reads: Vec::new(), body });
+    *names = names.with(Definition { id: i64::MAX, name, reads: Vec::new(), sql: sql.to_owned(), body });
     None
 }
 

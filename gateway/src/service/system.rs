@@ -81,7 +81,13 @@ impl Service {
         self.engine.create_source(definition).await.map_err(Refusal::Engine)?;
         let (name, body) = (create.name, Body::Readable(relation));
         self.system.change(|known| _ = known.sources.insert(name.clone()));
-        self.set_names(self.names().with(Definition { id: NOT_STORED, name, reads: Vec::new(), body }));
+        self.set_names(self.names().with(Definition {
+            id: NOT_STORED,
+            name,
+            reads: Vec::new(),
+            sql: String::new(),
+            body,
+        }));
         Ok(())
     }
 

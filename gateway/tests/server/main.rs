@@ -1,5 +1,6 @@
 //! The server from outside: real sockets on the loopback, a real engine behind them.
 
+mod alter;
 mod canary;
 mod catalog;
 mod client;

@@ -99,6 +99,7 @@ fn form(text: &Text<'_>) -> &'static str {
             "a stream is written CREATE STREAM name AS SELECT …, or CREATE STREAM name WITH (option = 'value') AS \
              SELECT …"
         }
+        ("alter", _) => "write ALTER STREAM name AS SELECT …",
         ("create", "view") => "a view is written CREATE VIEW name AS SELECT …",
         ("create", "sink") => "a sink is written CREATE SINK name WITH (connector = 'file', path = '…') AS SELECT …",
         ("create", _) => "write CREATE SOURCE, TABLE, STREAM, VIEW or SINK, then a name",

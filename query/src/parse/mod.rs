@@ -4,6 +4,7 @@
 //! that it does not know (`EMIT`, `TABLE t` as an argument) are taken out of the tokens before it sees them, so
 //! that all spans stay those of the text.
 
+mod alter;
 mod create;
 mod emit;
 mod help;
@@ -27,6 +28,7 @@ use crate::duration;
 use crate::statement::{CreateSource, Describe, DropKind, DropRelation, OptionValue, Pausable, Promote, Resume, Show};
 use crate::text::{DIALECT, Text, is_word, word};
 
+pub(crate) use alter::Altered;
 pub(crate) use emit::{EmitKind, EmitSyntax};
 pub(crate) use partition::{FILL, PARTITION_BY};
 pub(crate) use promote::without_reader;
@@ -49,6 +51,8 @@ pub(crate) enum Parsed {
     CreateSource(CreateSource),
     /// `CREATE STREAM … AS`.
     CreateStream(Named, Vec<OptionValue>, QuerySyntax),
+    /// `ALTER STREAM … AS`.
+    AlterStream(Altered, QuerySyntax),
     /// `CREATE VIEW … AS`.
     CreateView(Named, QuerySyntax),
     /// `CREATE SINK … WITH (…) [AS …]`.
@@ -125,15 +129,13 @@ pub(crate) fn parse(text: &Text<'_>) -> Reads<Parsed> {
         Some("set" | "reset") => Err(unsupported("there are no settings of a session", at).help(
             "a query says itself for how long it remembers what has no windows: SELECT … STATE TTL INTERVAL '2 hours'",
         )),
-        Some("alter") => Err(unsupported("definitions are not altered while they run", at).help(
-            "CREATE STREAM under another name runs beside the old one; when its readers have moved, DROP the old one",
-        )),
+        Some("alter") => reader.alter(),
         Some("update" | "delete" | "merge" | "truncate") => {
-            Err(unsupported("rows of a stream do not change and definitions are not altered", at)
-                .help("DROP what was created and CREATE it anew; a query makes a changed stream of an old one"))
+            Err(unsupported("rows of a stream do not change", at)
+                .help("a query makes a changed stream of an old one; ALTER STREAM name AS SELECT … gives a stream another query"))
         }
         _ => Err(expected("a statement", first, text).help(
-            "statements start with SELECT, WITH, CREATE, INSERT INTO, DROP, SHOW, DESCRIBE, EXPLAIN, PAUSE, RESUME or KILL QUERY",
+            "statements start with SELECT, WITH, CREATE, ALTER STREAM, INSERT INTO, DROP, SHOW, DESCRIBE, EXPLAIN, PAUSE, RESUME or KILL QUERY",
         )),
     }
 }

@@ -5,7 +5,7 @@ import { HighlightStyle } from "@codemirror/language";
 import { EditorView } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 
-const KEYWORDS = `all analyze and anti any as asc at between bernoulli by case cascade changes close create cube current day days
+const KEYWORDS = `all alter analyze and anti any as asc at between bernoulli by case cascade changes close create cube current day days
   delete desc describe descriptor distinct drop else emit end escape every except exists explain false filter first
   following fill for from full grace group having hour hours if ilike in inner insert intersect interval into is join key
   kill last late lateral left like limit minute minutes month months not null nulls offset on or order outer over partition

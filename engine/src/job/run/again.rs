@@ -179,7 +179,7 @@ impl Task {
             Some(Recipe::Windows { start }) => {
                 let told = self.job.output.watermarks().first().copied().unwrap_or(EventTime::MIN);
                 let resumed = self.stage.stateful().and_then(|step| step.resume(told)).unwrap_or(told);
-                (from_logs(&self.job.branches), Begin::After(resumed.max(*start)))
+                (from_logs(&self.job.inputs().branches), Begin::After(resumed.max(*start)))
             }
             _ => {
                 // Straight from the logs: a hand-off may no longer have what comes next.
@@ -189,7 +189,9 @@ impl Task {
             }
         };
         let begin = (&begin, EventTime::MAX, self.shared.clock.now());
-        self.feed = Feed::open(&branches, &self.stage, begin, self.feed.holding(), &self.job.counters)?;
+        let feed = Feed::open(&branches, &self.stage, begin, self.feed.holding(), &self.job.counters)?;
+        let last = std::mem::replace(&mut self.feed, feed);
+        self.feed.behind_as(&last);
         self.job.lose_before(self.feed.complete_from);
         self.feed.try_one_by_one(self.crashes.suspects());
         self.reached.positions = self.feed.positions();

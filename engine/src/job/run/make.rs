@@ -1,7 +1,7 @@
 //! The job that a task runs, as others see it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize};
+use std::sync::{Arc, RwLock};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -15,9 +15,8 @@ use crate::job::harm::Harm;
 use crate::job::history::stateless_start;
 use crate::job::hold::Hold;
 use crate::job::late::Late;
-use crate::job::source::clock_of;
 use crate::job::stage::{Stage, Stateful};
-use crate::job::{Branch, Command, Demand, Job, PRIVATE, Status};
+use crate::job::{Branch, Command, Demand, Inputs, Job, PRIVATE, Status};
 use crate::shared::Shared;
 use crate::stream::{LogLimits, MemoryStream, Position};
 
@@ -59,7 +58,6 @@ pub(super) fn make_job(
         id: format!("j{}", spec.number),
         fingerprint: private.unwrap_or(fingerprint),
         kind: job_kind(&spec),
-        description,
         logged: !spec.stage.is_stateless(),
         can_wait: spec.branches.iter().all(|branch| branch.job().can_wait),
         rereadable: spec.branches.iter().all(|branch| branch.job().rereadable),
@@ -84,8 +82,7 @@ pub(super) fn make_job(
         stream: spec.stream,
         source: None,
         ledger: shared.ledger.clone(),
-        _clock: clock_of(&spec.branches),
-        branches: spec.branches,
+        inputs: RwLock::new(Arc::new(Inputs::new(spec.branches, description))),
         status: std::sync::Mutex::new(Status::Running),
         users: std::sync::Mutex::default(),
     }

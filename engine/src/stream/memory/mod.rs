@@ -277,6 +277,13 @@ impl MemoryStream {
             })
     }
 
+    /// The greatest event time of the last batch in memory that has rows; `None`: there is none.
+    pub(crate) fn last_event_time(&self) -> Option<EventTime> {
+        let log = self.read();
+        let with_rows = |entry: &&log::Entry| matches!(&entry.item, Item::Batch(batch) if batch.rows.num_rows() > 0);
+        log.entries.iter().rev().find(with_rows).map(|entry| entry.max_event_time)
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Log> {
         self.log.read().expect("no holder of this lock panics")
     }

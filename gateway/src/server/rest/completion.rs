@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 const KEYWORDS: &[&str] = &[
     "ADVANCE",
     "ALL",
+    "ALTER",
     "ANALYZE",
     "AND",
     "ANTI",

@@ -1,0 +1,163 @@
+//! Named streams that go over to another query.
+
+use std::sync::Arc;
+
+use squilla_query::{NamedWindows, Query, WindowSpec, late_name};
+
+use super::Engine;
+use crate::clock::EventTime;
+use crate::error::EngineError;
+use crate::job::{Altered, Before, HandedOver, Relations, Told, alter};
+use crate::relation::base_name;
+
+/// What became of a stream that was to go over to another query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alteration {
+    /// It has gone over; its readers stay, offsets go on.
+    Done(Handover),
+    /// It has not: its readers would find its rows to be of another kind. What is other, in words.
+    Other(String),
+}
+
+/// Where a stream's new query took over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// At a place in each input: the old query told what is made of the rows before it, the new one tells the others.
+    Rows,
+    /// At a place in each input, where the windows of the old query that were open then are not told.
+    OpenWindows,
+    /// At a place in each input. What was kept of the rows before it (to join them with others, say) is forgotten.
+    State,
+    /// At a watermark: the old query told the results of windows that end by then, the new one tells those after.
+    Windows {
+        /// The watermark; `None`: nothing had been told.
+        at: Option<EventTime>,
+        /// Windows of the new query that start before it may lack rows that the inputs' logs no longer hold; `None`: none
+        /// does.
+        complete_from: Option<EventTime>,
+    },
+}
+
+impl Engine {
+    /// Has a named stream go over to another query while it runs. `decide` is awaited when nothing stands in the
+    /// way any more, and can still refuse.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownRelation`]; [`EngineError::NotRunning`] for what is no named stream, rests or has ended;
+    /// [`EngineError::InUse`] while its late rows are read; as [`Engine::create_stream`]; what `decide` says. The old query
+    /// goes on then.
+    pub async fn alter_stream(
+        &self,
+        name: &str,
+        query: &Query,
+        decide: impl Future<Output = Result<(), EngineError>> + Send,
+    ) -> Result<Alteration, EngineError> {
+        let relation = self.relation(name)?;
+        let job = relation.alterable()?;
+        if query.plan.is_changing() || relation.is_changing() {
+            return Ok(Alteration::Other("results that change have no offsets to go on with".into()));
+        }
+        if let Some(other) = other_columns(&relation.schema(), query.plan.schema()) {
+            return Ok(Alteration::Other(other));
+        }
+        let users = relation.late_users();
+        if !users.is_empty() {
+            return Err(EngineError::InUse { name: late_name(name), users });
+        }
+        let late = self.late_schema(query);
+        let relations = self.lease_columns(query, name, late.is_some()).await?;
+        self.same_sources(&relations, &job)?;
+        let node = self.plan_final(query)?.named();
+        let told = if job.inputs().branches.iter().all(|branch| branch.is_rows()) {
+            Told::Rows
+        } else if relation.is_windowed() && !relation.counts_rows() {
+            Told::Windows
+        } else {
+            Told::State
+        };
+        let before = Before { told, windowed: relation.is_windowed(), windows: relation.windows() };
+        let windowed = query.plan.is_windowed() && !counts_rows(&query.plan);
+        let altered = alter(&self.inner.shared, &job, &node, &relations, (before, windowed), decide).await?;
+        let (at, before, told) = match altered {
+            Altered::Other(other) => return Ok(Alteration::Other(other)),
+            Altered::Done(at, before, told) => (at, before, told),
+        };
+        let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
+        let altered = Arc::new(relation.altered(reads, query, self.windows_of(query), late));
+        self.relations().insert(name.to_owned(), altered);
+        self.begin(&relations);
+        Ok(Alteration::Done(handover(at, before, told)))
+    }
+
+    /// The grid of the windows that a query's rows are results of; `None`: there is none.
+    pub(super) fn windows_of(&self, query: &Query) -> Option<WindowSpec> {
+        let known = self.relations().clone();
+        let of = |name: &str| {
+            let spec = known.get(name)?.windows()?;
+            Some(NamedWindows { spec, start: Vec::new(), end: Vec::new(), time: Vec::new() })
+        };
+        query.plan.named_windows(&of).map(|windows| windows.spec)
+    }
+
+    /// A source that both queries read is read by one job: another would tell its rows a second time.
+    fn same_sources(&self, relations: &Relations, job: &Arc<crate::job::Job>) -> Result<(), EngineError> {
+        let known = job.chain();
+        let read_again = relations.values().map(|lease| lease.job()).find(|new| {
+            let old = known.iter().find(|old| old.source.is_some() && old.stream == new.stream);
+            old.is_some_and(|old| !Arc::ptr_eq(old, new))
+        });
+        let Some(source) = read_again else { return Ok(()) };
+        let name = source.display_name();
+        Err(EngineError::Plan(format!(
+            "source \"{name}\" would be read a second time from its start: the job that reads it does not read all \
+             columns, or no longer keeps all rows"
+        )))
+    }
+}
+
+fn handover(at: HandedOver, before: Told, told: Told) -> Handover {
+    let HandedOver { watermark, complete_from } = at;
+    match (before, told) {
+        (_, Told::Windows) => Handover::Windows {
+            at: Some(watermark).filter(|at| *at > EventTime::MIN),
+            complete_from: Some(complete_from).filter(|from| *from > watermark),
+        },
+        (Told::Windows, _) => Handover::OpenWindows,
+        (Told::Rows, Told::Rows) => Handover::Rows,
+        _ => Handover::State,
+    }
+}
+
+/// Whether rows make windows by their count, in the order of their arrival.
+pub(crate) fn counts_rows(plan: &squilla_query::Plan) -> bool {
+    use squilla_query::{GatherKind, Plan};
+    matches!(plan, Plan::Gather { gather, .. } if matches!(gather.kind, GatherKind::Count { .. }))
+        || plan.inputs().iter().any(|input| counts_rows(input))
+}
+
+/// How columns differ for those who read them; `None`: they do not.
+fn other_columns(old: &arrow::datatypes::Schema, new: &arrow::datatypes::Schema) -> Option<String> {
+    let gone = old.fields().iter().find(|field| new.index_of(field.name()).is_err());
+    if let Some(field) = gone {
+        return Some(format!("it has no column \"{}\" any more", field.name()));
+    }
+    let more = new.fields().iter().find(|field| old.index_of(field.name()).is_err());
+    if let Some(field) = more {
+        return Some(format!("it has a new column \"{}\"", field.name()));
+    }
+    let pairs = || old.fields().iter().zip(new.fields());
+    if let Some((old, new)) = pairs().find(|(old, new)| old.name() != new.name()) {
+        return Some(format!("column \"{}\" is where \"{}\" was", new.name(), old.name()));
+    }
+    if let Some((old, new)) = pairs().find(|(old, new)| old.data_type() != new.data_type()) {
+        let sql = squilla_query::sql_name;
+        return Some(format!(
+            "column \"{}\" is {}, no longer {}",
+            old.name(),
+            sql(new.data_type()),
+            sql(old.data_type())
+        ));
+    }
+    let (old, _) = pairs().find(|(old, new)| !old.is_nullable() && new.is_nullable())?;
+    Some(format!("column \"{}\" can be null, which it could not", old.name()))
+}

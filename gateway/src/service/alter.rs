@@ -1,0 +1,240 @@
+//! `ALTER STREAM … AS SELECT …`: the catalog has the new definition before the stream goes over, and the old one again
+//! if it cannot. A process that ends in between goes on with the new one, where the old one was.
+
+use std::sync::Arc;
+
+use squilla_engine::{Alteration, EngineError, EventTime, Handover};
+use squilla_query::{AlterStream, CreateStream, Diagnostic, Params, Plan, RelationKind, Span, Statement};
+
+use super::analyze::{analyze, place_of};
+use super::{Answer, Refusal, Service};
+use crate::catalog::{Body, Definition, Names, StoredKind, relation_of_query};
+use crate::server::moment;
+
+impl Service {
+    /// Whoever calls this has the only permit to change the names. `sql` has its parameters' values in place; `asked` is
+    /// what it reads.
+    pub(super) async fn alter_stream(&self, sql: &str, asked: &[String]) -> Result<Answer, Refusal> {
+        let Statement::AlterStream(alter) = self.analyze(sql, &Params::new()).await?.statement else {
+            unreachable!("values do not make another statement of it")
+        };
+        self.refuse_in_script(alter.span, "alter")?;
+        self.system.check_drop(&alter.name, sql)?;
+        let names = self.names();
+        let Some(definition) = names.get(&alter.name) else {
+            if alter.if_exists {
+                return Ok(Answer::Done(format!("there is no stream \"{}\"", alter.name)));
+            }
+            return Err(Refusal::mistake(no_stream(&alter.name, alter.span)));
+        };
+        if definition.kind() != StoredKind::Stream {
+            return Err(Refusal::mistake(no_stream_but(definition, alter.span)));
+        }
+        let Body::Readable(_) = &definition.body else {
+            let mistake = Diagnostic::new("broken", format!("stream \"{}\" does not run", alter.name)).at(alter.span);
+            let help = format!("DESCRIBE {0} says why; DROP STREAM {0}, then CREATE it anew", alter.name);
+            return Err(Refusal::mistake(mistake.help(help)));
+        };
+        refuse_cycle(&names, &alter, asked, sql)?;
+        let created = self.created(definition).await?;
+        let relation = relation_of_query(&alter.name, alter.kind(), &alter.query.plan, &names);
+        let text = text_of(&created, &alter);
+        let same = Definition {
+            id: definition.id,
+            name: alter.name.clone(),
+            reads: asked.to_vec(),
+            sql: text.clone(),
+            body: Body::Readable(relation),
+        };
+        let after = names.with(same);
+        refuse_other_readers(names.clone(), after.clone(), alter.name.clone(), alter.span).await?;
+        let alteration = self.go_over(definition, &alter, &text).await?;
+        let told = match alteration {
+            Alteration::Done(handover) => told(&alter.name, handover),
+            Alteration::Other(other) => return Err(Refusal::mistake(is_other(&alter, &other))),
+        };
+        self.set_names(after);
+        Ok(Answer::Done(told))
+    }
+
+    /// Writes the new definition when all is ready, and the old one again if the stream stays as it was.
+    async fn go_over(&self, old: &Definition, alter: &AlterStream, text: &str) -> Result<Alteration, Refusal> {
+        let (mut written, mut failed) = (false, None);
+        let decide = async {
+            match self.store.set_sql(old.id, text).await {
+                Ok(()) => written = true,
+                Err(error) => {
+                    failed = Some(error);
+                    return Err(EngineError::Stopped);
+                }
+            }
+            Ok(())
+        };
+        let altered = self.engine.alter_stream(&alter.name, &alter.query, decide).await;
+        match (altered, failed) {
+            (_, Some(failed)) => Err(failed.into()),
+            (Ok(altered), None) => Ok(altered),
+            (Err(error), None) => {
+                if written {
+                    self.store.set_sql(old.id, &old.sql).await?;
+                }
+                Err(Refusal::mistake(at_name(&error, alter)))
+            }
+        }
+    }
+
+    /// The statement that made a stream.
+    async fn created(&self, definition: &Definition) -> Result<CreateStream, Refusal> {
+        match self.analyze(&definition.sql, &Params::new()).await?.statement {
+            Statement::CreateStream(create) => Ok(create),
+            other => unreachable!("{other:?} made no stream"),
+        }
+    }
+}
+
+/// What the catalog keeps of a stream that was altered: as if it had been created so.
+fn text_of(created: &CreateStream, alter: &AlterStream) -> String {
+    let quoted = |text: &str, quote: &str| format!("{quote}{}{quote}", text.replace(quote, &quote.repeat(2)));
+    let option = |name: &str, value: &str| format!("{} = {}", quoted(name, "'"), quoted(value, "'"));
+    let options: Vec<String> = created.options.iter().map(|given| option(&given.name, &given.value)).collect();
+    let with = if options.is_empty() { String::new() } else { format!(" WITH ({})", options.join(", ")) };
+    format!("CREATE STREAM {}{with} AS {}", quoted(&alter.name, "\""), alter.query.sql)
+}
+
+/// There is no such stream.
+pub(super) fn no_stream(name: &str, span: Option<Span>) -> Diagnostic {
+    Diagnostic::new("unknown_relation", format!("no stream \"{name}\""))
+        .at(span)
+        .help(format!("SHOW STREAMS lists what there is; CREATE STREAM {name} AS SELECT … makes it"))
+}
+
+/// The name is that of something else.
+pub(super) fn no_stream_but(there: &Definition, span: Option<Span>) -> Diagnostic {
+    let (name, kind) = (&there.name, there.kind());
+    let help = match kind {
+        StoredKind::View => format!("DROP VIEW {name}, then CREATE VIEW {name} AS SELECT …"),
+        other => {
+            format!("ALTER STREAM takes what CREATE STREAM made; DROP {} {name} ends it", other.word().to_uppercase())
+        }
+    };
+    Diagnostic::new("wrong_kind", format!("\"{name}\" is a {}, not a stream", kind.word())).at(span).help(help)
+}
+
+/// A stream cannot read itself, at first hand or through others.
+fn refuse_cycle(names: &Names, alter: &AlterStream, asked: &[String], sql: &str) -> Result<(), Refusal> {
+    let name = &alter.name;
+    let users = names.all_users(name);
+    let Some(through) = asked.iter().find(|read| *read == name || users.contains(read)) else { return Ok(()) };
+    let message = if through == name {
+        format!("stream \"{name}\" would read itself")
+    } else {
+        let word = names.get(through).map_or("stream", |there| there.kind().word());
+        format!("stream \"{name}\" would read itself, through {word} \"{through}\"")
+    };
+    // The first mention in the query.
+    let query = sql.get(alter.query_at..).unwrap_or_default();
+    let place = place_of(through, query);
+    let place = place.map(|span| Span { start: span.start + alter.query_at, end: span.end + alter.query_at });
+    let mistake = Diagnostic::new("cycle", message).at(place.or(alter.span));
+    Err(Refusal::mistake(
+        mistake.help(format!("read what \"{name}\" does not lead to; SHOW STREAMS tells who reads what")),
+    ))
+}
+
+/// Who reads a stream must find in the new one what it has found in the old.
+async fn refuse_other_readers(
+    names: Arc<Names>,
+    after: Names,
+    name: String,
+    span: Option<Span>,
+) -> Result<(), Refusal> {
+    let work = move || {
+        let mut found = Vec::new();
+        let users = names.all_users(&name);
+        let feeds = users.iter().filter_map(|user| Some((user, names.feed(user)?.sql.clone())));
+        let made = users.iter().filter_map(|user| Some((user, names.get(user)?.sql.clone())));
+        for (user, text) in made.chain(feeds) {
+            let none = Params::new();
+            let (was, is) = (analyze(&names, &text, &none).0, analyze(&after, &text, &none).0);
+            // Who was broken before is none the worse.
+            let Ok(was) = was else { continue };
+            let why = match is {
+                Err(mistakes) => mistakes.first().map(|mistake| mistake.message.clone()).unwrap_or_default(),
+                Ok(is) if plan_of(&was) != plan_of(&is) => "it would give other rows".to_owned(),
+                Ok(_) => continue,
+            };
+            let word = names.get(user).map_or("sink", |there| there.kind().word());
+            found.push((
+                format!("{word} \"{user}\""),
+                format!("{word} \"{user}\": {why}"),
+                word.to_uppercase(),
+                user.clone(),
+            ));
+        }
+        found
+    };
+    let found = tokio::task::spawn_blocking(work).await.map_err(Refusal::panicked)?;
+    let Some((_, _, word, first)) = found.last() else { return Ok(()) };
+    let whom: Vec<&str> = found.iter().rev().map(|(user, ..)| user.as_str()).collect();
+    let mut mistake = Diagnostic::new("in_use", format!("what would change is read by {}", whom.join(", "))).at(span);
+    for (_, why, ..) in found.iter().rev() {
+        mistake = mistake.note(why.clone());
+    }
+    Err(Refusal::mistake(mistake.help(format!(
+        "keep the columns that they read, with their types and the windows; or DROP {word} {first} first, or CREATE STREAM \
+         under another name"
+    ))))
+}
+
+fn plan_of(statement: &Statement) -> Option<&Plan> {
+    match statement {
+        Statement::CreateStream(create) => Some(&create.query.plan),
+        Statement::CreateView(create) => Some(&create.query.plan),
+        Statement::CreateSink(create) => create.query.as_ref().map(|query| &query.plan),
+        Statement::InsertInto(insert) => Some(&insert.query.plan),
+        _ => None,
+    }
+}
+
+fn at_name(error: &EngineError, alter: &AlterStream) -> Diagnostic {
+    Diagnostic::new(error.code(), error.to_string()).at(alter.span).help(error.help())
+}
+
+/// Its readers would be told rows of another kind.
+fn is_other(alter: &AlterStream, other: &str) -> Diagnostic {
+    let name = &alter.name;
+    let message = format!("readers of stream \"{name}\" cannot go on with this query: {other}");
+    let help = if matches!(alter.kind(), RelationKind::Changing { .. }) {
+        format!("windows (GROUP BY tumble('10s')) give rows that stay; or DROP STREAM {name}, and CREATE it anew")
+    } else {
+        format!("give the query the columns that \"{name}\" has; CREATE STREAM under another name runs beside it")
+    };
+    Diagnostic::new("unsupported", message).at(alter.span).help(help)
+}
+
+/// What was done, in words.
+fn told(name: &str, handover: Handover) -> String {
+    let text = |moment: EventTime| moment::text(moment).unwrap_or_default();
+    let how = match handover {
+        Handover::Rows => "the new query goes on at the row at which the old one ended".to_owned(),
+        Handover::OpenWindows => {
+            "the new query goes on at the row at which the old one ended; windows that were open then are not told"
+                .to_owned()
+        }
+        Handover::State => {
+            "the new query goes on at the row at which the old one ended, and begins with nothing kept of those before"
+                .to_owned()
+        }
+        Handover::Windows { at: None, .. } => "no window had been told; the new query tells all".to_owned(),
+        Handover::Windows { at: Some(at), complete_from } => {
+            let partial = complete_from
+                .map(|from| format!("; those that start before {} lack rows, which are no longer kept", text(from)));
+            format!(
+                "the old query told windows up to {}, the new one tells those that end later{}",
+                text(at),
+                partial.unwrap_or_default()
+            )
+        }
+    };
+    format!("altered stream \"{name}\": {how}")
+}
