@@ -132,8 +132,8 @@ pub struct Numbered {
 pub enum NumberedReport {
     /// It was taken now.
     Taken(PublishReport),
-    /// It was taken before; `None`: so long ago that nothing more is known of it.
-    Before(Option<ProducerMark>),
+    /// It was taken before.
+    Before(ProducerMark),
 }
 
 /// A record that was not taken.
@@ -172,5 +172,15 @@ pub enum PublishError {
         sequence: u64,
         /// The number that was to come.
         expected: u64,
+    },
+    /// Later requests of the publisher were taken so long ago that nothing is known of this one.
+    #[error("sequence {sequence} of producer \"{producer}\" came, long after later ones")]
+    SequenceForgotten {
+        /// The publisher.
+        producer: String,
+        /// The request's number.
+        sequence: u64,
+        /// The number that was to come; `None`: there is none left.
+        expected: Option<u64>,
     },
 }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Producers of a stream that are remembered. Of more, the one that has published nothing for longest is forgotten.
 const MAX_PRODUCERS: usize = 1_000;
-/// Requests of a producer of which is known what became of them. Of older ones it is known that they were taken.
+/// Requests of a producer of which is known what became of them. An older number is no retry, which comes at once: its
+/// producer has lost count, and what it sends may be anything.
 const MAX_REQUESTS: usize = 5;
 
 /// A request that was taken.
@@ -31,8 +32,13 @@ pub struct ProducerMark {
 pub enum Arrived {
     /// It follows them, or is the first.
     Next,
-    /// It was taken before; `None`: so long ago that nothing more is known of it.
-    Before(Option<ProducerMark>),
+    /// It was taken before.
+    Before(ProducerMark),
+    /// A request of this number may have been taken, so long ago that nothing is known of it.
+    Forgotten {
+        /// The number that was to come; `None`: there is none left.
+        expected: Option<u64>,
+    },
     /// Others are missing before it.
     Gap {
         /// The number that was to come.
@@ -61,8 +67,9 @@ impl Producers {
     pub fn arrived(&self, producer: &str, sequence: u64) -> Arrived {
         let Some(last) = self.known.get(producer).and_then(|known| known.requests.back()) else { return Arrived::Next };
         if sequence <= last.sequence {
-            let requests = self.known[producer].requests.iter();
-            return Arrived::Before(requests.rev().find(|mark| mark.sequence == sequence).cloned());
+            let known = self.known[producer].requests.iter().rev().find(|mark| mark.sequence == sequence);
+            let forgotten = || Arrived::Forgotten { expected: last.sequence.checked_add(1) };
+            return known.cloned().map_or_else(forgotten, Arrived::Before);
         }
         match last.sequence.checked_add(1) {
             Some(expected) if sequence > expected => Arrived::Gap { expected },
@@ -116,14 +123,16 @@ mod tests {
             assert_eq!(producers.arrived("a", sequence), Arrived::Next);
             producers.take(mark("a", sequence));
         }
-        assert_eq!(producers.arrived("a", 19), Arrived::Before(Some(mark("a", 19))));
-        assert_eq!(producers.arrived("a", 15), Arrived::Before(Some(mark("a", 15))));
-        assert_eq!(producers.arrived("a", 14), Arrived::Before(None), "of five it is known what became of them");
+        assert_eq!(producers.arrived("a", 19), Arrived::Before(mark("a", 19)));
+        assert_eq!(producers.arrived("a", 15), Arrived::Before(mark("a", 15)));
+        let forgotten = Arrived::Forgotten { expected: Some(20) };
+        assert_eq!(producers.arrived("a", 14), forgotten, "of five it is known what became of them");
+        assert_eq!(producers.arrived("a", 0), forgotten, "a producer that counts anew is not told that it is known");
         assert_eq!(producers.arrived("a", 21), Arrived::Gap { expected: 20 });
         assert_eq!(producers.arrived("b", 0), Arrived::Next);
         producers.take(mark("a", 20));
         producers.take(ProducerMark { sequence: u64::MAX, ..mark("c", 0) });
-        assert!(matches!(producers.arrived("c", u64::MAX), Arrived::Before(Some(_))));
+        assert!(matches!(producers.arrived("c", u64::MAX), Arrived::Before(_)));
     }
 
     #[test]

@@ -235,6 +235,11 @@ impl From<PublishRefusal> for ApiError {
                 .help("send it again when the disk has room: with a sequence its rows are there once; DESCRIBE tells how it fares"),
             PublishError::SequenceGap { expected, .. } => Self::new(StatusCode::CONFLICT, "sequence_gap", message)
                 .help(format!("send {expected} first; who has lost count takes another producer_id")),
+            PublishError::SequenceForgotten { expected, .. } => {
+                let next = expected.map_or_else(String::new, |expected| format!("go on with {expected}, or "));
+                Self::new(StatusCode::CONFLICT, "sequence_forgotten", message)
+                    .help(format!("{next}take another producer_id: who begins to count anew is another producer"))
+            }
             PublishError::Full { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, "full", message)
                 .help("send again in a second: nothing of this request was taken")
                 .retryable(),

@@ -146,6 +146,14 @@ async fn a_request_with_a_sequence_is_taken_once() {
     let (status, answer) = answer_of(send("?producer_id=a&sequence=2").await).await;
     assert_eq!((status, &answer["error"]["code"]), (StatusCode::CONFLICT, &json!("sequence_gap")), "{answer}");
     assert!(answer["error"]["help"].as_str().is_some_and(|help| help.starts_with("send 1 first")), "{answer}");
+    for sequence in 1..8 {
+        let (status, _) = answer_of(send(&format!("?producer_id=a&sequence={sequence}")).await).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+    // Who counts anew is not told that its rows are there.
+    let (status, answer) = answer_of(send("?producer_id=a&sequence=0").await).await;
+    assert_eq!((status, &answer["error"]["code"]), (StatusCode::CONFLICT, &json!("sequence_forgotten")), "{answer}");
+    assert!(answer["error"]["help"].as_str().is_some_and(|help| help.starts_with("go on with 8")), "{answer}");
     let by_header = |sequence: &'static str| {
         let request = client.post(&url).header("producer-id", "b").header("producer-seq", sequence);
         request.body("{\"n\":2}").send()

@@ -107,9 +107,8 @@ struct Push<'a> {
 
 #[derive(Debug, Deserialize)]
 struct Report {
-    /// `None`: nobody knows any more.
-    accepted: Option<u64>,
-    rejected: Option<u64>,
+    accepted: u64,
+    rejected: u64,
     errors: Vec<Reject>,
 }
 
@@ -205,11 +204,11 @@ impl Push<'_> {
         for reject in report.errors.iter().take(usize::try_from(left_to_tell).unwrap_or(usize::MAX)) {
             eprintln!("line {}: {}", self.lines + reject.line, reject.reason);
         }
-        let rejected = report.rejected.unwrap_or(0);
+        let rejected = report.rejected;
         if self.rejected <= REJECTS_TOLD && self.rejected + rejected > REJECTS_TOLD {
             eprintln!("further rejected lines are counted only");
         }
-        self.accepted += report.accepted.unwrap_or(0);
+        self.accepted += report.accepted;
         self.rejected += rejected;
         self.lines += lines;
     }

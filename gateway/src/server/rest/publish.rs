@@ -22,10 +22,10 @@ use crate::server::limits::{BODY_BYTES, BODY_TIMEOUT};
 /// What became of the events.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Published {
-    /// Rows taken. Null: it was taken so long ago that their number is no longer known.
-    accepted: Option<u64>,
+    /// Rows taken.
+    accepted: u64,
     /// Rows not taken.
-    rejected: Option<u64>,
+    rejected: u64,
     /// The first hundred of those.
     errors: Vec<Rejected>,
     /// Of a request with a sequence: it was taken before, and not again. The counts are those of the first time.
@@ -62,7 +62,8 @@ struct Rejected {
 /// `content-encoding: gzip`. Events that do not fit the columns are rejected one by one.
 ///
 /// A request with `producer_id` and `sequence` is taken once, however often it is sent: a second time the answer says
-/// `duplicate`. In a stream that is durable this holds over crashes. Of each stream the last 1,000 producers are known.
+/// `duplicate`. In a stream that is durable this holds over crashes. Of each stream the last 1,000 producers are known,
+/// and of each of them the last five requests.
 #[utoipa::path(
     post, path = "/api/v1/streams/{name}/events", tag = "streams", params(("name" = String, Path), Numbering),
     request_body(content = String, content_type = "application/x-ndjson"),
@@ -70,7 +71,7 @@ struct Rejected {
         (status = OK, body = Published),
         (status = BAD_REQUEST, body = ErrorAnswer, description = "neither NDJSON nor a JSON array"),
         (status = NOT_FOUND, body = ErrorAnswer, description = "no such http source"),
-        (status = CONFLICT, body = ErrorAnswer, description = "requests of the producer are missing before this one"),
+        (status = CONFLICT, body = ErrorAnswer, description = "the producer's requests are not in order: some are missing before this one, or it is older than what is remembered"),
         (status = PAYLOAD_TOO_LARGE, body = ErrorAnswer, description = "over 16 MiB"),
         (status = TOO_MANY_REQUESTS, body = ErrorAnswer, description = "the queue is full: nothing was taken"),
         (status = INSUFFICIENT_STORAGE, body = ErrorAnswer, description = "not all rows could be stored")
@@ -100,12 +101,9 @@ pub(super) async fn publish(
     Failpoint::AnswerBegins.pass();
     Ok(Json(match report {
         NumberedReport::Taken(report) => Published { duplicate: Some(false), ..report.into() },
-        NumberedReport::Before(mark) => Published {
-            accepted: mark.as_ref().map(|mark| mark.accepted),
-            rejected: mark.as_ref().map(|mark| mark.rejected),
-            errors: Vec::new(),
-            duplicate: Some(true),
-        },
+        NumberedReport::Before(mark) => {
+            Published { accepted: mark.accepted, rejected: mark.rejected, errors: Vec::new(), duplicate: Some(true) }
+        }
     }))
 }
 
@@ -169,8 +167,8 @@ impl From<PublishReport> for Published {
     fn from(report: PublishReport) -> Self {
         let errors = report.errors.into_iter();
         Self {
-            accepted: Some(report.accepted),
-            rejected: Some(report.rejected),
+            accepted: report.accepted,
+            rejected: report.rejected,
             errors: errors.map(|error| Rejected { line: error.line, reason: error.reason }).collect(),
             duplicate: None,
         }

@@ -86,6 +86,10 @@ impl Queue {
                 let Numbered { producer, sequence } = numbered;
                 return Err(PublishError::SequenceGap { producer, sequence, expected });
             }
+            Arrived::Forgotten { expected } => {
+                let Numbered { producer, sequence } = numbered;
+                return Err(PublishError::SequenceForgotten { producer, sequence, expected });
+            }
             Arrived::Next => {}
         }
         let (queue, by) = (self.clone(), numbered.clone());

@@ -93,7 +93,7 @@ async fn numbered(env: &SourceEnv, sequence: u64, body: &str) -> Result<Numbered
 }
 
 fn before(accepted: u64, rejected: u64, sequence: u64) -> NumberedReport {
-    NumberedReport::Before(Some(ProducerMark { producer: "p".to_owned(), sequence, accepted, rejected }))
+    NumberedReport::Before(ProducerMark { producer: "p".to_owned(), sequence, accepted, rejected })
 }
 
 #[tokio::test]
@@ -178,6 +178,7 @@ async fn a_source_goes_on_with_the_producers_of_its_log() {
     producers.take(ProducerMark { producer: "p".to_owned(), sequence: 8, accepted: 4, rejected: 2 });
     definition.connector.resume(producers);
     assert_eq!(numbered(&env, 8, "{}").await.expect("known"), before(4, 2, 8));
-    assert_eq!(numbered(&env, 2, "{}").await.expect("known"), NumberedReport::Before(None));
+    let forgotten = numbered(&env, 2, "{}").await;
+    assert!(matches!(forgotten, Err(PublishError::SequenceForgotten { expected: Some(9), .. })), "{forgotten:?}");
     assert!(matches!(numbered(&env, 9, "{}").await, Ok(NumberedReport::Taken(_))));
 }

@@ -44,7 +44,7 @@ fn they_are_remembered_as_long_as_the_log_is_there() {
     for _ in 0..2 {
         let (log, resumed) = open(&volume, small(64 << 10, 2)).expect("the volume is sound");
         assert_eq!((last(&resumed, "often"), last(&resumed, "seldom")), (Some(199), Some(41)));
-        assert_eq!(resumed.producers.arrived("often", 199), Arrived::Before(Some(mark("often", 199))));
+        assert_eq!(resumed.producers.arrived("often", 199), Arrived::Before(mark("often", 199)));
         assert_eq!(resumed.producers.arrived("seldom", 43), Arrived::Gap { expected: 42 });
         drop(log);
     }
@@ -134,7 +134,7 @@ fn rows_that_can_neither_be_synced_nor_cut_are_known_when_they_are_sent_again() 
     drop(log);
     volume.fail_after(None);
     let (log, resumed) = open(&volume, small(1 << 20, 2)).expect("the volume is sound");
-    assert_eq!(resumed.producers.arrived("p", 1), Arrived::Before(Some(mark("p", 1))));
+    assert_eq!(resumed.producers.arrived("p", 1), Arrived::Before(mark("p", 1)));
     assert_eq!(read(&log).0[0], upto(4), "they were synced before they were shown");
     volume.cut_power(0);
     drop(log);
