@@ -250,15 +250,8 @@ impl Feed {
     /// Shows filters of running results what was told before they came, so that they know what to withdraw; and look-ups
     /// what a live table holds.
     pub(crate) async fn seed(&mut self, branches: &[Branch]) -> Result<(), EngineError> {
+        self.seed_tables(branches).await?;
         for (inlet, branch) in self.branches.iter_mut().zip(branches) {
-            if self.reads_table && branch.right && branch.job().kind == TABLE {
-                let Some((batches, next)) = ask(branch.job()).await? else { continue };
-                inlet.held_until = next;
-                for batch in batches {
-                    inlet.pass(batch, &self.counters, &mut self.ready)?;
-                }
-                continue;
-            }
             let ranks = branch.ops.iter().any(|op| matches!(op, OpSpec::RankUpdates { .. }));
             if !branch.updates || leading_filters(&branch.ops) == 0 && !ranks || inlet.whole {
                 continue;
@@ -268,6 +261,20 @@ impl Feed {
                 for passed in inlet.pipeline.process(batch)? {
                     add(&self.counters.passed, passed.rows.num_rows());
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows look-ups what live tables hold.
+    pub(crate) async fn seed_tables(&mut self, branches: &[Branch]) -> Result<(), EngineError> {
+        let held = |branch: &Branch| branch.right && branch.job().kind == TABLE;
+        let tables = self.branches.iter_mut().zip(branches).filter(|(_, branch)| self.reads_table && held(branch));
+        for (inlet, branch) in tables {
+            let Some((batches, next)) = ask(branch.job()).await? else { continue };
+            inlet.held_until = next;
+            for batch in batches {
+                inlet.pass(batch, &self.counters, &mut self.ready)?;
             }
         }
         Ok(())

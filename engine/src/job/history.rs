@@ -44,10 +44,8 @@ impl History {
         match self.reader.next().await {
             Read::Batch(batch) => {
                 let until = self.until.get(batch.partition as usize).copied().unwrap_or_default();
-                if batch.next > until {
-                    return Ok(Some(Vec::new()));
-                }
-                let mut batches = self.pipeline.process(batch.with_rows(batch.rows.clone()))?;
+                let Some(before) = before(&batch, until) else { return Ok(Some(Vec::new())) };
+                let mut batches = self.pipeline.process(before)?;
                 for batch in &mut batches {
                     batch.partition += self.first_partition;
                 }
@@ -62,6 +60,16 @@ impl History {
         }
     }
 
+    /// Rows that are still to be read, those included that its steps will leave out.
+    pub(super) fn left_rows(&self) -> u64 {
+        let position = self.reader.position();
+        let left = |(partition, until): (u32, &Offset)| {
+            let (offset, skip) = position.offsets.get(&partition).copied().unwrap_or_default();
+            until.0.saturating_sub(offset.0 + skip)
+        };
+        (0..).zip(&self.until).map(left).sum()
+    }
+
     /// Rows of a gap that lie before the live rows, whose reader tells the others; `None`: nobody knows.
     fn lost(&self, gap: &Gap) -> Option<u64> {
         let rows = gap.rows?;
@@ -73,6 +81,22 @@ impl History {
         let beyond: u64 = (0..).zip(&self.until).filter_map(beyond).sum();
         Some(rows.saturating_sub(beyond))
     }
+}
+
+/// What of a batch lies before an offset; the live rows are the others. `None`: nothing does, or nobody knows what: then
+/// the live rows are all of it.
+fn before(batch: &StreamBatch, until: Offset) -> Option<StreamBatch> {
+    if batch.next <= until {
+        return Some(batch.with_rows(batch.rows.clone()));
+    }
+    let rows = usize::try_from(until.0.saturating_sub(batch.first.0)).unwrap_or(usize::MAX);
+    let dense = batch.next.0 - batch.first.0 == batch.rows.num_rows() as u64;
+    if rows == 0 || !dense {
+        return None;
+    }
+    // The first of the others tells the watermark that these imply.
+    let watermark = EventTime(batch.watermarks()[rows]);
+    Some(StreamBatch { next: until, watermark, ..batch.with_rows(batch.rows.slice(0, rows)) })
 }
 
 /// Counts rows that were gone before they were read.
@@ -231,7 +255,36 @@ pub(crate) fn stateless_start(branches: &[Branch], feed: &Feed) -> Position {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
+    use arrow::datatypes::Schema;
+
     use super::*;
+    use crate::batch::{Memo, RowKind, physical_schema};
+
+    #[test]
+    fn of_a_batch_in_which_the_live_rows_begin_the_rows_before_them_are_history() {
+        let column = |from: i64| -> ArrayRef { Arc::new(TimestampNanosecondArray::from_iter_values(from..from + 4)) };
+        let rows = RecordBatch::try_new(physical_schema(&Schema::empty()), vec![column(100), column(50)]);
+        let batch = StreamBatch {
+            kind: RowKind::Append,
+            partition: 0,
+            first: Offset(10),
+            next: Offset(14),
+            rows: rows.expect("the columns fit"),
+            watermark: EventTime(60),
+            arrival: EventTime(0),
+            idle: false,
+            memo: Memo::default(),
+        };
+        let head = before(&batch, Offset(13)).expect("three rows");
+        assert_eq!((head.first, head.next, head.watermark), (Offset(10), Offset(13), EventTime(53)));
+        assert_eq!(head.event_times(), [100, 101, 102]);
+        let whole = before(&batch, Offset(14)).expect("all rows");
+        assert_eq!((whole.rows.num_rows(), whole.watermark), (4, EventTime(60)));
+        assert!(before(&batch, Offset(10)).is_none(), "all of it is live");
+        let filtered = StreamBatch { next: Offset(20), ..batch };
+        assert!(before(&filtered, Offset(13)).is_none(), "the live reader gives all of it");
+    }
 
     #[test]
     fn the_first_open_window_is_the_first_whose_end_and_grace_lie_behind_the_watermark() {

@@ -129,9 +129,9 @@ impl Inputs {
 pub(crate) enum Command {
     /// All open windows as they stand, and the offset in `updates` from which changes follow.
     Snapshot(oneshot::Sender<Result<(Vec<StreamBatch>, Offset), EngineError>>),
-    /// To go on after a rest; `skip`, for each branch: with the rows that come from now on. The answer: what came
-    /// meanwhile.
-    Resume { skip: Vec<bool>, reply: oneshot::Sender<Rested> },
+    /// To go on after a rest; `skip`: with the rows that come from now on, but for those that these jobs tell. The
+    /// answer: what came meanwhile.
+    Resume { skip: Option<Vec<String>>, reply: oneshot::Sender<Rested> },
     /// Where it is.
     Where(oneshot::Sender<Whereabouts>),
     /// A named stream's job goes over to another definition.

@@ -45,8 +45,10 @@ impl Relation {
     /// Lets its jobs go on; what came meanwhile, `None` when they did not rest.
     pub(crate) async fn resume(&self, shared: &Shared, skip: bool) -> Option<Rested> {
         let Definition::Stream { resting, lease, .. } = &self.definition else { return None };
-        let rest = resting.lock().expect("no holder of this lock panics").take();
-        let mut jobs = rest.map(|rest| rest.jobs).unwrap_or_default();
+        let known = || resting.lock().expect("no holder of this lock panics");
+        // It is taken for resting until all of them go on: whoever waits for that may hang up on the way.
+        let rests = known().as_ref().map(|rest| rest.jobs.clone());
+        let mut jobs = rests.unwrap_or_default();
         // And those that stopped at rows at which they crashed.
         let stopped = unnamed(lease.job()).into_iter().filter(|job| job.harm.quarantined().is_some());
         for job in stopped {
@@ -61,13 +63,14 @@ impl Relation {
         for job in &jobs {
             shared.registry.resume(job);
             // What its own jobs have told is not skipped: they skip what they read.
-            let foreign = |below: &Arc<Job>| !jobs.iter().any(|own| Arc::ptr_eq(own, below));
-            let skip = job.inputs().branches.iter().map(|branch| skip && foreign(branch.job())).collect();
+            let skip = skip.then(|| jobs.iter().map(|own| own.id.clone()).collect());
             let (reply, answer) = oneshot::channel();
             if job.commands.send(Command::Resume { skip, reply }).await.is_ok() {
-                rested += answer.await.unwrap_or_default();
+                let what = answer.await.unwrap_or_default();
+                rested += if passed_over(job, &jobs) { Rested::default() } else { what };
             }
         }
+        *known() = None;
         Some(rested)
     }
 
@@ -77,7 +80,15 @@ impl Relation {
         let resting = resting.lock().expect("no holder of this lock panics");
         let rest = resting.as_ref()?;
         let mut rested = Rested::default();
-        rest.jobs.iter().for_each(|job| rested += job.hold.rested());
+        let tell = rest.jobs.iter().filter(|job| !passed_over(job, &rest.jobs));
+        tell.for_each(|job| rested += job.hold.rested());
         Some(PausedInfo { since: rest.since, waiting_rows: rested.waiting_rows, lost_rows: rested.lost_rows })
     }
+}
+
+/// Whether the jobs that read a job read the logs below it since they have crashed: they tell the same rows.
+fn passed_over(job: &Arc<Job>, jobs: &[Arc<Job>]) -> bool {
+    let reads = |user: &&Arc<Job>| user.inputs().branches.iter().any(|branch| Arc::ptr_eq(branch.job(), job));
+    let mut users = jobs.iter().filter(reads).peekable();
+    !job.logged && users.peek().is_some() && users.all(|user| user.harm.restarts().0 > 0)
 }

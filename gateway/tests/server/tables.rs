@@ -96,3 +96,27 @@ async fn tables_are_listed_described_and_kept_while_they_are_used() {
     let (_, answer) = post("SHOW TABLES").await;
     assert_eq!(answer["results"][0]["rows"], json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_has_rested_looks_up_the_table_as_it_stands_then() {
+    let server = server().await;
+    server.execute(&format!("CREATE STREAM named AS {LOOK_UP}")).await;
+    publish(&server, "users", json!([{"id": 1, "name": "ann"}])).await;
+    absorbed(&server, "look-up", 1).await;
+    server.execute("PAUSE STREAM named").await;
+    publish(&server, "users", json!([{"id": 1, "name": "anna"}])).await;
+    // More than what the table's job keeps of its rows for those who are behind.
+    for n in 0..18 {
+        publish(&server, "users", json!([{"id": 3, "name": format!("cid {n}"), "pad": "x".repeat(1 << 20)}])).await;
+    }
+    absorbed(&server, "table", 20).await;
+    server.execute("RESUME STREAM named").await;
+    let mut client = Socket::hello(&server).await;
+    client.subscribe(json!({"id": "1", "sql": "SELECT n, name FROM named"})).await;
+    // What it held, and the two keys of the table as they stand.
+    absorbed(&server, "look-up", 3).await;
+    publish(&server, "events", json!([{"n": 1, "who": 1}, {"n": 2, "who": 3}])).await;
+    assert_eq!(rows(&mut client).await, json!([[1, "anna"], [2, "cid 17"]]));
+    let jobs = server.service.engine().jobs();
+    assert!(jobs.iter().all(|job| job.counters.dropped == 0), "nothing is missing: {jobs:#?}");
+}

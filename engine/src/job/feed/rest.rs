@@ -7,6 +7,7 @@ use crate::counters::add;
 use crate::error::EngineError;
 use crate::job::history::{bases, position_in};
 use crate::job::hold::{Place, Rested};
+use crate::job::stage::TABLE;
 use crate::job::{Branch, Fed};
 use crate::stream::{Position, Start, Stream};
 
@@ -49,10 +50,10 @@ impl Feed {
         for ((inlet, branch), skip) in inlets {
             let behind_rows = inlet.live.behind_rows();
             if *skip && !(self.reads_table && branch.right) {
-                self.counters.rows_in.fetch_add(behind_rows, Relaxed);
-                self.counters.skipped.fetch_add(behind_rows, Relaxed);
-                rested.lost_rows += behind_rows;
-                inlet.history.clear();
+                let past_rows: u64 = inlet.history.drain(..).map(|history| history.left_rows()).sum();
+                self.counters.rows_in.fetch_add(past_rows + behind_rows, Relaxed);
+                self.counters.skipped.fetch_add(past_rows + behind_rows, Relaxed);
+                rested.lost_rows += past_rows + behind_rows;
                 inlet.reopen(branch, &Start::Latest, &mut self.ready);
             } else {
                 let position = inlet.live.position();
@@ -62,6 +63,20 @@ impl Feed {
             inlet.live.hold(inlet.holding);
         }
         Ok(rested)
+    }
+
+    /// Has tables that have gone on farther than their logs reach back read on from now; whether there are any. What they
+    /// hold is to be asked for.
+    pub(crate) fn let_stale_tables_go(&mut self, branches: &[Branch]) -> bool {
+        let mut stale = false;
+        for (inlet, branch) in self.branches.iter_mut().zip(branches) {
+            let held = self.reads_table && branch.right && branch.job().kind == TABLE;
+            if held && branch.stream().lost_rows(&inlet.live.position()) > 0 {
+                inlet.reopen(branch, &Start::Latest, &mut self.ready);
+                stale = true;
+            }
+        }
+        stale
     }
 
     /// Whether there is history to be read before the live rows.

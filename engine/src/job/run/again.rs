@@ -14,7 +14,6 @@ use super::{Task, Work};
 use crate::batch::visible_schema;
 use crate::clock::EventTime;
 use crate::error::EngineError;
-use crate::job::Branch;
 use crate::job::branch::OpSpec;
 use crate::job::feed::{Begin, Feed};
 use crate::job::harm::{CRASHES, Place, Quarantine};
@@ -22,6 +21,7 @@ use crate::job::history::{from_logs, positions_below};
 use crate::job::late::LateTap;
 use crate::job::stage::Stage;
 use crate::job::writer::Writer;
+use crate::job::{Branch, Command};
 use crate::stream::{Offset, Position, Stream};
 
 /// How a task is started again.
@@ -131,6 +131,7 @@ impl Task {
         self.job.harm.crashed(&reason);
         // What was booked is given back; a shrinking booking never fails.
         let _ = self.shared.book_state(std::mem::take(&mut self.state_bytes), 0);
+        let mut command = None;
         if crashes >= CRASHES {
             let rows = self.quarantine(place, reason);
             self.job.harm.quarantine(Some(rows));
@@ -138,11 +139,37 @@ impl Task {
             self.shared.registry.pause(|| vec![self.job.clone()]);
         } else {
             let back_off = i64::try_from(self.crashes.back_off().as_nanos()).unwrap_or(i64::MAX);
-            self.shared.clock.sleep_until(now.plus(back_off)).await;
+            command = self.back_off(now.plus(back_off)).await;
         }
         self.reopen()?;
         self.job.harm.restarted();
+        if let Some(command) = command {
+            self.answer(command);
+        }
         Ok(())
+    }
+
+    /// Waits, unless it is told to do anything: that. Whoever asks meanwhile what it holds is told that it is nothing: what
+    /// it will hold follows as changes.
+    async fn back_off(&mut self, until: EventTime) -> Option<Command> {
+        let clock = self.shared.clock.clone();
+        let waited = clock.sleep_until(until);
+        tokio::pin!(waited);
+        loop {
+            let command = tokio::select! {
+                () = &mut waited => return None,
+                command = self.inbox.recv() => command,
+            };
+            match command {
+                Some(Command::Snapshot(reply)) => {
+                    let next = self.updates.as_ref().unwrap_or(&self.output).next(0);
+                    // Whoever asked may have gone.
+                    let _ = reply.send(Ok((Vec::new(), next)));
+                }
+                // The job, which this task keeps, holds a sender.
+                other => return other,
+            }
+        }
     }
 
     fn quarantine(&self, place: Option<Place>, reason: String) -> Quarantine {

@@ -3,7 +3,7 @@
 use super::Task;
 use crate::clock::EventTime;
 use crate::error::EngineError;
-use crate::job::{Command, Rested};
+use crate::job::{Branch, Command, Rested};
 
 impl Task {
     /// Rests until the job is told to go on. It is still asked for what it holds.
@@ -17,7 +17,15 @@ impl Task {
                     // What it stopped at is tried again.
                     self.job.harm.quarantine(None);
                     self.crashes.forget();
+                    // After a crash it reads the logs below jobs that it read before.
+                    let foreign = |own: &Vec<String>, branch: &Branch| !own.contains(&branch.job().id);
+                    let skips = |branch| skip.as_ref().is_some_and(|own| foreign(own, branch));
+                    let skip: Vec<bool> = self.branches.iter().map(skips).collect();
+                    let stale = self.feed.let_stale_tables_go(&self.branches);
                     let rested = self.feed.go_on(&self.branches, &skip)?;
+                    if stale {
+                        self.feed.seed_tables(&self.branches).await?;
+                    }
                     self.lose_windows(&skip, rested);
                     self.job.hold.wake();
                     // Whoever asked may have gone.

@@ -6,7 +6,6 @@
 //! and is told the gap with its rows counted.
 
 mod log;
-mod pack;
 mod past;
 mod reader;
 
