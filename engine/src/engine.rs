@@ -19,7 +19,6 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::counters::FailedSample;
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
 use crate::job::{
@@ -405,20 +404,6 @@ impl Engine {
     /// Live queries, oldest first.
     pub fn queries(&self) -> Vec<QueryInfo> {
         self.live().values().map(|live| live.info()).collect()
-    }
-
-    /// The last records that a source's, a stream's or any job set aside, oldest first. A job is named by its id; a
-    /// stream of that name comes first.
-    ///
-    /// # Errors
-    /// [`EngineError::UnknownRelation`].
-    pub fn failed_samples(&self, name: &str) -> Result<Vec<FailedSample>, EngineError> {
-        if let Some(relation) = self.relations().get(name) {
-            return Ok(relation.job().map(|job| job.counters.samples()).unwrap_or_default());
-        }
-        let jobs = self.inner.shared.registry.jobs();
-        let job = jobs.iter().find(|job| job.id == name);
-        job.map(|job| job.counters.samples()).ok_or_else(|| EngineError::UnknownRelation(name.to_owned()))
     }
 
     /// Ends every job, and returns when all tasks have ended or five seconds have passed.

@@ -39,16 +39,17 @@ pub(crate) struct Delivery {
     pub(crate) late_requests: usize,
 }
 
-/// Posts, and waits for all rows in all clients.
-pub(crate) async fn events_to_rows(address: SocketAddr) -> Delivery {
+/// Posts, and waits for all rows in all clients. `round`: how often that was done before.
+pub(crate) async fn events_to_rows(address: SocketAddr, round: u64) -> Delivery {
+    let first = round * (WARM_UP + REQUESTS);
     let start = Instant::now();
     let mut readers = JoinSet::new();
     for _ in 0..CLIENTS {
         let mut client = Client::connect(address).await;
         client.subscribe("1", QUERY).await;
-        readers.spawn(read(client, start));
+        readers.spawn(read(client, start, first));
     }
-    let late_requests = post_all(address, start).await;
+    let late_requests = post_all(address, start, first).await;
     let mut latencies = Vec::new();
     while let Some(read) = readers.join_next().await {
         latencies.extend(read.expect("a reader does not fail"));
@@ -59,7 +60,7 @@ pub(crate) async fn events_to_rows(address: SocketAddr) -> Delivery {
 }
 
 /// Reads until the rows of all requests that count have come, in whatever order, or none came for too long.
-async fn read(mut client: Client, start: Instant) -> Vec<Duration> {
+async fn read(mut client: Client, start: Instant, first: u64) -> Vec<Duration> {
     let expected = usize::try_from(REQUESTS).expect("it is small");
     let mut latencies = Vec::with_capacity(expected);
     while latencies.len() < expected {
@@ -68,7 +69,7 @@ async fn read(mut client: Client, start: Instant) -> Vec<Duration> {
         for row in message["rows"].as_array().expect("rows are an array") {
             let request = row[0].as_u64().expect("a number") / EVENTS;
             let due = Duration::from_nanos(row[1].as_u64().expect("a number"));
-            if request >= WARM_UP {
+            if request >= first + WARM_UP {
                 latencies.push(now.saturating_sub(due));
             }
         }
@@ -77,19 +78,19 @@ async fn read(mut client: Client, start: Instant) -> Vec<Duration> {
 }
 
 /// Sends each request when it is due, whether earlier ones were answered or not; how many were sent late.
-async fn post_all(address: SocketAddr, start: Instant) -> usize {
+async fn post_all(address: SocketAddr, start: Instant, first: u64) -> usize {
     let http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().expect("a client");
     let url = format!("http://{address}/api/v1/streams/readings/events");
     let late = Arc::new(AtomicUsize::new(0));
-    let first = start.elapsed() + EVERY;
+    let begin = start.elapsed() + EVERY;
     let mut posts = JoinSet::new();
     for request in 0..WARM_UP + REQUESTS {
-        let due = first + EVERY * u32::try_from(request).expect("it is small");
+        let due = begin + EVERY * u32::try_from(request).expect("it is small");
         tokio::time::sleep_until((start + due).into()).await;
         if request >= WARM_UP && start.elapsed().saturating_sub(due) > LATE {
             late.fetch_add(1, Relaxed);
         }
-        let post = http.post(&url).body(events(request, due));
+        let post = http.post(&url).body(events(first + request, due));
         posts.spawn(async move {
             let answer = post.send().await.expect("the server answers");
             assert!(answer.status().is_success(), "{}", answer.status());

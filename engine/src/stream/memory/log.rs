@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use super::LogLimits;
+use super::pack::Loose;
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::error::EngineError;
@@ -31,6 +32,7 @@ pub(super) struct Log {
     pub(super) partitions: Vec<Partition>,
     pub(super) holders: Vec<Weak<AtomicU64>>,
     pub(super) failed: Option<Arc<EngineError>>,
+    loose: Loose,
 }
 
 #[derive(Debug, Clone)]
@@ -95,6 +97,7 @@ impl Log {
             partitions: (0..partitions).map(partition).collect(),
             holders: Vec::new(),
             failed: None,
+            loose: Loose::default(),
         }
     }
 
@@ -173,6 +176,7 @@ impl Log {
             max_event_time,
             committed,
         });
+        self.loose.settle(&mut self.entries);
         self.rows_total += rows;
         self.bytes_total += bytes as u64;
         self.bytes += bytes;

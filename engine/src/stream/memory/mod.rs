@@ -6,6 +6,7 @@
 //! and is told the gap with its rows counted.
 
 mod log;
+mod pack;
 mod past;
 mod reader;
 

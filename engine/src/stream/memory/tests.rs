@@ -77,6 +77,32 @@ async fn a_commit_of_a_stale_owner_or_out_of_turn_has_no_effect() {
 }
 
 #[tokio::test]
+async fn small_batches_are_read_as_they_came_from_common_buffers() {
+    let stream = stream(1 << 20, &clock());
+    let mut owners = [stream.own(0).expect("it is there"), stream.own(1).expect("it is there")];
+    for at in 0..200 {
+        stream.commit(commit(&mut owners[at % 2], 10 * at as u64, at as i64)).await.expect("there is room");
+    }
+    let mut reader = stream.clone().reader(&Start::Earliest, false);
+    let mut buffers = BTreeMap::new();
+    for at in 0..200 {
+        let expected = batch(at % 2, 10 * u64::from(at), i64::from(at));
+        let Some(Read::Batch(read)) = reader.try_next() else { panic!("batch {at} is there") };
+        assert_eq!((&read.rows, read.first, read.next), (&expected.rows, expected.first, expected.next));
+        assert_eq!(
+            (read.partition, read.watermark, read.arrival),
+            (expected.partition, expected.watermark, expected.arrival)
+        );
+        let column = read.rows.column(0).to_data();
+        *buffers.entry(column.buffers()[0].data_ptr()).or_insert(0) += 1;
+    }
+    let mut sizes: Vec<i32> = buffers.into_values().collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes[sizes.len() - 2..], [64, 64], "the first two times 64 lie together");
+    assert_eq!(sizes.len(), 2 + 72);
+}
+
+#[tokio::test]
 async fn an_overtaken_reader_is_told_the_exact_gap() {
     let bytes = batch(0, 0, 0).bytes();
     let stream = stream(2 * bytes, &clock());
