@@ -2,6 +2,7 @@
 
 mod behind;
 mod rest;
+mod state;
 mod suspects;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -375,6 +376,12 @@ impl Feed {
     }
 }
 
+/// The own steps of a branch.
+fn pipeline_of(branch: &Branch, counters: &Arc<Counters>) -> Result<Pipeline, EngineError> {
+    let key: Option<Vec<usize>> = branch.updates.then(|| (0..branch.job().key_columns).collect());
+    Pipeline::new(branch.stream().schema(), &branch.ops, key.as_deref(), counters)
+}
+
 impl Inlet {
     fn open(
         branch: &Branch,
@@ -383,12 +390,11 @@ impl Inlet {
         first_partition: u32,
         counters: &Arc<Counters>,
     ) -> Result<Self, EngineError> {
-        let key: Option<Vec<usize>> = branch.updates.then(|| (0..branch.job().key_columns).collect());
         let stream = branch.stream();
         Ok(Self {
             history: VecDeque::new(),
             live: stream.clone().reader(start, holding),
-            pipeline: Pipeline::new(stream.schema(), &branch.ops, key.as_deref(), counters)?,
+            pipeline: pipeline_of(branch, counters)?,
             first_partition,
             partitions: stream.partitions(),
             ended: BTreeSet::new(),

@@ -11,7 +11,8 @@ use crate::batch::{StreamBatch, physical_schema};
 use crate::counters::Counters;
 use crate::error::EngineError;
 use crate::operator::{
-    AssignWindow, ByArrival, Conform, Filter, FilterUpdates, Operator, Output, Project, RankUpdates, Sample, Unnest,
+    AssignWindow, ByArrival, Conform, Filter, FilterUpdates, Operator, Output, Project, RankUpdates, Sample, State,
+    Unnest,
 };
 
 /// Stateless operators behind each other. (Filters of running results remember which keys passed.)
@@ -73,6 +74,16 @@ impl Pipeline {
     /// Bytes that its operators remember.
     pub(crate) fn state_bytes(&self) -> usize {
         self.operators.iter().map(|operator| operator.state_bytes()).sum()
+    }
+
+    /// Puts what its operators remember, as far as appended rows depend on it, behind what a state holds.
+    pub(crate) fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.operators.iter_mut().try_for_each(|operator| operator.save(state))
+    }
+
+    /// Takes it from the front of a state.
+    pub(crate) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.operators.iter_mut().try_for_each(|operator| operator.restore(state))
     }
 
     /// Applies all operators to a batch.

@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray};
 use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use squilla_query::{AggregateCall, NamedExpr};
 
 use super::arrival::Arrivals;
+use super::carried::Carried;
 use super::emit::Series;
 use super::expression::Expressions;
 use super::forgetting::Forgetting;
-use super::grouping::{Grouping, Groups};
+use super::grouping::Grouping;
 use super::keyed_states::{KeyedStates, Told};
+use super::pane::Pane;
 use super::progress::Progress;
-use super::{Operator, Output};
+use super::state::{check_count, values};
+use super::{Operator, Output, State};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -60,11 +63,8 @@ pub struct AggregateRunning {
     arrivals: Arrivals,
     states: KeyedStates,
     /// What has come since changes were told last, and the event time of each group's latest row.
-    changed: Groups,
+    changed: Pane,
     changed_times: Vec<i64>,
-    changed_bytes: usize,
-    /// Rows since the changes were measured.
-    unmeasured_rows: usize,
     forgetting: Forgetting,
     progress: Progress,
     told: Series,
@@ -95,10 +95,8 @@ impl AggregateRunning {
         let schema = physical_schema(&spec.schema);
         Ok(Self {
             states: KeyedStates::new(&grouping)?,
-            changed: grouping.groups()?,
+            changed: Pane::default(),
             changed_times: Vec::new(),
-            changed_bytes: 0,
-            unmeasured_rows: 0,
             grouping,
             exprs,
             arrivals,
@@ -136,37 +134,31 @@ impl AggregateRunning {
             return Ok(());
         }
         self.changed.update(&self.grouping, &evaluated.columns, times.len(), &mut self.ids)?;
-        self.changed_times.resize(self.changed.len(), i64::MIN);
         for (id, time) in self.ids.iter().zip(&times) {
+            if *id >= self.changed_times.len() {
+                self.changed_times.resize(*id + 1, i64::MIN);
+            }
             self.changed_times[*id] = self.changed_times[*id].max(*time);
         }
         add(&self.counters.absorbed, times.len());
-        self.unmeasured_rows += times.len();
-        if self.unmeasured_rows * 4 >= self.changed.len() {
-            self.unmeasured_rows = 0;
-            self.changed_bytes = self.changed.bytes() + self.changed_times.len() * size_of::<i64>();
-        }
         Ok(())
     }
 
     /// Without keys there is a group even if no row has come.
     fn begin(&mut self) -> Result<(), EngineError> {
-        if self.states.len() + self.changed.len() > 0 || self.grouping.keys() > 0 {
+        if self.states.len() + self.changed_times.len() > 0 || self.grouping.keys() > 0 {
             return Ok(());
         }
-        self.changed.begin(&self.grouping, self.exprs.types())?;
-        self.changed_times.resize(1, 0);
+        let mut only = self.grouping.groups()?;
+        only.begin(&self.grouping, self.exprs.types())?;
+        self.states.merge(&self.grouping, only.seal()?, &[0], false)?;
         Ok(())
     }
 
     /// Puts what has changed to the other states; with `tell` gives what the groups have come to.
     fn merge(&mut self, tell: bool) -> Result<Option<Told>, EngineError> {
-        if self.changed.len() == 0 {
-            return Ok(None);
-        }
-        let changed = std::mem::replace(&mut self.changed, self.grouping.groups()?);
         let times = std::mem::take(&mut self.changed_times);
-        (self.changed_bytes, self.unmeasured_rows) = (0, 0);
+        let Some(changed) = self.changed.take(&self.grouping, &mut self.ids)?.pop() else { return Ok(None) };
         self.states.merge(&self.grouping, changed, &times, tell)
     }
 
@@ -233,7 +225,13 @@ impl AggregateRunning {
     }
 
     fn bytes(&self) -> usize {
-        self.states.bytes() + self.changed_bytes
+        let changed = self.changed.bytes() - size_of::<Pane>() + self.changed_times.len() * size_of::<i64>();
+        self.states.bytes() + changed
+    }
+
+    fn carried(&mut self) -> Carried<'_> {
+        let Self { progress, told, watermark, idle, arrival, .. } = self;
+        Carried { progress, next: told.next(), watermark, idle, arrival }
     }
 
     fn check_budget(&self) -> Result<(), EngineError> {
@@ -259,6 +257,10 @@ impl Operator for AggregateRunning {
     }
 
     fn end_partition(&mut self, partition: u32, output: &mut Output) -> Result<(), EngineError> {
+        if self.progress.has_ended() {
+            // All was told, and then restored.
+            return Ok(());
+        }
         self.progress.end(partition)?;
         self.advance(output)
     }
@@ -297,6 +299,28 @@ impl Operator for AggregateRunning {
             series.batches(RowKind::Update, &self.rows(told)?, self.watermark, self.arrival, &mut batches);
         }
         Ok(batches)
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        state.put(self.arrivals.next())?;
+        self.carried().save(state)?;
+        self.forgetting.save(state)?;
+        self.states.save(state)?;
+        self.changed.save(state)?;
+        let times: ArrayRef = Arc::new(Int64Array::from(self.changed_times.clone()));
+        state.put_columns(vec![times], self.changed_times.len())
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        *self.arrivals.next() = state.take()?;
+        self.carried().restore(state)?;
+        self.forgetting.restore(state)?;
+        self.states.restore(&self.grouping, state)?;
+        self.changed = Pane::restored(&self.grouping, state)?;
+        let (times, count) = state.take_columns(&[DataType::Int64])?;
+        check_count("times", count, self.changed.len())?;
+        self.changed_times = values::<Int64Type>(&times[0]);
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

@@ -184,6 +184,17 @@ fn a_failing_aggregate_is_told_as_such() {
 }
 
 #[test]
+fn the_results_of_a_few_groups_take_little() {
+    let key = [named(cast(col("k"), DataType::Utf8), "k")];
+    let (mut operator, counters) = aggregate(tumble(10), &key, vec![sum(col("v"))], 0, 1);
+    let batch = Feed::new(0, 1).batch(0, &[(1, Some(1), Some(1)), (2, Some(2), Some(2))]);
+    let output = run(&mut operator, &counters, vec![batch], 1);
+    let bytes: usize = output.rows.iter().map(|batch| batch.rows.get_array_memory_size()).sum();
+    assert_eq!(sorted_lines(&output.rows), ["0|10|1|1", "0|10|2|2"]);
+    assert!(bytes < 2_048, "two groups take {bytes} bytes");
+}
+
+#[test]
 fn keys_group_as_sql_says() {
     let zero = cast(col("v"), DataType::Float64) * lit(0.0);
     let nan = cast(col("v"), DataType::Float64) * lit(f64::NAN);

@@ -30,6 +30,11 @@ impl Arrivals {
         &self.schema
     }
 
+    /// The next number, which may be set.
+    pub(super) fn next(&mut self) -> &mut i64 {
+        &mut self.next
+    }
+
     /// The rows with their numbers behind, if these are needed.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::SchemaRef;
 
-use super::{Operator, Output};
+use super::{Operator, Output, State};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::error::EngineError;
@@ -49,6 +49,16 @@ impl Operator for ByArrival {
         let mut told = batch.with_rows(RecordBatch::try_new(batch.rows.schema(), columns)?);
         (told.watermark, told.idle) = (*latest, false);
         output.rows.push(told);
+        Ok(())
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        state.put(&self.latest.iter().collect::<Vec<_>>())
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let latest: Vec<(u32, EventTime)> = state.take()?;
+        self.latest = latest.into_iter().collect();
         Ok(())
     }
 }

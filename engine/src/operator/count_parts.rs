@@ -12,6 +12,7 @@ use arrow::datatypes::UInt64Type;
 
 use super::grouping::{Grouping, Results, Sealed};
 use super::pane::Pane;
+use super::state::State;
 use crate::error::EngineError;
 
 /// Groups up to which those of told windows are not cleared away.
@@ -134,6 +135,29 @@ impl CountParts {
                 self.parts.push(in_order(merged)?);
             }
         }
+        self.bytes = self.parts.iter().map(Sealed::bytes).sum();
+        Ok(())
+    }
+
+    /// Puts the groups behind what a state holds.
+    ///
+    /// # Errors
+    /// As [`CountParts::update`].
+    pub(super) fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.live.save(state)?;
+        state.put(&(self.dead, self.parts.len()))?;
+        self.parts.iter().try_for_each(|part| part.save(state))
+    }
+
+    /// Takes groups from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.live = Pane::restored(&self.grouping, state)?;
+        let parts: usize;
+        (self.dead, parts) = state.take()?;
+        self.parts = (0..parts).map(|_| self.grouping.take_sealed(state)).collect::<Result<_, _>>()?;
         self.bytes = self.parts.iter().map(Sealed::bytes).sum();
         Ok(())
     }

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampNanosecondArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, TimestampNanosecondArray, UInt64Array};
 use arrow::compute::{sort_to_indices, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType, UInt64Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampNanosecondType, UInt64Type};
 use squilla_query::GatherSpec;
 
 use super::align::{Align, Aligned};
+use super::carried::Carried;
 use super::count_parts::{Complete, CountParts};
 use super::emit::{Moments, Series};
 use super::expression::{Expressions, filter_columns};
@@ -16,7 +17,8 @@ use super::grouping::{Grouping, Results};
 use super::key_table::KeyTable;
 use super::numbering::Numbering;
 use super::progress::Progress;
-use super::{Operator, Output};
+use super::state::{check_count, values};
+use super::{Operator, Output, State};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -300,6 +302,50 @@ impl CountWindow {
         Ok(())
     }
 
+    fn carried(&mut self) -> Carried<'_> {
+        let Self { progress, told, watermark, idle, arrival, .. } = self;
+        Carried { progress, next: told.next(), watermark, idle, arrival }
+    }
+
+    /// Puts the open pieces of parts behind what a state holds.
+    fn save_open(&self, state: &mut State) -> Result<(), EngineError> {
+        let numbers =
+            |numbers: &mut dyn Iterator<Item = u64>| -> ArrayRef { Arc::new(numbers.collect::<UInt64Array>()) };
+        let of_parts = vec![
+            numbers(&mut self.open.iter().map(|own| own.seen)),
+            numbers(&mut self.open.iter().map(|own| own.pieces.len() as u64)),
+        ];
+        state.put_columns(of_parts, self.open.len())?;
+        let pieces = numbers(&mut self.open.iter().flat_map(|own| &own.pieces).copied());
+        let count = pieces.len();
+        state.put_columns(vec![pieces], count)?;
+        let times =
+            |of: fn(&Span) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(self.spans.values().map(of))) };
+        let spans =
+            vec![numbers(&mut self.spans.keys().copied()), times(|span| span.least), times(|span| span.greatest)];
+        state.put_columns(spans, self.spans.len())
+    }
+
+    /// Takes the open pieces of parts from the front of a state.
+    fn restore_open(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let number = || DataType::UInt64;
+        let (of_parts, _) = state.take_columns(&[number(), number()])?;
+        let (pieces, count) = state.take_columns(&[number()])?;
+        let [seen, counts] = [0, 1].map(|at: usize| values::<UInt64Type>(&of_parts[at]));
+        check_count("pieces", count, usize::try_from(counts.iter().sum::<u64>()).unwrap_or(usize::MAX))?;
+        let mut pieces = values::<UInt64Type>(&pieces[0]).into_iter();
+        let own = |(seen, count): (u64, u64)| {
+            let count = usize::try_from(count).expect("it is part of a number that is");
+            Key { seen, pieces: pieces.by_ref().take(count).collect() }
+        };
+        self.open = seen.into_iter().zip(counts).map(own).collect();
+        let (spans, _) = state.take_columns(&[number(), DataType::Int64, DataType::Int64])?;
+        let [least, greatest] = [1, 2].map(|at: usize| values::<Int64Type>(&spans[at]));
+        let spans = values::<UInt64Type>(&spans[0]).into_iter().zip(least.into_iter().zip(greatest));
+        self.spans = spans.map(|(piece, (least, greatest))| (piece, Span { least, greatest })).collect();
+        Ok(())
+    }
+
     fn check_budget(&self) -> Result<(), EngineError> {
         let used_bytes = self.state_bytes();
         if used_bytes <= self.limit_bytes {
@@ -341,6 +387,27 @@ impl Operator for CountWindow {
         self.align.end(partition)?;
         self.progress.end(partition)?;
         self.advance(output)
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        state.put(&(self.next_piece, self.mark))?;
+        self.carried().save(state)?;
+        self.numbering.save(state)?;
+        self.align.save(state)?;
+        self.keys.save(state)?;
+        self.save_open(state)?;
+        self.groups.save(state)
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        (self.next_piece, self.mark) = state.take()?;
+        self.carried().restore(state)?;
+        self.numbering.restore(state)?;
+        let kinds: Vec<_> = self.exprs.types().iter().cloned().chain([squilla_query::timestamp_type()]).collect();
+        self.align.restore(&kinds, state)?;
+        self.keys.restore(state)?;
+        self.restore_open(state)?;
+        self.groups.restore(state)
     }
 
     fn state_bytes(&self) -> usize {

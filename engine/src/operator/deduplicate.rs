@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray, UInt32Array, UInt64Array};
 use arrow::compute::{interleave_record_batch, take_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, UInt32Type, UInt64Type};
+use arrow::row::Rows;
 use squilla_query::RankSpec;
 
+use super::carried::Carried;
 use super::emit::Series;
 use super::forgetting::Forgetting;
 use super::progress::Progress;
 use super::ranking::{Columns, project_named};
-use super::{Operator, Output};
+use super::state::{check_count, values};
+use super::{Operator, Output, State};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -51,6 +54,7 @@ pub struct RankingInput {
 ///
 /// As the deduplication of Akidau et al., "MillWheel" (VLDB 2013), section 5.1.2, but by columns of the row.
 pub struct Deduplicate {
+    input: SchemaRef,
     schema: SchemaRef,
     columns: Vec<Option<usize>>,
     keys: Option<Columns>,
@@ -117,6 +121,7 @@ impl Deduplicate {
             arrival: EventTime::MIN,
             limit_bytes: setting.state_limit_bytes,
             counters,
+            input: setting.input,
         })
     }
 
@@ -241,6 +246,50 @@ impl Deduplicate {
         Ok(())
     }
 
+    fn carried(&mut self) -> Carried<'_> {
+        let Self { progress, told, watermark, idle, arrival, .. } = self;
+        Carried { progress, next: told.next(), watermark, idle, arrival }
+    }
+
+    /// Puts what is known of keys behind what a state holds.
+    fn save_seen(&self, state: &mut State) -> Result<(), EngineError> {
+        let firsts = || self.seen.values().map(|seen| seen.first);
+        let latest = Int64Array::from_iter_values(self.seen.values().map(|seen| seen.latest));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(latest),
+            Arc::new(firsts().map(|first| first.map(|place| place.0)).collect::<Int64Array>()),
+            Arc::new(firsts().map(|first| first.map(|place| place.1)).collect::<UInt32Array>()),
+            Arc::new(firsts().map(|first| first.map(|place| place.2)).collect::<UInt64Array>()),
+            Arc::new(firsts().map(|first| first.map(|place| place.3)).collect::<UInt32Array>()),
+        ];
+        state.put_columns(columns, self.seen.len())?;
+        self.keys.as_ref().map_or(Ok(()), |keys| keys.save(self.seen.keys().map(AsRef::as_ref), state))
+    }
+
+    /// Takes it from the front of a state.
+    fn restore_seen(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let (time, number) = (DataType::Int64, DataType::UInt32);
+        let kinds = [time.clone(), time, number.clone(), DataType::UInt64, number];
+        let (columns, count) = state.take_columns(&kinds)?;
+        let keys = self.keys.as_mut().map(|keys| keys.restore(state)).transpose()?;
+        check_count("keys", keys.as_ref().map_or(count, Rows::num_rows), count)?;
+        let [latest, times] = [0, 1].map(|at: usize| values::<Int64Type>(&columns[at]));
+        let [partitions, rows] = [2, 4].map(|at: usize| values::<UInt32Type>(&columns[at]));
+        let pieces = values::<UInt64Type>(&columns[3]);
+        for (at, latest) in latest.into_iter().enumerate() {
+            let key = keys.as_ref().map_or(&[][..], |keys| keys.row(at).data());
+            let first = columns[1].is_valid(at).then(|| (times[at], partitions[at], pieces[at], rows[at]));
+            if let Some(place) = first {
+                let piece = self.pieces.get_mut(&place.2).filter(|piece| (place.3 as usize) < piece.rows.num_rows());
+                piece.ok_or_else(|| EngineError::State("a row that is not there".into()))?.waiting += 1;
+                self.waiting.insert(place, key.into());
+            }
+            self.key_bytes += key.len() + KEY_BYTES;
+            self.seen.insert(key.into(), Seen { first, latest });
+        }
+        Ok(())
+    }
+
     fn forget(&mut self) {
         let Some(until) = self.forgetting.due(self.progress.watermark()) else { return };
         let (before, mut bytes) = (self.seen.len(), 0);
@@ -286,6 +335,28 @@ impl Operator for Deduplicate {
     fn end_partition(&mut self, partition: u32, output: &mut Output) -> Result<(), EngineError> {
         self.progress.end(partition)?;
         self.advance(output)
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.carried().save(state)?;
+        self.forgetting.save(state)?;
+        state.put(&(self.next_piece, self.pieces.keys().collect::<Vec<_>>()))?;
+        self.pieces.values().for_each(|piece| state.put_rows(piece.rows.clone()));
+        self.save_seen(state)
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.carried().restore(state)?;
+        self.forgetting.restore(state)?;
+        let pieces: Vec<u64>;
+        (self.next_piece, pieces) = state.take()?;
+        for piece in pieces {
+            let rows = state.take_rows_of(&self.input)?;
+            let bytes = rows.get_array_memory_size();
+            self.piece_bytes += bytes;
+            self.pieces.insert(piece, Piece { rows, waiting: 0, bytes });
+        }
+        self.restore_seen(state)
     }
 
     fn state_bytes(&self) -> usize {

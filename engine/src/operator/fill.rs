@@ -7,15 +7,17 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampNanosecondArray, UInt32Array, new_null_array,
 };
 use arrow::compute::{cast, concat, concat_batches, filter, take};
-use arrow::datatypes::{Schema, SchemaRef, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampNanosecondType, UInt32Type};
 use datafusion_common::ScalarValue;
 use squilla_query::{FillValue, WindowSpec};
 
+use super::carried::Carried;
 use super::emit::{Moments, Series};
 use super::grid::Grid;
 use super::key_table::KeyTable;
 use super::progress::Progress;
-use super::{Operator, Output, RESULT_LAG_NS};
+use super::state::values;
+use super::{Operator, Output, RESULT_LAG_NS, State};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -60,6 +62,7 @@ pub struct FillInput {
 ///
 /// Gaps are filled as by InfluxQL's `GROUP BY time(…) fill(…)`, but as time goes on.
 pub struct Fill {
+    input: SchemaRef,
     schema: SchemaRef,
     spec: FillSpec,
     grid: Grid,
@@ -110,7 +113,13 @@ impl Fill {
             arrival: EventTime::MIN,
             limit_bytes: input.state_limit_bytes,
             counters,
+            input: input.input,
         })
+    }
+
+    fn carried(&mut self) -> Carried<'_> {
+        let Self { progress, told, watermark, idle, arrival, .. } = self;
+        Carried { progress, next: told.next(), watermark, idle, arrival }
     }
 
     /// Keeps rows until their windows are passed.
@@ -258,6 +267,33 @@ impl Operator for Fill {
     fn end_partition(&mut self, partition: u32, output: &mut Output) -> Result<(), EngineError> {
         self.progress.end(partition)?;
         self.advance(output)
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.carried().save(state)?;
+        state.put(&self.next)?;
+        self.keys.save(state)?;
+        let lacked: ArrayRef = Arc::new(UInt32Array::from(self.lacked.clone()));
+        state.put_columns([&self.known[..], &[lacked]].concat(), self.lacked.len())?;
+        state.put(&self.waiting.iter().map(|(start, pieces)| (*start, pieces.len())).collect::<Vec<_>>())?;
+        self.waiting.values().flatten().for_each(|piece| state.put_rows(piece.clone()));
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.carried().restore(state)?;
+        self.next = state.take()?;
+        self.keys.restore(state)?;
+        let known = self.known.iter().map(|column| column.data_type().clone());
+        let kinds: Vec<DataType> = known.chain([DataType::UInt32]).collect();
+        (self.known, _) = state.take_columns(&kinds)?;
+        self.lacked = self.known.pop().map_or_else(Vec::new, |lacked| values::<UInt32Type>(&lacked));
+        let waiting: Vec<(i64, usize)> = state.take()?;
+        for (start, pieces) in waiting {
+            let pieces = (0..pieces).map(|_| state.take_rows_of(&self.input)).collect::<Result<_, _>>()?;
+            self.waiting.insert(start, pieces);
+        }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

@@ -1,5 +1,8 @@
 //! When to look through state without windows for what to forget.
 
+use super::state::State;
+use crate::error::EngineError;
+
 /// State is looked through so many times in the time that it lives.
 const STEPS: i64 = 8;
 
@@ -14,6 +17,23 @@ impl Forgetting {
     /// For state that lives `ttl_ns` nanoseconds of event time; `None`: for ever.
     pub(super) fn new(ttl_ns: Option<i64>) -> Self {
         Self { ttl: ttl_ns, next: i64::MIN }
+    }
+
+    /// Puts when it is time again behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        state.put(&self.next)
+    }
+
+    /// Takes it from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.next = state.take()?;
+        Ok(())
     }
 
     /// When it is time, the event time up to which what was touched last is to be forgotten.

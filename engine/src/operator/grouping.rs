@@ -25,6 +25,8 @@ use crate::error::EngineError;
 
 /// Name of the key that numbers windows that rows make.
 const MADE: &str = "__made";
+/// Groups up to which columns are fitted to what they hold: they come in buffers of kilobytes, and may be kept.
+const FEW_GROUPS: usize = 1_024;
 
 /// How a query groups: which columns are computed of each row, and what becomes of them.
 pub(super) struct Grouping {
@@ -275,11 +277,13 @@ impl Groups {
     /// # Errors
     /// As [`Groups::update`].
     pub(super) fn seal(mut self) -> Result<Sealed, EngineError> {
-        let keys = self.keys()?;
+        let mut keys = self.keys()?;
         let mut states = Vec::new();
         for accumulator in &mut self.accumulators {
             states.extend(accumulator.state(EmitTo::All).map_err(failed)?);
         }
+        fit(&mut keys, self.len);
+        fit(&mut states, self.len);
         Ok(Sealed { keys, states, len: self.len })
     }
 
@@ -292,6 +296,7 @@ impl Groups {
         for accumulator in &mut self.accumulators {
             columns.push(accumulator.evaluate(EmitTo::All).map_err(failed)?);
         }
+        fit(&mut columns, self.len);
         Ok(Results { columns, len: self.len })
     }
 
@@ -362,6 +367,13 @@ fn accumulator(call: &Call) -> Result<Box<dyn GroupsAccumulator>, DataFusionErro
     }
     let function = Arc::clone(function);
     Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
+}
+
+/// Gives back what the buffers of a few groups' columns have beyond these.
+fn fit(columns: &mut [ArrayRef], len: usize) {
+    if len <= FEW_GROUPS {
+        columns.iter_mut().for_each(|column| column.shrink_to_fit());
+    }
 }
 
 fn failed(error: DataFusionError) -> EngineError {

@@ -1,11 +1,15 @@
 //! Groups that live on: states by key, of which a few change at a time.
 
-use arrow::array::{Array, ArrayRef};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array};
 use arrow::compute::interleave;
+use arrow::datatypes::{DataType, Int64Type};
 use datafusion_common::DataFusionError;
 use datafusion_physical_plan::aggregates::group_values::GroupValues;
 
-use super::grouping::{Grouping, Groups, Results, Sealed};
+use super::grouping::{Grouping, Results, Sealed};
+use super::state::{State, check_count, values};
 use crate::error::EngineError;
 
 /// Rows of a piece beyond which it is not joined with an older one, unless most of it is out of date.
@@ -72,11 +76,10 @@ impl KeyedStates {
     pub(super) fn merge(
         &mut self,
         grouping: &Grouping,
-        changed: Groups,
+        changed: Sealed,
         times: &[i64],
         tell: bool,
     ) -> Result<Option<Told>, EngineError> {
-        let changed = changed.seal()?;
         if changed.len == 0 {
             return Ok(None);
         }
@@ -105,6 +108,34 @@ impl KeyedStates {
     pub(super) fn states(&self) -> Result<Sealed, EngineError> {
         let all: Vec<usize> = (0..self.places.len()).filter(|id| self.places[*id] != NOWHERE).collect();
         self.states_of(&all)
+    }
+
+    /// Puts the states, and the times of their latest rows, behind what a state holds.
+    ///
+    /// # Errors
+    /// As [`KeyedStates::merge`].
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        let states = self.states()?;
+        states.save(state)?;
+        let live = self.places.iter().zip(&self.times).filter(|(place, _)| **place != NOWHERE);
+        let times: ArrayRef = Arc::new(Int64Array::from_iter_values(live.map(|(_, time)| *time)));
+        state.put_columns(vec![times], states.len)
+    }
+
+    /// Takes states from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, grouping: &Grouping, state: &mut State) -> Result<(), EngineError> {
+        let states = grouping.take_sealed(state)?;
+        let (times, count) = state.take_columns(&[DataType::Int64])?;
+        check_count("times", count, states.len)?;
+        if count > 0 {
+            for (id, time) in self.put(states)?.into_iter().zip(values::<Int64Type>(&times[0])) {
+                self.times[id] = time;
+            }
+        }
+        Ok(())
     }
 
     /// The states of those of the `len` groups with these keys that have one.

@@ -141,6 +141,12 @@ impl Pane {
         Ok(self.live.take())
     }
 
+    /// Groups that take rows.
+    pub(super) fn len(&self) -> usize {
+        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.len);
+        self.live.as_ref().map_or(frozen, Groups::len)
+    }
+
     /// True when there is something that running results have not told.
     pub(super) fn is_changed(&self) -> bool {
         self.live.is_some() || self.frozen.is_some() || !self.fresh.is_empty()
@@ -195,7 +201,7 @@ impl Pane {
             Some(told) => told,
             None => self.told.insert(Box::new(KeyedStates::new(grouping)?)),
         };
-        let fresh = grouping.merge(&self.fresh, ids)?;
+        let fresh = grouping.merge(&self.fresh, ids)?.seal()?;
         self.fresh.clear();
         told.merge(grouping, fresh, &[], false)?;
         self.measure_sealed();

@@ -7,11 +7,12 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use squilla_query::{RankSpec, RankTime};
 
+use super::carried::Carried;
 use super::emit::{Saying, Series};
 use super::placement::closed_until;
 use super::ranking::Ranking;
 use super::window_rows::{ClosedWindow, Untold, WindowRows, WindowRowsSpec};
-use super::{LateRows, Operator, Output, RESULT_LAG_NS};
+use super::{LateRows, Operator, Output, RESULT_LAG_NS, State};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -121,6 +122,11 @@ impl Rank {
         self.told.rows(columns, len, &saying, &mut output.rows)
     }
 
+    fn carried(&mut self) -> Carried<'_> {
+        let Self { rows, told, watermark, idle, arrival, .. } = self;
+        Carried { progress: rows.progress_mut(), next: told.next(), watermark, idle, arrival }
+    }
+
     /// Tells the windows that the watermark closes, and carries the watermark on.
     fn advance(&mut self, output: &mut Output) -> Result<(), EngineError> {
         let until = self.rows.progress().watermark();
@@ -177,6 +183,16 @@ impl Operator for Rank {
 
     fn track_late(&mut self, on: bool) {
         self.keeps_late = on;
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.carried().save(state)?;
+        self.rows.save(state)
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.carried().restore(state)?;
+        self.rows.restore(state)
     }
 
     fn state_bytes(&self) -> usize {

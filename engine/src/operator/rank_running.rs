@@ -1,5 +1,7 @@
 //! Ranks rows over all time: a result that changes.
 
+mod saved;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use super::emit::Series;
 use super::forgetting::Forgetting;
 use super::progress::Progress;
 use super::ranking::{Columns, order_columns};
-use super::{Operator, Output};
+use super::{Operator, Output, State};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -45,6 +47,7 @@ const MAX_PIECES: usize = 256;
 /// As the top-k operators of Mouratidis et al., "Continuous monitoring of top-k queries over sliding windows"
 /// (SIGMOD 2006), section 3, without a window.
 pub struct RankRunning {
+    input: SchemaRef,
     schema: SchemaRef,
     columns: Vec<Source>,
     keys: Option<Columns>,
@@ -143,6 +146,7 @@ impl RankRunning {
             tracking: false,
             limit_bytes: setting.state_limit_bytes,
             counters,
+            input: setting.input,
         })
     }
 
@@ -424,6 +428,10 @@ impl Operator for RankRunning {
     }
 
     fn end_partition(&mut self, partition: u32, output: &mut Output) -> Result<(), EngineError> {
+        if self.progress.has_ended() {
+            // All was told, and then restored.
+            return Ok(());
+        }
         self.progress.end(partition)?;
         self.advance(output)
     }
@@ -467,6 +475,14 @@ impl Operator for RankRunning {
             series.batches(RowKind::Update, &rows, self.watermark, self.arrival, &mut batches);
         }
         Ok(batches)
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.save_parts(state)
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.restore_parts(state)
     }
 
     fn state_bytes(&self) -> usize {

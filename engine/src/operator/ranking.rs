@@ -2,11 +2,12 @@
 
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::SortOptions;
-use arrow::datatypes::{Schema, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Schema, TimestampNanosecondType};
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion_expr::Expr;
 use squilla_query::{RankFunction, RankSpec};
 
+use super::state::State;
 use crate::batch::EVENT_TIME;
 use crate::error::EngineError;
 
@@ -22,6 +23,7 @@ pub(super) struct Ranking {
 /// Columns that are compared together.
 pub(super) struct Columns {
     indices: Vec<usize>,
+    kinds: Vec<DataType>,
     converter: RowConverter,
 }
 
@@ -140,15 +142,17 @@ impl Columns {
     pub(super) fn new(input: &Schema, exprs: Vec<(&Expr, SortOptions)>) -> Result<Self, EngineError> {
         let mut indices = Vec::with_capacity(exprs.len());
         let mut fields = Vec::with_capacity(exprs.len());
+        let mut kinds = Vec::with_capacity(exprs.len());
         for (expr, options) in exprs {
             let Expr::Column(column) = expr else {
                 return Err(EngineError::Plan(format!("{expr} is not a column to rank by")));
             };
             let index = input.index_of(&column.name)?;
             indices.push(index);
+            kinds.push(input.field(index).data_type().clone());
             fields.push(SortField::new_with_options(input.field(index).data_type().clone(), options));
         }
-        Ok(Self { indices, converter: RowConverter::new(fields)? })
+        Ok(Self { indices, kinds, converter: RowConverter::new(fields)? })
     }
 
     /// The values, in a form that compares.
@@ -157,6 +161,29 @@ impl Columns {
     /// Our own mistake only.
     pub(super) fn rows(&mut self, rows: &RecordBatch) -> Result<Rows, EngineError> {
         let columns: Vec<_> = self.indices.iter().map(|index| rows.column(*index).clone()).collect();
+        Ok(self.converter.convert_columns(&columns)?)
+    }
+
+    /// Puts values that it has read behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save<'r>(
+        &self,
+        rows: impl ExactSizeIterator<Item = &'r [u8]>,
+        state: &mut State,
+    ) -> Result<(), EngineError> {
+        let (parser, count) = (self.converter.parser(), rows.len());
+        let columns = self.converter.convert_rows(rows.map(|row| parser.parse(row)))?;
+        state.put_columns(columns, count)
+    }
+
+    /// Takes values from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<Rows, EngineError> {
+        let (columns, _) = state.take_columns(&self.kinds)?;
         Ok(self.converter.convert_columns(&columns)?)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -89,6 +89,17 @@ impl State {
         check_kinds(rows.columns(), kinds)?;
         let count = rows.num_rows();
         Ok((rows.columns().to_vec(), count))
+    }
+
+    /// Takes rows of this schema from the front.
+    ///
+    /// # Errors
+    /// As [`State::take_columns`].
+    pub(super) fn take_rows_of(&mut self, schema: &SchemaRef) -> Result<RecordBatch, EngineError> {
+        let rows = self.take_rows()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let taken = RecordBatch::try_new_with_options(SchemaRef::clone(schema), rows.columns().to_vec(), &options);
+        taken.map_err(|error| EngineError::State(error.to_string()))
     }
 
     /// True when all of it was taken.

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use squilla_query::TrackSpec;
 
+use super::carried::Carried;
 use super::emit::{Moments, Series};
 use super::forgetting::Forgetting;
 use super::key_table::KeyTable;
 use super::progress::Progress;
+use super::state::{check_count, values};
 use super::track_memory::Memory;
-use super::{Operator, Output};
+use super::{Operator, Output, State};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -48,6 +50,7 @@ pub struct TrackInput {
 /// S. Roberts, "Control Chart Tests Based on Geometric Moving Averages" (Technometrics 1959), with the variance of
 /// T. Finch, "Incremental calculation of weighted mean and variance" (2009).
 pub struct Track {
+    input: SchemaRef,
     schema: SchemaRef,
     keys: Vec<usize>,
     arguments: Vec<usize>,
@@ -103,6 +106,7 @@ impl Track {
             arrival: EventTime::MIN,
             limit_bytes: input.state_limit_bytes,
             counters,
+            input: input.input,
         })
     }
 
@@ -182,6 +186,11 @@ impl Track {
         self.told.spread(RowKind::Append, columns, moments, before, self.arrival, &mut output.rows)
     }
 
+    fn carried(&mut self) -> Carried<'_> {
+        let Self { progress, told, watermark, idle, arrival, .. } = self;
+        Carried { progress, next: told.next(), watermark, idle, arrival }
+    }
+
     /// Forgets the keys whose last row happened at `until` or before.
     fn forget(&mut self, until: i64) -> Result<(), EngineError> {
         // A row at the watermark would still find its key as it was.
@@ -217,6 +226,36 @@ impl Operator for Track {
     fn end_partition(&mut self, partition: u32, output: &mut Output) -> Result<(), EngineError> {
         self.progress.end(partition)?;
         self.advance(output)
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.carried().save(state)?;
+        self.forgetting.save(state)?;
+        self.table.save(state)?;
+        let last: ArrayRef = Arc::new(Int64Array::from(self.last.clone()));
+        state.put_columns(vec![last], self.last.len())?;
+        self.memories.iter().try_for_each(|memory| memory.save(state))?;
+        state.put(&self.waiting.iter().map(|(place, pieces)| (*place, pieces.len())).collect::<Vec<_>>())?;
+        self.waiting.values().flatten().for_each(|piece| state.put_rows(piece.clone()));
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.carried().restore(state)?;
+        self.forgetting.restore(state)?;
+        self.table.restore(state)?;
+        let (last, keys) = state.take_columns(&[DataType::Int64])?;
+        if !self.keys.is_empty() {
+            check_count("keys", keys, self.table.len())?;
+        }
+        self.last = values::<Int64Type>(&last[0]);
+        self.memories.iter_mut().try_for_each(|memory| memory.restore(state))?;
+        let waiting: Vec<((i64, u32), usize)> = state.take()?;
+        for (place, pieces) in waiting {
+            let pieces = (0..pieces).map(|_| state.take_rows_of(&self.input)).collect::<Result<_, _>>()?;
+            self.waiting.insert(place, pieces);
+        }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

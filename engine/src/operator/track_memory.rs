@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, UInt32Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt32Type};
 use arrow::row::{RowConverter, SortField};
 use squilla_query::TrackFunction;
 
+use super::state::{State, check_count, values};
 use crate::error::EngineError;
 
 /// Of a normal distribution the median absolute deviation times this is the standard deviation.
@@ -22,7 +23,7 @@ pub(super) enum Memory {
     /// Of a function of numbers.
     Numbers { function: TrackFunction, keys: Vec<Numbers>, scratch: Vec<f64>, bytes: usize },
     /// Values as they were, each as a row of bytes.
-    Values { windows: usize, converter: RowConverter, keys: Vec<VecDeque<Vec<u8>>>, bytes: usize },
+    Values { windows: usize, kind: DataType, converter: RowConverter, keys: Vec<VecDeque<Vec<u8>>>, bytes: usize },
 }
 
 /// What is remembered of a key's numbers.
@@ -47,6 +48,7 @@ impl Memory {
         Ok(match function {
             TrackFunction::Lag { windows } => Self::Values {
                 windows: *windows as usize,
+                kind: kind.clone(),
                 converter: RowConverter::new(vec![SortField::new(kind.clone())])?,
                 keys: Vec::new(),
                 bytes: 0,
@@ -82,7 +84,7 @@ impl Memory {
                 }
                 Ok(Arc::new(results.finish()))
             }
-            Self::Values { windows, converter, keys, bytes } => {
+            Self::Values { windows, converter, keys, bytes, .. } => {
                 *bytes += known.saturating_sub(keys.len()) * size_of::<VecDeque<Vec<u8>>>();
                 keys.resize(known.max(keys.len()), VecDeque::new());
                 let nothing = converter.convert_columns(&[arrow::array::new_null_array(column.data_type(), 1)])?;
@@ -135,8 +137,7 @@ impl Memory {
         match self {
             Self::Numbers { keys, bytes, .. } => {
                 keys.retain(|_| kept.next().unwrap_or(false));
-                let numbers = |key: &Numbers| key.last.capacity() * size_of::<f64>();
-                *bytes = keys.len() * size_of::<Numbers>() + keys.iter().map(numbers).sum::<usize>();
+                *bytes = numbers_bytes(keys);
             }
             Self::Values { keys, bytes, .. } => {
                 keys.retain(|_| kept.next().unwrap_or(false));
@@ -146,12 +147,101 @@ impl Memory {
         }
     }
 
+    /// Puts what is remembered, key by key, behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        match self {
+            Self::Numbers { keys, .. } => {
+                let numbers = |of: fn(&Numbers) -> f64| -> ArrayRef {
+                    Arc::new(Float64Array::from_iter_values(keys.iter().map(of)))
+                };
+                let previous = || keys.iter().map(|key| key.previous);
+                let columns: Vec<ArrayRef> = vec![
+                    Arc::new(UInt32Array::from_iter_values(keys.iter().map(|key| key.count))),
+                    numbers(|key| key.mean),
+                    numbers(|key| key.variance),
+                    Arc::new(previous().map(|last| last.map(|last| last.0)).collect::<Int64Array>()),
+                    Arc::new(previous().map(|last| last.map(|last| last.1)).collect::<Float64Array>()),
+                    counts(keys.iter().map(|key| key.last.len())),
+                ];
+                state.put_columns(columns, keys.len())?;
+                let last: Float64Array = keys.iter().flat_map(|key| &key.last).copied().map(Some).collect();
+                let count = last.len();
+                state.put_columns(vec![Arc::new(last)], count)
+            }
+            Self::Values { converter, keys, .. } => {
+                state.put_columns(vec![counts(keys.iter().map(VecDeque::len))], keys.len())?;
+                let parser = converter.parser();
+                let rows = keys.iter().flatten().map(|value| parser.parse(value));
+                let columns = converter.convert_rows(rows)?;
+                let count = keys.iter().map(VecDeque::len).sum();
+                state.put_columns(columns, count)
+            }
+        }
+    }
+
+    /// Takes it from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        match self {
+            Self::Numbers { keys, bytes, .. } => {
+                let (number, float) = (DataType::UInt32, DataType::Float64);
+                let kinds = [number.clone(), float.clone(), float.clone(), DataType::Int64, float.clone(), number];
+                let (columns, len) = state.take_columns(&kinds)?;
+                let (last, count) = state.take_columns(&[float])?;
+                let (mut last, counts) = (values::<Float64Type>(&last[0]).into_iter(), lengths(&columns[5], count)?);
+                let [mean, variance, value] = [1, 2, 4].map(|at: usize| values::<Float64Type>(&columns[at]));
+                let (seen, time) = (values::<UInt32Type>(&columns[0]), values::<Int64Type>(&columns[3]));
+                let of_key = |at: usize| Numbers {
+                    count: seen[at],
+                    last: last.by_ref().take(counts[at]).collect(),
+                    mean: mean[at],
+                    variance: variance[at],
+                    previous: columns[3].is_valid(at).then(|| (time[at], value[at])),
+                };
+                *keys = (0..len).map(of_key).collect();
+                *bytes = numbers_bytes(keys);
+            }
+            Self::Values { converter, keys, bytes, kind, .. } => {
+                let (columns, _) = state.take_columns(&[DataType::UInt32])?;
+                let (kept, count) = state.take_columns(std::slice::from_ref(kind))?;
+                let (rows, counts) = (converter.convert_columns(&kept)?, lengths(&columns[0], count)?);
+                let mut kept = rows.iter().map(|row| row.as_ref().to_vec());
+                *keys = counts.into_iter().map(|count| kept.by_ref().take(count).collect()).collect();
+                *bytes = keys.len() * size_of::<VecDeque<Vec<u8>>>() + keys.iter().map(values_bytes).sum::<usize>();
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Numbers { bytes, .. } | Self::Values { bytes, .. } => *bytes,
         }
     }
+}
+
+fn numbers_bytes(keys: &[Numbers]) -> usize {
+    let last = |key: &Numbers| key.last.capacity() * size_of::<f64>();
+    size_of_val(keys) + keys.iter().map(last).sum::<usize>()
+}
+
+/// Lengths as a column.
+fn counts(lengths: impl Iterator<Item = usize>) -> ArrayRef {
+    // What a function looks back at is counted in 32 bits.
+    Arc::new(UInt32Array::from_iter_values(lengths.map(|length| length as u32)))
+}
+
+/// The lengths of a column of such, whose sum is `total`.
+fn lengths(column: &ArrayRef, total: usize) -> Result<Vec<usize>, EngineError> {
+    let lengths: Vec<usize> = values::<UInt32Type>(column).into_iter().map(|length| length as usize).collect();
+    check_count("values", total, lengths.iter().sum())?;
+    Ok(lengths)
 }
 
 fn values_bytes(key: &VecDeque<Vec<u8>>) -> usize {

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
+use serde::{Deserialize, Serialize};
 
 use super::expression::text;
 use super::late::Tardy;
 use super::placement::closed_until;
 use super::progress::Progress;
+use super::state::State;
 use crate::batch::{EVENT_TIME, StreamBatch};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -38,7 +40,7 @@ pub(super) struct WindowRowsSpec<'a> {
 }
 
 /// Which windows are never told, since a query began amid them; [`EventTime::MIN`]: none.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) enum Untold {
     /// Those that start before: rows were put in their windows one by one, so some of theirs may be missing.
     StartBefore(EventTime),
@@ -163,6 +165,41 @@ impl WindowRows {
     /// How far the partitions have come.
     pub(super) fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// The same, which may be set.
+    pub(super) fn progress_mut(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+
+    /// Puts the rows of open windows, but not how far the partitions have come, behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        let parts = || self.windows.iter().flat_map(|(window, kept)| kept.parts.iter().map(move |part| (window, part)));
+        let places =
+            parts().map(|(window, (partition, part))| (*window, *partition, part.pieces.len(), part.pruned_to));
+        state.put(&(self.untold, self.closed, places.collect::<Vec<_>>()))?;
+        parts().flat_map(|(_, (_, part))| &part.pieces).for_each(|piece| state.put_rows(piece.clone()));
+        Ok(())
+    }
+
+    /// Takes rows from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let places: Vec<(Bounds, u32, usize, usize)>;
+        (self.untold, self.closed, places) = state.take()?;
+        for (window, partition, pieces, pruned_to) in places {
+            let pieces = (0..pieces).map(|_| state.take_rows_of(&self.schema)).collect::<Result<Vec<_>, _>>()?;
+            let rows = pieces.iter().map(RecordBatch::num_rows).sum();
+            let part = Part { pieces, rows, pruned_to };
+            self.bytes += part.bytes();
+            self.windows.entry(window).or_default().parts.insert(partition, part);
+        }
+        Ok(())
     }
 
     /// Closes the windows whose end, and the grace, the watermark `until` has reached, in order of their ends. Later

@@ -3,14 +3,18 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
 
 use axum::extract::ws::Utf8Bytes;
 use squilla_engine::{Position, RowKind, StreamBatch};
 use squilla_sources::encode::json::write_rows_array;
 use tokio::sync::Semaphore;
 
-use super::limits::{FRAME_BYTES, INLINE_ROWS, LARGEST_FRAME_BYTES, RECENT_BYTES};
+use super::limits::{FRAME_BYTES, INLINE_ROWS, LARGEST_FRAME_BYTES, RECENT_AGE, RECENT_BYTES};
 use super::moment;
+
+/// What a frame takes beside its text, in bytes: itself, and the positions with it.
+const FRAME_OVERHEAD_BYTES: usize = 1_024;
 
 /// One message of type `rows`.
 #[derive(Debug, Clone)]
@@ -79,7 +83,8 @@ pub(crate) struct Frames {
 
 #[derive(Debug, Default)]
 struct Recent {
-    kept: VecDeque<Arc<Encoded>>,
+    /// In the order in which they were encoded, and when that was.
+    kept: VecDeque<(Instant, Arc<Encoded>)>,
     bytes: usize,
 }
 
@@ -102,23 +107,24 @@ impl Frames {
             skip: part.skip,
             position: part.position.clone(),
             snapshot: part.snapshot,
-            bytes: frames.iter().map(|frame| frame.text.len()).sum(),
+            bytes: frames.iter().map(|frame| frame.text.len() + FRAME_OVERHEAD_BYTES).sum(),
             frames: frames.clone(),
         });
         *slot.encoded.lock().expect("no holder of this lock panics") = Arc::downgrade(&encoded);
-        self.recent.lock().expect("no holder of this lock panics").keep(encoded);
+        self.recent.lock().expect("no holder of this lock panics").keep(encoded, Instant::now());
         Ok((frames, true))
     }
 }
 
 impl Recent {
-    fn keep(&mut self, encoded: Arc<Encoded>) {
+    fn keep(&mut self, encoded: Arc<Encoded>, now: Instant) {
         self.bytes += encoded.bytes;
-        self.kept.push_back(encoded);
-        while self.bytes > RECENT_BYTES
-            && let Some(oldest) = self.kept.pop_front()
+        self.kept.push_back((now, encoded));
+        while let Some((since, oldest)) = self.kept.front()
+            && (self.bytes > RECENT_BYTES || now.duration_since(*since) > RECENT_AGE)
         {
             self.bytes -= oldest.bytes;
+            self.kept.pop_front();
         }
     }
 }
@@ -320,15 +326,26 @@ mod tests {
         assert!(matches!(Frames::default().of(&part).await, Err(TooLarge { .. })));
     }
 
+    fn encoded(bytes: usize) -> Arc<Encoded> {
+        let part = part(1, 1, RowKind::Append);
+        let frames = encode_now(&part).expect("small enough");
+        Arc::new(Encoded { channel: 1, skip: 0, position: part.position, snapshot: false, frames, bytes })
+    }
+
     #[test]
     fn encodings_are_kept_within_the_limit() {
-        let mut recent = Recent::default();
-        for _ in 0..10 {
-            let part = part(1, 1, RowKind::Append);
-            let frames = encode_now(&part).expect("small enough");
-            let (bytes, position) = (RECENT_BYTES / 4, part.position);
-            recent.keep(Arc::new(Encoded { channel: 1, skip: 0, position, snapshot: false, frames, bytes }));
-        }
+        let (mut recent, now) = (Recent::default(), Instant::now());
+        (0..10).for_each(|_| recent.keep(encoded(RECENT_BYTES / 4), now));
         assert_eq!(recent.kept.len(), 4);
+    }
+
+    #[test]
+    fn encodings_are_kept_for_a_short_time() {
+        let (mut recent, now) = (Recent::default(), Instant::now());
+        recent.keep(encoded(10), now);
+        recent.keep(encoded(20), now + RECENT_AGE);
+        assert_eq!((recent.kept.len(), recent.bytes), (2, 30));
+        recent.keep(encoded(40), now + RECENT_AGE * 2);
+        assert_eq!((recent.kept.len(), recent.bytes), (2, 60));
     }
 }

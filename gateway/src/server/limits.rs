@@ -42,3 +42,5 @@ pub(crate) const WRITE_BUFFER_BYTES: usize = 64 << 10;
 pub(crate) const INLINE_ROWS: usize = 1_024;
 /// Encoded frames kept so that subscribers who come a little later find them, in bytes.
 pub(crate) const RECENT_BYTES: usize = 32 << 20;
+/// How long they are kept at the most, while others are encoded.
+pub(crate) const RECENT_AGE: Duration = Duration::from_secs(5);

@@ -75,10 +75,12 @@ pub struct Setting {
 }
 
 /// Every case is run in each of these.
-pub const SETTINGS: [Setting; 3] = [
+pub const SETTINGS: [Setting; 5] = [
     Setting { batch_rows: 1, threads: 2, restores: false },
     Setting { batch_rows: 7, threads: 1, restores: false },
     Setting { batch_rows: 8192, threads: 4, restores: false },
+    Setting { batch_rows: 1, threads: 1, restores: true },
+    Setting { batch_rows: 7, threads: 2, restores: true },
 ];
 
 /// Runs the case of a file in every setting and compares with what it expects. With `UPDATE_CASES=1` in the

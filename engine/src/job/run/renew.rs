@@ -11,27 +11,33 @@ impl Task {
     /// Goes on with an operator that knows only what the one before it saved. Not while running results are read: what
     /// their readers were told is no part of a state.
     pub(super) fn renew(&mut self) -> Result<(), EngineError> {
-        let (Work::Operator(operator), Some(step)) = (&mut self.work, self.stage.stateful()) else { return Ok(()) };
         let mut state = State::default();
-        operator.save(&mut state)?;
-        let setting = Setting {
-            inputs: self.feed.inputs(),
-            sides: self.feed.sides(),
-            // The state says what was not told.
-            start: EventTime::MIN,
-            missing_before: EventTime::MIN,
-            forgets: !self.shared.config.lossless,
-            state_limit_bytes: self.shared.config.query_state_bytes,
-            counters: self.job.counters.clone(),
-        };
-        let mut fresh = step.operator(setting)?;
+        self.feed.save(&mut state)?;
+        if let Work::Operator(operator) = &mut self.work {
+            operator.save(&mut state)?;
+        }
         let mut state = state.into_parts().map(written).collect::<Result<State, EngineError>>()?;
-        fresh.restore(&mut state)?;
+        self.feed.renew(&self.branches)?;
+        self.feed.restore(&mut state)?;
+        if let (Work::Operator(operator), Some(step)) = (&mut self.work, self.stage.stateful()) {
+            let setting = Setting {
+                inputs: self.feed.inputs(),
+                sides: self.feed.sides(),
+                // The state says what was not told.
+                start: EventTime::MIN,
+                missing_before: EventTime::MIN,
+                forgets: !self.shared.config.lossless,
+                state_limit_bytes: self.shared.config.query_state_bytes,
+                counters: self.job.counters.clone(),
+            };
+            let mut fresh = step.operator(setting)?;
+            fresh.restore(&mut state)?;
+            fresh.track_late(self.job.late.as_ref().is_some_and(Late::is_wanted));
+            *operator = fresh;
+        }
         if !state.is_empty() {
             return Err(EngineError::State("it has more parts than were taken".into()));
         }
-        fresh.track_late(self.job.late.as_ref().is_some_and(Late::is_wanted));
-        *operator = fresh;
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use crate::batch::{StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
-use crate::operator::{LateRows, Operator, Output};
+use crate::operator::{LateRows, Operator, Output, State};
 
 /// Rows that wait are kept by time, in so many parts: a part goes as a whole.
 const PARTS: i64 = 12;
@@ -407,6 +407,29 @@ impl Operator for IntervalJoin {
 
     fn track_late(&mut self, on: bool) {
         self.keeps_late = on;
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        state.put(&(self.start, self.told_from, self.arrival))?;
+        self.sides.save(state)?;
+        self.told.save(state)?;
+        for store in &self.stores {
+            state.put(&store.parts.keys().collect::<Vec<_>>())?;
+            store.parts.values().try_for_each(|rows| rows.save(state))?;
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        (self.start, self.told_from, self.arrival) = state.take()?;
+        self.sides.restore(state)?;
+        self.told.restore(state)?;
+        for (side, store) in self.stores.iter_mut().enumerate() {
+            for part in state.take::<Vec<i64>>()? {
+                store.parts.insert(part, Rows::restored(side, &self.matcher, state)?);
+            }
+        }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

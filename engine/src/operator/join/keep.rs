@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::super::{Operator, Output};
+use super::super::{Operator, Output, State};
 use super::lookup::check_table;
 use super::table::Table;
 use crate::batch::{Memo, RowKind, StreamBatch};
@@ -103,6 +103,16 @@ impl Operator for KeepLatest {
         let rows = self.table.rows(SNAPSHOT_ROWS)?;
         let mut next = 0;
         Ok(rows.into_iter().map(|rows| Self::batch(rows, EventTime::MIN, &mut next)).collect())
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        state.put(&self.next)?;
+        self.table.save(state)
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.next = state.take()?;
+        self.table.restore(state)
     }
 
     fn state_bytes(&self) -> usize {

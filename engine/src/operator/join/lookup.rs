@@ -10,7 +10,7 @@ use squilla_query::{JoinKey, JoinKind};
 
 use super::super::expression::{Expressions, Planner, filter_columns};
 use super::super::filter::compile;
-use super::super::{Operator, Output};
+use super::super::{Operator, Output, State};
 use super::table::Table;
 use crate::batch::{StreamBatch, physical_schema};
 use crate::counters::{Counters, add};
@@ -224,6 +224,14 @@ impl Operator for LookupJoin {
         let rows = self.look_up(&batch)?;
         output.rows.push(batch.with_rows(rows));
         Ok(())
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.table.save(state)
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.table.restore(state)
     }
 
     fn state_bytes(&self) -> usize {

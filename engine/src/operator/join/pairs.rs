@@ -12,6 +12,7 @@ use squilla_query::JoinKey;
 
 use super::super::expression::{Expressions, Planner};
 use super::super::filter::compile;
+use super::super::state::State;
 use super::rows::Rows;
 use crate::batch::EVENT_TIME;
 use crate::clock::EventTime;
@@ -129,6 +130,14 @@ impl Matcher {
             side.fields.iter().chain([&time]).map(|field| Arc::clone(rows.column(*field))).collect();
         columns.extend(evaluated.columns);
         self.keyed(at, RecordBatch::try_new(Arc::clone(&side.kept), columns)?)
+    }
+
+    /// Rows as they were kept, from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restored(&self, side: usize, state: &mut State) -> Result<Keyed, EngineError> {
+        self.keyed(side, state.take_rows_of(&self.sides[side].kept)?)
     }
 
     /// Rows as they are kept, with the hashes of their keys.

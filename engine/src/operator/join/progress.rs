@@ -2,6 +2,7 @@
 
 use super::super::late::Tardy;
 use super::super::progress::Progress;
+use super::super::state::State;
 use super::pairs::{LEFT, RIGHT};
 use crate::batch::StreamBatch;
 use crate::counters::{Counters, add};
@@ -28,6 +29,24 @@ impl Sides {
         });
         let places = places.collect();
         Self { places, progress: partitions.map(Progress::new), partitions, last: [i64::MIN; 2] }
+    }
+
+    /// Puts how far both have come behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        state.put(&(&self.progress, self.last))
+    }
+
+    /// Takes it from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next, or of inputs of other partitions.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let (progress, last): ([Progress; 2], [i64; 2]) = state.take()?;
+        self.last = last;
+        self.progress.iter_mut().zip(progress).try_for_each(|(own, other)| own.resume(other))
     }
 
     /// Which side a partition is of.

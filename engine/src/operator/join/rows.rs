@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, interleave, take};
+use arrow::datatypes::DataType;
 
+use super::super::state::{State, check_count};
+use super::pairs::Matcher;
 use crate::error::EngineError;
 
 /// Rows of a piece beyond which it is not copied into a larger one.
@@ -69,6 +73,36 @@ impl Rows {
             latest: i64::MIN,
             piece_bytes: 0,
         }
+    }
+
+    /// Puts the rows behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        state.put(&(self.pieces.len(), self.pending_from))?;
+        state.put_columns(vec![Arc::new(BooleanArray::from(self.settled.clone()))], self.settled.len())?;
+        self.pieces.iter().for_each(|piece| state.put_rows(piece.clone()));
+        Ok(())
+    }
+
+    /// Takes rows of a side from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restored(side: usize, matcher: &Matcher, state: &mut State) -> Result<Self, EngineError> {
+        let (pieces, pending_from): (usize, i64) = state.take()?;
+        let (settled, count) = state.take_columns(&[DataType::Boolean])?;
+        let settled: Vec<bool> = settled[0].as_boolean().values().iter().collect();
+        let mut rows = Self::new();
+        for _ in 0..pieces {
+            let keyed = matcher.restored(side, state)?;
+            let own = settled.get(rows.times.len()..).unwrap_or_default();
+            rows.push(keyed.rows.clone(), &keyed.hashes, keyed.times(), own)?;
+        }
+        check_count("rows", rows.times.len(), count)?;
+        rows.pending_from = pending_from;
+        Ok(rows)
     }
 
     /// Adds rows with the hashes of their keys and their times; `settled`: those that wait for nothing.

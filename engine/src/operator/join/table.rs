@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, Rows as RowKeys, SortField};
 use datafusion_common::hash_utils::{RandomState, create_hashes};
 
+use super::super::state::{State, check_count};
 use super::rows::{Same, bytes};
 use crate::error::EngineError;
 
@@ -26,6 +27,8 @@ const NONE: u32 = u32::MAX;
 /// The latest row of each key, rows in the order in which they came, and some that were replaced.
 pub(super) struct Table {
     converter: RowConverter,
+    /// The types of the keys.
+    kinds: Vec<DataType>,
     /// The last key of each hash.
     last: HashMap<u64, u32, BuildHasherDefault<Same>>,
     /// For each key the one before it of the same hash.
@@ -61,6 +64,7 @@ impl Table {
         let converter = RowConverter::new(fields).map_err(|error| EngineError::Plan(error.to_string()))?;
         Ok(Self {
             converter,
+            kinds: keys.to_vec(),
             last: HashMap::default(),
             before: Vec::new(),
             values: Vec::new(),
@@ -220,6 +224,43 @@ impl Table {
             Ok(RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)?)
         };
         places.chunks(batch_rows).map(batch).collect()
+    }
+
+    /// Puts the latest row of each key behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        let mut keys: Vec<u32> = (0..self.places.len() as u32).collect();
+        keys.sort_unstable_by_key(|key| self.places[*key as usize]);
+        let parser = self.converter.parser();
+        let columns = self.converter.convert_rows(keys.iter().map(|key| parser.parse(self.value(*key))))?;
+        state.put_columns(columns, keys.len())?;
+        let pieces = self.rows(PIECE_ROWS)?;
+        state.put(&pieces.len())?;
+        pieces.into_iter().for_each(|piece| state.put_rows(piece));
+        Ok(())
+    }
+
+    /// Takes rows and their keys from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let (columns, count) = state.take_columns(&self.kinds)?;
+        let pieces: usize = state.take()?;
+        let mut first = 0;
+        for _ in 0..pieces {
+            let rows = state.take_rows_of(&self.schema)?;
+            let len = rows.num_rows();
+            if first + len > count {
+                return Err(EngineError::State(format!("{count} keys for more rows")));
+            }
+            let own: Vec<ArrayRef> = columns.iter().map(|column| column.slice(first, len)).collect();
+            self.put(&self.keys(&own, len)?, rows)?;
+            first += len;
+        }
+        check_count("rows", first, count)
     }
 
     /// Copies the rows that are found together, and forgets the others.

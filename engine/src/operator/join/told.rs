@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::SchemaRef;
 
-use super::super::Output;
+use super::super::{Output, State};
 use crate::batch::{Memo, RowKind, StreamBatch};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
@@ -35,6 +35,23 @@ impl Told {
     /// Fields of the batches.
     pub(super) fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// Puts how far it has come behind what a state holds.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), EngineError> {
+        state.put(&(self.next, self.watermark, self.idle))
+    }
+
+    /// Takes it from the front of a state.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when something else comes next.
+    pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        (self.next, self.watermark, self.idle) = state.take()?;
+        Ok(())
     }
 
     /// Bytes of rows told in this step.

@@ -20,7 +20,7 @@ use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
 use crate::operator::placement::closed_until;
-use crate::operator::{LateRows, Operator, Output, RESULT_LAG_NS};
+use crate::operator::{LateRows, Operator, Output, RESULT_LAG_NS, State};
 
 /// What a [`WindowJoin`] computes.
 #[derive(Debug, Clone)]
@@ -271,6 +271,32 @@ impl Operator for WindowJoin {
 
     fn track_late(&mut self, on: bool) {
         self.keeps_late = on;
+    }
+
+    fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let windows = self.windows.iter().map(|(end, [left, right])| (*end, [left.0.len(), right.0.len()]));
+        state.put(&(self.closed, self.told_from, self.arrival, windows.collect::<Vec<_>>()))?;
+        self.sides.save(state)?;
+        self.told.save(state)?;
+        self.windows.values().flatten().flat_map(|heap| &heap.0).for_each(|rows| state.put_rows(rows.clone()));
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let windows: Vec<(i64, [usize; 2])>;
+        (self.closed, self.told_from, self.arrival, windows) = state.take()?;
+        self.sides.restore(state)?;
+        self.told.restore(state)?;
+        for (end, counts) in windows {
+            let mut heaps = <[Heap; 2]>::default();
+            for (side, (heap, count)) in heaps.iter_mut().zip(counts).enumerate() {
+                let rows = |_| self.matcher.restored(side, state).map(|keyed| keyed.rows);
+                heap.0 = (0..count).map(rows).collect::<Result<_, _>>()?;
+                self.state_bytes += heap.bytes();
+            }
+            self.windows.insert(end, heaps);
+        }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
