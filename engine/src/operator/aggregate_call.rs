@@ -20,6 +20,9 @@ pub(super) const ARRIVAL: &str = "__arrival";
 /// Functions whose DISTINCT is ours, where they have an accumulator for all groups.
 const DISTINCT: [&str; 8] = ["count", "sum", "avg", "stddev", "stddev_pop", "var", "var_pop", "bit_xor"];
 
+/// Functions that put values in a row, in the order that is asked for.
+const LISTS: [&str; 2] = ["array_agg", "string_agg"];
+
 /// An aggregate whose arguments are columns.
 pub(super) struct Call {
     pub(super) function: Arc<AggregateFunctionExpr>,
@@ -53,7 +56,7 @@ pub(super) fn plan(
     columns: &mut Vec<Arc<dyn PhysicalExpr>>,
 ) -> Result<Call, EngineError> {
     let expr = with_arrival(call.expr.clone())?;
-    let expr = if is_positional(&expr) { in_order(expr) } else { expr };
+    let expr = if is_positional(&expr) { in_order(expr) } else { without_order(expr) };
     let lowered =
         LoweredAggregateBuilder::new(&expr, &planner.fields, &planner.schema, &planner.props, &planner.context)
             .with_name(call.name.clone())
@@ -120,6 +123,20 @@ fn without_distinct(
 
 fn is_volatile(expr: &Arc<dyn PhysicalExpr>) -> bool {
     expr.is_volatile_node() || expr.children().into_iter().any(is_volatile)
+}
+
+/// The call without an ORDER BY that changes nothing of its result: its accumulator takes the values alone.
+fn without_order(expr: Expr) -> Expr {
+    match expr {
+        Expr::AggregateFunction(mut call) => {
+            let is_list = LISTS.contains(&call.func.name());
+            if !is_list && !call.func.supports_within_group_clause() {
+                call.params.order_by.clear();
+            }
+            Expr::AggregateFunction(call)
+        }
+        other => other,
+    }
 }
 
 fn in_order(expr: Expr) -> Expr {

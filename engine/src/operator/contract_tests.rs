@@ -49,7 +49,7 @@ fn batches(size: usize) -> Vec<StreamBatch> {
     }
 }
 
-fn inputs(kind: JoinKind) -> JoinInputs {
+pub(super) fn inputs(kind: JoinKind) -> JoinInputs {
     let own = visible();
     let named = |prefix: &str| {
         let renamed =

@@ -240,8 +240,10 @@ impl CountWindow {
         let mut visible: Vec<ArrayRef> = vec![Arc::new(starts), Arc::new(TimestampNanosecondArray::from(ends.clone()))];
         visible.append(&mut sorted);
         let mut before = Vec::with_capacity(len);
+        // Where all partitions are idle, rows may be ahead of them all.
+        let reached = self.progress.watermark().max(self.watermark);
         for number in windows {
-            self.mark = self.mark.max(filled.marks[window(number)]);
+            self.mark = self.mark.max(filled.marks[window(number)].min(reached));
             before.push(self.mark);
         }
         let moments = Moments { times: ends, before };

@@ -18,7 +18,7 @@ use crate::batch::physical_schema;
 use crate::counters::Counters;
 use crate::error::EngineError;
 
-fn spec(rows: u64, slide: u64, partitions: u32) -> CountWindowSpec {
+pub(super) fn spec(rows: u64, slide: u64, partitions: u32) -> CountWindowSpec {
     let aggregates = [("n", count(lit(1))), ("total", sum(col("v")))];
     let aggregates = aggregates.map(|(name, expr)| AggregateCall { expr, name: name.into() }).to_vec();
     let mut fields = ["window_start", "window_end"].map(|name| Field::new(name, timestamp_type(), false)).to_vec();

@@ -90,7 +90,7 @@ fn calls_of(name: &str) -> Vec<Expr> {
 }
 
 /// All functions but `grouping`, which the planner replaces.
-fn all_calls() -> Vec<Expr> {
+pub(super) fn all_calls() -> Vec<Expr> {
     let functions = all_default_aggregate_functions();
     functions.iter().filter(|f| f.name() != "grouping").flat_map(|f| calls_of(f.name())).collect()
 }

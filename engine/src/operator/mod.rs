@@ -69,6 +69,8 @@ mod property_tests;
 #[cfg(test)]
 mod rank_tests;
 #[cfg(test)]
+mod restore_tests;
+#[cfg(test)]
 mod running_tests;
 #[cfg(test)]
 mod session_tests;
@@ -164,7 +166,7 @@ pub trait Operator: Send {
 
     /// Puts all that later appended rows depend on behind what a state holds, between two batches: a new operator of the
     /// same description that restores it goes on as this one would. This one goes on too; nothing that it tells depends on
-    /// whether it was saved.
+    /// whether it was saved, but for the last digit of variances, which are rounded once more.
     ///
     /// What readers of running results were told is no part of it: they are shown a snapshot again. Nor are counters: the
     /// job stores its own with the state and goes on with them, so that rows that wait in the state, counted when they
@@ -178,8 +180,9 @@ pub trait Operator: Send {
     }
 
     /// Takes its parts from the front of a state that [`Operator::save`] has filled, before anything else is asked of it.
-    /// The state says where the operator began, whatever its description says of that. The end of a partition that had
-    /// ended may be told again, and changes nothing. After an error the operator is of no use.
+    /// Its form is checked; that it is of the same description the job knows. The state says where the operator began,
+    /// whatever its description says of that. The end of a partition that had ended may be told again, and changes
+    /// nothing. After an error the operator is of no use.
     ///
     /// # Errors
     /// [`EngineError::State`] when it is not of such an operator.

@@ -16,7 +16,7 @@ use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::counters::Counters;
 use crate::error::EngineError;
 
-fn spec(limit: u64, order_by: Vec<SortExpr>, by_time: bool) -> RankSpec {
+pub(super) fn spec(limit: u64, order_by: Vec<SortExpr>, by_time: bool) -> RankSpec {
     RankSpec {
         function: RankFunction::RowNumber,
         partition_by: vec![col("k")],
@@ -28,7 +28,7 @@ fn spec(limit: u64, order_by: Vec<SortExpr>, by_time: bool) -> RankSpec {
     }
 }
 
-fn input(ttl: bool, partitions: u32, state_limit_bytes: usize) -> RankingInput {
+pub(super) fn input(ttl: bool, partitions: u32, state_limit_bytes: usize) -> RankingInput {
     let number: SchemaRef = Arc::new(Schema::new(vec![
         Field::new("k", DataType::Int64, true),
         Field::new("rn", DataType::Int64, false),

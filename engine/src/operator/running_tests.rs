@@ -16,13 +16,13 @@ use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::counters::Counters;
 use crate::error::EngineError;
 
-fn running(ttl_ms: Option<i64>, limit: usize) -> (Checked<AggregateRunning>, Arc<Counters>) {
+pub(super) fn spec(ttl_ms: Option<i64>, limit: usize) -> RunningSpec {
     let calls: Vec<Expr> = vec![count(lit(1i64)), sum(col("v")), count_distinct(col("s"))];
     let mut fields = vec![Field::new("k", DataType::Int64, true)];
     fields.extend((0..calls.len()).map(|idx| Field::new(format!("a{idx}"), DataType::Int64, true)));
     let aggregates =
         calls.into_iter().enumerate().map(|(idx, expr)| AggregateCall { expr, name: format!("a{idx}") }).collect();
-    let spec = RunningSpec {
+    RunningSpec {
         input: physical_schema(&visible()),
         keys: vec![named(col("k"), "k")],
         aggregates,
@@ -30,9 +30,12 @@ fn running(ttl_ms: Option<i64>, limit: usize) -> (Checked<AggregateRunning>, Arc
         schema: Arc::new(Schema::new(fields)),
         partitions: 1,
         state_limit_bytes: limit,
-    };
+    }
+}
+
+fn running(ttl_ms: Option<i64>, limit: usize) -> (Checked<AggregateRunning>, Arc<Counters>) {
     let counters = Arc::new(Counters::default());
-    (Checked::new(AggregateRunning::new(spec, Arc::clone(&counters)).unwrap(), 1), counters)
+    (Checked::new(AggregateRunning::new(spec(ttl_ms, limit), Arc::clone(&counters)).unwrap(), 1), counters)
 }
 
 fn feed(operator: &mut impl Operator, counters: &Counters, batch: StreamBatch, output: &mut Output) {

@@ -20,7 +20,7 @@ use crate::clock::EventTime;
 use crate::counters::Counters;
 use crate::error::EngineError;
 
-fn spec(gap_ms: i64, grace_ms: i64, partitions: u32, filter: Option<Expr>) -> SessionSpec {
+pub(super) fn spec(gap_ms: i64, grace_ms: i64, partitions: u32, filter: Option<Expr>) -> SessionSpec {
     let aggregates = [("n", count(lit(1))), ("total", sum(col("v")))];
     let aggregates = aggregates.map(|(name, expr)| AggregateCall { expr, name: name.into() }).to_vec();
     let mut fields = ["window_start", "window_end"].map(|name| Field::new(name, timestamp_type(), false)).to_vec();

@@ -13,7 +13,7 @@ use crate::batch::{StreamBatch, physical_schema};
 use crate::counters::Counters;
 use crate::error::EngineError;
 
-fn track(ttl_ms: i64, partitions: u32, state_limit_bytes: usize) -> (Checked<Track>, Arc<Counters>) {
+pub(super) fn spec(ttl_ms: i64, partitions: u32, state_limit_bytes: usize) -> (TrackSpec, TrackInput) {
     let call = |argument: &str, column: &str, function| TrackCall {
         argument: argument.into(),
         column: column.into(),
@@ -34,7 +34,11 @@ fn track(ttl_ms: i64, partitions: u32, state_limit_bytes: usize) -> (Checked<Tra
         partitions,
         state_limit_bytes,
     };
-    let spec = TrackSpec { partition_by: vec!["k".into()], calls, ttl_ns: ttl_ms * MS };
+    (TrackSpec { partition_by: vec!["k".into()], calls, ttl_ns: ttl_ms * MS }, input)
+}
+
+fn track(ttl_ms: i64, partitions: u32, state_limit_bytes: usize) -> (Checked<Track>, Arc<Counters>) {
+    let (spec, input) = spec(ttl_ms, partitions, state_limit_bytes);
     let counters = Arc::new(Counters::default());
     let operator = Track::new(&spec, input, Arc::clone(&counters)).unwrap();
     (Checked::new(operator, partitions as usize), counters)

@@ -14,4 +14,5 @@ mod replay;
 mod sharing;
 mod sketches;
 mod slow_reader;
+mod states;
 mod tidy;
