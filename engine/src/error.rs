@@ -131,6 +131,14 @@ pub enum EngineError {
     /// What a query reads was dropped while it ran.
     #[error("\"{0}\" was dropped")]
     Dropped(String),
+    /// What a query reads has got another query while it ran.
+    #[error("stream \"{name}\" was altered: {what}")]
+    Altered {
+        /// The stream.
+        name: String,
+        /// What has become other, in words.
+        what: String,
+    },
     /// The engine or the query was stopped.
     #[error("stopped")]
     Stopped,
@@ -142,7 +150,7 @@ impl EngineError {
         match self {
             Self::Commit(CommitError::Disk(error)) | Self::Disk(error) => error.retryable(),
             Self::Source { retryable, .. } => *retryable,
-            other => matches!(other, Self::Limit { .. } | Self::Stopped | Self::TooSlow { .. }),
+            other => matches!(other, Self::Limit { .. } | Self::Stopped | Self::TooSlow { .. } | Self::Altered { .. }),
         }
     }
 
@@ -195,6 +203,7 @@ impl EngineError {
             }
             Self::Private(_) => "CREATE STREAM name AS SELECT … begins anew, with the windows that are open now",
             Self::Dropped(_) => "CREATE it anew, or read something else",
+            Self::Altered { .. } => "ask again: its rows begin anew, and positions of before are not known any more",
             Self::Stopped => "start it again if it is still wanted",
         }
     }
@@ -220,6 +229,7 @@ impl EngineError {
             Self::NotRunning { .. } | Self::NotAltered { .. } => "not_running",
             Self::Changing(_) | Self::Replay(_) | Self::Private(_) => "unsupported",
             Self::Dropped(_) => "dropped",
+            Self::Altered { .. } => "altered",
             Self::Stopped => "stopped",
         }
     }

@@ -7,16 +7,21 @@ use squilla_query::{NamedWindows, Query, WindowSpec, late_name};
 use super::Engine;
 use crate::clock::EventTime;
 use crate::error::EngineError;
-use crate::job::{Altered, Before, HandedOver, Relations, Told, alter};
-use crate::relation::base_name;
+use crate::job::{Altered, Before, HandedOver, Job, Recovery, Relations, Told, alter, replace};
+use crate::relation::{Relation, base_name};
+use crate::stream::Durability;
 
 /// What became of a stream that was to go over to another query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Alteration {
     /// It has gone over; its readers stay, offsets go on.
     Done(Handover),
-    /// It has not: its readers would find its rows to be of another kind. What is other, in words.
-    Other(String),
+    /// It has gone over, with another epoch: its live readers were ended with [`EngineError::Altered`]. Why they could not
+    /// stay, in words.
+    Replaced(Handover, String),
+    /// It has not: its readers would find its rows to be of another kind, and its log or others need what it was. What is
+    /// other, and who needs what was.
+    Other(String, Vec<String>),
 }
 
 /// Where a stream's new query took over.
@@ -55,10 +60,7 @@ impl Engine {
         let relation = self.relation(name)?;
         let job = relation.alterable()?;
         if query.plan.is_changing() || relation.is_changing() {
-            return Ok(Alteration::Other("results that change have no offsets to go on with".into()));
-        }
-        if let Some(other) = other_columns(&relation.schema(), query.plan.schema()) {
-            return Ok(Alteration::Other(other));
+            return Ok(Alteration::Other("results that change have no offsets to go on with".into(), Vec::new()));
         }
         let users = relation.late_users();
         if !users.is_empty() {
@@ -76,17 +78,54 @@ impl Engine {
             Told::State
         };
         let before = Before { told, windowed: relation.is_windowed(), windows: relation.windows() };
-        let windowed = query.plan.is_windowed() && !counts_rows(&query.plan);
-        let altered = alter(&self.inner.shared, &job, &node, &relations, (before, windowed), decide).await?;
-        let (at, before, told) = match altered {
-            Altered::Other(other) => return Ok(Alteration::Other(other)),
-            Altered::Done(at, before, told) => (at, before, told),
-        };
+        let kinds = (before, query.plan.is_windowed() && !counts_rows(&query.plan));
+        let shared = &self.inner.shared;
         let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
-        let altered = Arc::new(relation.altered(reads, query, self.windows_of(query), late));
-        self.relations().insert(name.to_owned(), altered);
+        let mut decide = Box::pin(decide);
+        let other = match other_columns(&relation.schema(), query.plan.schema()) {
+            Some(other) => other,
+            None => match alter(shared, &job, &node, &relations, kinds, decide.as_mut()).await? {
+                Altered::Other(other) => other,
+                Altered::Done(at, before, told) => {
+                    let altered = relation.altered(reads, query, self.windows_of(query), late);
+                    self.relations().insert(name.to_owned(), Arc::new(altered));
+                    self.begin(&relations);
+                    return Ok(Alteration::Done(handover(at, before, told)));
+                }
+            },
+        };
+        let needed = self.needed_as_it_is(name, &job);
+        if !needed.is_empty() {
+            return Ok(Alteration::Other(other, needed));
+        }
+        let (lease, at, now) = replace(shared, &job, &node, &relations, kinds, decide.as_mut()).await?;
+        let windows = self.windows_of(query);
+        let replaced = Relation::stream(name, reads, query, windows, (lease, Recovery::Live, late));
+        self.relations().insert(name.to_owned(), Arc::new(replaced));
         self.begin(&relations);
-        Ok(Alteration::Done(handover(at, before, told)))
+        relation.stop();
+        let own = |below: &Arc<Job>| Arc::ptr_eq(below, &job);
+        for job in shared.registry.jobs().iter().filter(|job| job.chain().iter().any(own)) {
+            job.cancel.cancel();
+        }
+        let readers: Vec<_> =
+            self.live().values().filter(|query| query.reads.iter().any(|read| read == name)).cloned().collect();
+        readers.iter().for_each(|query| query.end(EngineError::Altered { name: name.to_owned(), what: other.clone() }));
+        Ok(Alteration::Replaced(handover(at, told, now), other))
+    }
+
+    /// Who needs a stream's log to go on as it is.
+    fn needed_as_it_is(&self, name: &str, job: &Job) -> Vec<String> {
+        let log = (job.output.durability() != Durability::Memory).then(|| "its log on disk".to_owned());
+        let streams: Vec<String> = {
+            let relations = self.relations();
+            let reading = relations.values().filter(|other| other.reads(name));
+            reading.map(|other| format!("stream \"{}\"", other.name)).collect()
+        };
+        let live = self.live();
+        let sinks = live.values().filter(|query| query.sink && query.reads.iter().any(|read| read == name));
+        let sinks = sinks.map(|query| format!("sink \"{}\"", query.id));
+        log.into_iter().chain(streams).chain(sinks).collect()
     }
 
     /// The grid of the windows that a query's rows are results of; `None`: there is none.
@@ -100,7 +139,7 @@ impl Engine {
     }
 
     /// A source that both queries read is read by one job: another would tell its rows a second time.
-    fn same_sources(&self, relations: &Relations, job: &Arc<crate::job::Job>) -> Result<(), EngineError> {
+    fn same_sources(&self, relations: &Relations, job: &Arc<Job>) -> Result<(), EngineError> {
         let known = job.chain();
         let read_again = relations.values().map(|lease| lease.job()).find(|new| {
             let old = known.iter().find(|old| old.source.is_some() && old.stream == new.stream);

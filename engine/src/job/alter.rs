@@ -6,10 +6,14 @@
 //! new query tells the windows that end later, from rows that it has read in the inputs' logs beforehand, beside the old
 //! one. Other state (of joins, of ranks without windows): at a place in each input, with nothing kept.
 
+mod record;
+
 use std::sync::Arc;
 
 use squilla_query::{WindowKind, WindowSpec};
 use tokio::sync::oneshot;
+
+pub(super) use record::{recorded, recorded_until, told_until};
 
 use super::branch::OpSpec;
 use super::build::{Limb, Node, Relations, build, build_at};
@@ -39,9 +43,12 @@ pub(crate) enum Told {
 /// What a job goes over to.
 pub(crate) struct Successor {
     pub(crate) before: Before,
-    pub(crate) next: Next,
+    /// What they are from then on.
+    pub(crate) told: Told,
+    /// `None`: the job ends, another takes its place.
+    pub(crate) next: Option<Next>,
     /// Told when it can go over, at the place where it then is.
-    pub(crate) ready: oneshot::Sender<Result<HandedOver, EngineError>>,
+    pub(crate) ready: oneshot::Sender<Result<Ready, EngineError>>,
     /// Whether it shall.
     pub(crate) decided: oneshot::Receiver<bool>,
     /// Told once it has.
@@ -85,6 +92,13 @@ pub(crate) struct HandedOver {
     pub(crate) complete_from: EventTime,
 }
 
+/// Where a job stands that can go over.
+pub(crate) struct Ready {
+    pub(crate) at: HandedOver,
+    /// Where it has read each log to; empty where windows take over.
+    pub(crate) read: Vec<(Arc<Job>, Position)>,
+}
+
 /// A stream that has gone over, or why it cannot.
 pub(crate) enum Altered {
     /// It told the first, and tells the second.
@@ -93,8 +107,8 @@ pub(crate) enum Altered {
     Other(String),
 }
 
-/// Has a named stream's job go over to the query `node`. `before`: what its rows are now; `windowed`: those of the query
-/// are results of windows. `decide` is awaited when nothing stands in the way any more.
+/// Has a named stream's job go over to the query `node`; `windowed`: its rows are results of windows. `decide` is awaited
+/// when nothing stands in the way any more.
 pub(crate) async fn alter(
     shared: &Arc<Shared>,
     job: &Arc<Job>,
@@ -103,25 +117,50 @@ pub(crate) async fn alter(
     (before, windowed): (Before, bool),
     decide: impl Future<Output = Result<(), EngineError>> + Send,
 ) -> Result<Altered, EngineError> {
-    let name = job.stream.clone().unwrap_or_default();
-    let making = Making { shared, job, relations, name: &name, before };
-    let (next, told) = making.next(node, windowed)?;
-    if let Some(other) = making.other(&next, before.told, told) {
+    let making = Making { shared, job, relations, before };
+    let (inputs, told) = making.inputs(node, windowed)?;
+    let next = making.next(inputs, told, making.told_until())?;
+    if let Some(other) = making.other(&next, told) {
         return Ok(Altered::Other(other));
     }
     making.caught_up(&next).await;
-    let ((ready, is_ready), (decided, decision), (done, is_done)) =
-        (oneshot::channel(), oneshot::channel(), oneshot::channel());
-    let gone = || EngineError::NotAltered { name: name.clone(), status: job.status_text() };
-    let successor = Box::new(Successor { before, next, ready, decided: decision, done });
-    job.commands.send(Command::Alter(successor)).await.map_err(|_| gone())?;
-    let handed_over = is_ready.await.map_err(|_| gone())??;
+    let (ready, handle) = making.ready(told, Some(next)).await?;
     let decision = decide.await;
     // It waits for this alone.
-    let _ = decided.send(decision.is_ok());
+    let _ = handle.decided.send(decision.is_ok());
     decision?;
-    is_done.await.map_err(|_| gone())?;
-    Ok(Altered::Done(handed_over, before.told, told))
+    handle.done.await.map_err(|_| making.gone())?;
+    Ok(Altered::Done(ready.at, before.told, told))
+}
+
+/// The same where readers cannot go on: the job ends there, and another writes a log of its own from there on. What it
+/// tells, and where it took over.
+pub(crate) async fn replace(
+    shared: &Arc<Shared>,
+    job: &Arc<Job>,
+    node: &Node,
+    relations: &Relations,
+    (before, windowed): (Before, bool),
+    decide: impl Future<Output = Result<(), EngineError>> + Send,
+) -> Result<(Arc<Lease>, HandedOver, Told), EngineError> {
+    let making = Making { shared, job, relations, before };
+    let (inputs, told) = making.inputs(node, windowed)?;
+    let (ready, handle) = making.ready(told, None).await?;
+    let next = making.next(inputs, told, ready.at.watermark)?;
+    let begun = making.begin(next, &ready.read)?;
+    let decision = decide.await;
+    // It waits for this alone.
+    let _ = handle.decided.send(decision.is_ok());
+    decision?;
+    let complete_from = begun.job().chain().iter().map(|job| job.complete_from()).max();
+    let complete_from = complete_from.unwrap_or(EventTime::MIN);
+    Ok((begun, HandedOver { complete_from, ..ready.at }, told))
+}
+
+/// What becomes of a job that is ready.
+struct Handle {
+    decided: oneshot::Sender<bool>,
+    done: oneshot::Receiver<()>,
 }
 
 /// A successor that is being made.
@@ -129,38 +168,100 @@ struct Making<'a> {
     shared: &'a Arc<Shared>,
     job: &'a Arc<Job>,
     relations: &'a Relations,
-    name: &'a str,
     before: Before,
 }
 
 impl Making<'_> {
-    fn next(&self, node: &Node, windowed: bool) -> Result<(Next, Told), EngineError> {
+    fn name(&self) -> String {
+        self.job.display_name()
+    }
+
+    fn gone(&self) -> EngineError {
+        EngineError::NotAltered { name: self.name(), status: self.job.status_text() }
+    }
+
+    /// Asks the job to go over, and waits until it can.
+    async fn ready(&self, told: Told, next: Option<Next>) -> Result<(Ready, Handle), EngineError> {
+        let ((ready, is_ready), (decided, decision), (done, is_done)) =
+            (oneshot::channel(), oneshot::channel(), oneshot::channel());
+        let successor = Box::new(Successor { before: self.before, told, next, ready, decided: decision, done });
+        self.job.commands.send(Command::Alter(successor)).await.map_err(|_| self.gone())?;
+        let ready = is_ready.await.map_err(|_| self.gone())??;
+        Ok((ready, Handle { decided, done: is_done }))
+    }
+
+    /// What the query's last job reads, and what its rows are.
+    fn inputs<'n>(&self, node: &'n Node, windowed: bool) -> Result<(&'n [Limb], Told), EngineError> {
         let Node::Job { inputs, .. } = node else {
             return Err(EngineError::Plan("a stream is made by a job".into()));
         };
-        if inputs.iter().all(Limb::is_rows) {
-            return Ok((Next::Rows(self.straight(inputs)?), Told::Rows));
-        }
-        if windowed {
-            return Ok((Next::Windows(self.windows(inputs)?), Told::Windows));
-        }
-        if let [only] = inputs.as_slice()
+        let told = if inputs.iter().all(Limb::is_rows) {
+            Told::Rows
+        } else if windowed {
+            Told::Windows
+        } else if matches!(inputs.as_slice(), [only] if only.state().is_some()) {
+            Told::State
+        } else {
+            return Err(EngineError::Plan(
+                "a stream cannot go over to what keeps rows without windows in more than one step: CREATE STREAM under \
+                 another name runs beside it"
+                    .into(),
+            ));
+        };
+        Ok((inputs, told))
+    }
+
+    fn next(&self, inputs: &[Limb], told: Told, until: EventTime) -> Result<Next, EngineError> {
+        if let (Told::State, [only]) = (told, inputs)
             && let Some(Kept { inputs, step, ops }) = only.state()
         {
-            return Ok((Next::State { below: self.straight(&inputs)?, step, ops }, Told::State));
+            return Ok(Next::State { below: self.straight(&inputs)?, step, ops });
         }
-        Err(EngineError::Plan(
-            "a stream cannot go over to what keeps rows without windows in more than one step: CREATE STREAM under \
-             another name runs beside it"
-                .into(),
-        ))
+        match told {
+            Told::Windows => Ok(Next::Windows(self.windows(inputs, until)?)),
+            Told::Rows | Told::State => Ok(Next::Rows(self.straight(inputs)?)),
+        }
+    }
+
+    /// Starts the job that takes the other's place, with a log of its own.
+    fn begin(&self, next: Next, read: &[(Arc<Job>, Position)]) -> Result<Arc<Lease>, EngineError> {
+        let (branches, begin) = match next {
+            Next::Rows(branches) => {
+                let begin = Begin::Each(begins(&branches, read));
+                (branches, begin)
+            }
+            Next::Windows(branches) => (branches, Begin::Earliest),
+            Next::State { below, step, ops } => {
+                (vec![begin_state(self.shared, &self.name(), (below, step, ops), read, false)?], Begin::Earliest)
+            }
+        };
+        let spec = JobSpec {
+            number: self.shared.next_id(),
+            branches,
+            stage: Stage::Named,
+            begin,
+            needed: EventTime::MAX,
+            stream: Some(self.name()),
+            private: false,
+            holding: false,
+            output: None,
+            paused: false,
+        };
+        Ok(Arc::new(spawn_job(self.shared, spec, &self.name())?))
+    }
+
+    /// The event time of the first results of windows that readers have not been told.
+    fn told_until(&self) -> EventTime {
+        let output = &self.job.output;
+        let told = self.before.told_until(output.facts().watermark, output.last_event_time());
+        told.max(self.job.missing_before)
     }
 
     /// Branches straight from the logs of relations.
     fn straight(&self, limbs: &[Limb]) -> Result<Vec<Branch>, EngineError> {
         let mut branches = Vec::new();
         for limb in limbs.iter().flat_map(Limb::straight) {
-            let built = build(self.shared, &limb.input, self.relations, self.name, None, None)?;
+            let built = build(self.shared, &limb.input, self.relations, &self.name(), None, None)?;
             let (input, updates, right) = (built.lease, limb.updates, limb.right);
             branches.push(Branch { input, updates, late: false, fresh: false, right, ops: limb.ops });
         }
@@ -168,10 +269,7 @@ impl Making<'_> {
     }
 
     /// Results of windows that end behind what readers were told, of jobs that begin now.
-    fn windows(&self, inputs: &[Limb]) -> Result<Vec<Branch>, EngineError> {
-        let output = &self.job.output;
-        let told = self.before.told_until(output.facts().watermark, output.last_event_time());
-        let told = told.max(self.job.missing_before);
+    fn windows(&self, inputs: &[Limb], told: EventTime) -> Result<Vec<Branch>, EngineError> {
         // Nothing was told: with the windows that are open now.
         let needed = if told == EventTime::MIN { EventTime::MAX } else { told };
         if self.job.output.durability() == Durability::Durable
@@ -182,7 +280,7 @@ impl Making<'_> {
         let mut branches = Vec::new();
         for limb in inputs {
             let from = (None, needed);
-            let mut built = build_at(self.shared, &limb.input, self.relations, self.name, None, from)?;
+            let mut built = build_at(self.shared, &limb.input, self.relations, &self.name(), None, from)?;
             let job = built.lease.job();
             let gone = job.output.facts().evicted_event_time;
             if !built.fresh && (gone >= told && gone > EventTime::MIN || job.missing_before > told) {
@@ -192,7 +290,7 @@ impl Making<'_> {
                     continue;
                 }
                 let start = crate::stream::Start::Timestamp(told);
-                built = build_at(self.shared, &limb.input, self.relations, self.name, None, (Some(&start), needed))?;
+                built = build_at(self.shared, &limb.input, self.relations, &self.name(), None, (Some(&start), needed))?;
             }
             let (input, ops) = (built.lease, limb.ops.clone());
             branches.push(Branch { input, updates: limb.updates, late: false, fresh: true, right: limb.right, ops });
@@ -223,12 +321,12 @@ impl Making<'_> {
             output: None,
             paused: false,
         };
-        let input = Arc::new(spawn_job(self.shared, spec, self.name)?);
+        let input = Arc::new(spawn_job(self.shared, spec, &self.name())?);
         Ok(Branch { input, updates: false, fresh: true, late: false, right: false, ops })
     }
 
     /// What readers of the stream would find to be other than it was; `None`: nothing.
-    fn other(&self, next: &Next, before: Told, told: Told) -> Option<String> {
+    fn other(&self, next: &Next, told: Told) -> Option<String> {
         let (branches, partitions): (&[Branch], u32) = match next {
             Next::Rows(branches) | Next::Windows(branches) => (branches, count(branches.iter())),
             Next::State { below, step, .. } if step.reads_table() => (below, count(below.iter().filter(|b| !b.right))),
@@ -250,7 +348,7 @@ impl Making<'_> {
             );
         }
         let lasts = self.job.output.durability() != Durability::Memory;
-        if lasts && before != told {
+        if lasts && self.before.told != told {
             return Some("its log on disk is cut in another way when the process starts again".into());
         }
         None
@@ -362,31 +460,38 @@ pub(super) fn places(inputs: &[(Branch, Position)]) -> Option<Vec<(Arc<Job>, Pos
     Some(places)
 }
 
-/// Stands among the inputs of a record, for the event time before which results of windows were told.
-const TOLD_UNTIL: &str = "\0told until";
-
-/// That event time, as it is recorded.
-pub(super) fn told_until(moment: EventTime) -> (String, Position) {
-    let epoch = u64::from_ne_bytes(moment.0.to_ne_bytes());
-    (TOLD_UNTIL.to_owned(), Position { epoch, offsets: std::collections::BTreeMap::new() })
-}
-
-/// That event time, if one was recorded.
-pub(super) fn recorded_until(inputs: &[(String, Position)]) -> Option<EventTime> {
-    let found = inputs.iter().find(|(name, _)| name == TOLD_UNTIL);
-    found.map(|(_, position)| EventTime(i64::from_ne_bytes(position.epoch.to_ne_bytes())))
-}
-
-/// Where each branch, straight from a log, was read to by a record; `None`: the record tells nothing of that log.
-pub(super) fn recorded(branches: &[Branch], inputs: &[(String, Position)]) -> Vec<Option<Position>> {
-    let names: Vec<String> = branches.iter().map(|branch| branch.job().display_name()).collect();
-    let in_order = names.len() <= inputs.len() && names.iter().zip(inputs).all(|(name, (known, _))| name == known);
-    let place = |at: usize| {
-        let by_name = || inputs.iter().find(|(name, _)| *name == names[at]);
-        let found = if in_order { inputs.get(at) } else { by_name() };
-        found.map(|(_, position)| position.clone()).filter(|place| branches[at].job().output.knows(place))
+/// Where each branch begins: where its log was read to, and a log that was not read with the rows that come.
+pub(super) fn begins(branches: &[Branch], read: &[(Arc<Job>, Position)]) -> Vec<Position> {
+    let begin = |branch: &Branch| {
+        let known = read.iter().find(|(job, _)| Arc::ptr_eq(job, branch.job()));
+        known.map_or_else(|| branch.stream().end_position(), |(_, position)| position.clone())
     };
-    (0..branches.len()).map(place).collect()
+    branches.iter().map(begin).collect()
+}
+
+/// Starts a job that keeps state of the rows behind those that were read; what reads it, with the steps behind it.
+pub(super) fn begin_state(
+    shared: &Arc<Shared>,
+    stream: &str,
+    (below, step, ops): (Vec<Branch>, Arc<dyn Stateful>, Vec<OpSpec>),
+    read: &[(Arc<Job>, Position)],
+    holding: bool,
+) -> Result<Branch, EngineError> {
+    let begin = Begin::Each(begins(&below, read));
+    let spec = JobSpec {
+        number: shared.next_id(),
+        branches: below,
+        stage: Stage::Stateful(step),
+        begin,
+        needed: EventTime::MAX,
+        stream: None,
+        private: true,
+        holding,
+        output: None,
+        paused: false,
+    };
+    let input = Arc::new(spawn_job(shared, spec, stream)?);
+    Ok(Branch { input, updates: false, fresh: true, late: false, right: false, ops })
 }
 
 /// Lets go of what a job read: nobody comes back for it.

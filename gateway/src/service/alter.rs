@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use squilla_engine::{Alteration, EngineError, EventTime, Handover};
-use squilla_query::{AlterStream, CreateStream, Diagnostic, Params, Plan, RelationKind, Span, Statement};
+use squilla_query::{AlterStream, CreateStream, Diagnostic, Params, Plan, Span, Statement};
 
 use super::analyze::{analyze, place_of};
 use super::{Answer, Refusal, Service};
@@ -51,7 +51,10 @@ impl Service {
         let alteration = self.go_over(definition, &alter, &text).await?;
         let told = match alteration {
             Alteration::Done(handover) => told(&alter.name, handover),
-            Alteration::Other(other) => return Err(Refusal::mistake(is_other(&alter, &other))),
+            Alteration::Replaced(handover, other) => {
+                format!("{}; {other}, so its readers were ended, and offsets begin anew", told(&alter.name, handover))
+            }
+            Alteration::Other(other, needed) => return Err(Refusal::mistake(is_other(&alter, &other, &needed))),
         };
         self.set_names(after);
         Ok(Answer::Done(told))
@@ -201,15 +204,21 @@ fn at_name(error: &EngineError, alter: &AlterStream) -> Diagnostic {
 }
 
 /// Its readers would be told rows of another kind.
-fn is_other(alter: &AlterStream, other: &str) -> Diagnostic {
+fn is_other(alter: &AlterStream, other: &str, needed: &[String]) -> Diagnostic {
     let name = &alter.name;
-    let message = format!("readers of stream \"{name}\" cannot go on with this query: {other}");
-    let help = if matches!(alter.kind(), RelationKind::Changing { .. }) {
-        format!("windows (GROUP BY tumble('10s')) give rows that stay; or DROP STREAM {name}, and CREATE it anew")
-    } else {
-        format!("give the query the columns that \"{name}\" has; CREATE STREAM under another name runs beside it")
-    };
-    Diagnostic::new("unsupported", message).at(alter.span).help(help)
+    if needed.is_empty() {
+        let message = format!("stream \"{name}\" cannot go over to this query: {other}");
+        let help = format!(
+            "windows (GROUP BY tumble('10s')) give rows that stay; or CREATE STREAM under another name, and DROP STREAM {name}"
+        );
+        return Diagnostic::new("unsupported", message).at(alter.span).help(help);
+    }
+    let message = format!("{other}, and {} of stream \"{name}\" cannot go on then", needed.join(", "));
+    let help = format!(
+        "give the query the columns that \"{name}\" has; or CREATE STREAM under another name beside it, and DROP STREAM {name} \
+         CASCADE when nobody needs it"
+    );
+    Diagnostic::new("in_use", message).at(alter.span).help(help)
 }
 
 /// What was done, in words.

@@ -7,7 +7,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use reqwest::{Client as Http, StatusCode};
 use serde_json::{Value, json};
-use squilla_engine::{Start, SubscribeOptions, Subscription, SubscriptionEvent};
+use squilla_engine::{Start, StreamInfo, SubscribeOptions, Subscription, SubscriptionEvent};
 use squilla_gateway::{Answer, Service};
 
 use crate::client::{Client, PATIENCE, TestServer, engine_config, open};
@@ -31,9 +31,14 @@ async fn reader(service: &Service, sql: &str) -> Subscription {
     service.engine().subscribe(&query, options).await.expect("it runs")
 }
 
+/// How a stream stands.
+fn info(service: &Service, name: &str) -> StreamInfo {
+    service.engine().streams().into_iter().find(|stream| stream.name == name).expect("it is there")
+}
+
 /// Waits until a stream has told more rows.
 async fn more_rows(service: &Service, name: &str) {
-    let now = || service.engine().streams().into_iter().find(|stream| stream.name == name).map(|stream| stream.rows);
+    let now = || info(service, name).rows;
     let before = now();
     let more = async {
         while now() == before {
@@ -90,12 +95,15 @@ async fn rows_are_told_once_by_the_old_query_or_the_new_one() {
     let publisher = {
         let (service, stop) = (service.clone(), stop.clone());
         tokio::spawn(async move {
-            let mut next = 0;
+            let mut next = 0u64;
             while !stop.load(Ordering::Relaxed) {
                 publish(&service, "events", &(next..next + 5).map(|n| json!({"n": n})).collect::<Vec<_>>().into())
                     .await;
                 next += 5;
-                tokio::task::yield_now().await;
+                // Faster, readers would be overtaken.
+                while info(&service, "half").rows + 500 < next / 2 {
+                    tokio::task::yield_now().await;
+                }
             }
             next
         })
@@ -179,7 +187,11 @@ async fn windows_are_whole_before_and_behind_the_watermark_at_which_a_stream_goe
                 publish(&service, "hits", &hits(next..next + 4)).await;
                 next += 4;
                 assert!(next < 30 * 86_400, "a month is enough");
-                tokio::task::yield_now().await;
+                // Faster, readers would be overtaken.
+                let reached = |info: StreamInfo| info.watermark.map_or(0, |at| at.0 / 1_000_000_000 - BEGIN);
+                while next > 500 && reached(info(&service, "sums")) + 500 < next {
+                    tokio::task::yield_now().await;
+                }
             }
             next
         })
@@ -284,7 +296,11 @@ async fn what_cannot_go_over_is_refused_and_goes_on_as_it_was() {
             "stream \"even\" would read itself, through stream \"tiny\"",
         ),
         ("ALTER STREAM even AS SELECT x FROM events", "unknown_column", "no column \"x\""),
-        ("ALTER STREAM even AS SELECT n, 1 AS m FROM events", "unsupported", "it has a new column \"m\""),
+        (
+            "ALTER STREAM even AS SELECT n, 1 AS m FROM events",
+            "in_use",
+            "it has a new column \"m\", and stream \"tiny\" of stream \"even\" cannot go on then",
+        ),
         ("ALTER STREAM totals AS SELECT n, n AS c FROM events", "unsupported", ""),
         (
             "ALTER STREAM even WITH (retention = '1h') AS SELECT n FROM events",
@@ -311,5 +327,86 @@ async fn what_cannot_go_over_is_refused_and_goes_on_as_it_was() {
     server.execute("ALTER STREAM even AS SELECT n FROM events WHERE n % 2 = 1").await;
     publish(&server.service, "events", &json!([{"n": 3}, {"n": 4}])).await;
     assert_eq!(client.message().await["rows"], json!([[3]]));
-    let _: &Arc<Service> = &server.service;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_other_columns_are_ended_and_told_that_offsets_begin_anew() {
+    let server = TestServer::start().await;
+    server.execute("CREATE SOURCE events (n BIGINT) WITH (connector = 'http')").await;
+    server.execute("CREATE STREAM even AS SELECT n FROM events WHERE n % 2 = 0").await;
+    let mut client = Client::hello(&server).await;
+    client.subscribe(json!({"id": "1", "stream": "even"})).await;
+    client.subscribe(json!({"id": "2", "sql": "SELECT n FROM even WHERE n > 0"})).await;
+    publish(&server.service, "events", &json!([{"n": 1}, {"n": 2}])).await;
+    let told_last = [client.message().await, client.message().await];
+    assert!(told_last.iter().all(|rows| rows["rows"] == json!([[2]])), "{told_last:?}");
+    let answer =
+        told(&server.service, "ALTER STREAM even AS SELECT n, n * 2 AS twice FROM events WHERE n % 2 = 0").await;
+    let wanted = "altered stream \"even\": the new query goes on at the row at which the old one ended; it has a new column \
+                  \"twice\", so its readers were ended, and offsets begin anew";
+    assert_eq!(answer, wanted);
+    for _ in 0..2 {
+        let ended = client.message().await;
+        assert_eq!(
+            (&ended["type"], &ended["code"], &ended["retryable"]),
+            (&json!("error"), &json!("altered"), &json!(true))
+        );
+        assert_eq!(ended["message"], "stream \"even\" was altered: it has a new column \"twice\"");
+    }
+    publish(&server.service, "events", &json!([{"n": 3}, {"n": 4}])).await;
+    let position = told_last[0]["position"].clone();
+    let again = client.subscribe(json!({"id": "1", "stream": "even", "from": position})).await;
+    assert_eq!(again["recovered"], json!(false), "{again}");
+    let gap = client.message().await;
+    assert_eq!((&gap["type"], &gap["reason"], &gap["rows"]), (&json!("gap"), &json!("epoch"), &Value::Null));
+    assert_eq!(client.message().await["rows"], json!([[4, 8]]), "nothing twice, nothing missing");
+    // And back, with windows between.
+    server.execute("ALTER STREAM even AS SELECT count(*) AS c FROM events GROUP BY tumble('1s')").await;
+    assert_eq!(client.message().await["code"], "altered");
+    server.execute("ALTER STREAM even AS SELECT n FROM events WHERE n % 2 = 0").await;
+    client.subscribe(json!({"id": "2", "sql": "SELECT n FROM even WHERE n > 0"})).await;
+    publish(&server.service, "events", &json!([{"n": 5}, {"n": 6}])).await;
+    assert_eq!(client.message().await["rows"], json!([[6]]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = open(Some(folder.path().join("data")), engine_config(), Vec::new()).await;
+    told(&service, "CREATE SOURCE events (n BIGINT) WITH (connector = 'http', durability = 'durable')").await;
+    told(&service, "CREATE STREAM even WITH (durability = 'durable') AS SELECT n FROM events").await;
+    let refused = service.execute("ALTER STREAM even AS SELECT n AS m FROM events").await.expect_err("it lasts");
+    assert!(refused.to_string().contains("its log on disk of stream \"even\" cannot go on then"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_without_windows_begins_with_nothing_at_the_row_at_which_it_takes_over() {
+    let service = open(None, engine_config(), Vec::new()).await;
+    told(&service, &format!("{HITS})")).await;
+    let pairs = |more: &str| {
+        format!(
+            "SELECT a.n AS n, b.n AS m FROM hits a JOIN hits b ON a.n = b.n
+             AND b.ts BETWEEN a.ts - INTERVAL '1 minute' AND a.ts + INTERVAL '1 minute' {more}"
+        )
+    };
+    told(&service, &format!("CREATE STREAM pairs AS {}", pairs(""))).await;
+    let mut of_pairs = reader(&service, "SELECT n, m FROM pairs").await;
+    publish(&service, "hits", &json!([hit(1, 1), hit(2, 2)])).await;
+    let mut rows = rows_until(&mut of_pairs, |row| row[0] == 2).await;
+    let answer = told(&service, &format!("ALTER STREAM pairs AS {}", pairs("WHERE a.n < 100"))).await;
+    let wanted = "altered stream \"pairs\": the new query goes on at the row at which the old one ended, and begins with \
+                  nothing kept of those before";
+    assert_eq!(answer, wanted);
+    // The first would pair with one of before.
+    publish(&service, "hits", &json!([hit(1, 3), hit(500, 4), hit(3, 5)])).await;
+    rows.extend(rows_until(&mut of_pairs, |row| row[0] == 3).await);
+    assert_eq!(rows, [[1, 1], [2, 2], [1, 1], [3, 3]]);
+    told(&service, "ALTER STREAM pairs AS SELECT n, n AS m FROM hits").await;
+    publish(&service, "hits", &json!([hit(600, 6)])).await;
+    assert_eq!(rows_until(&mut of_pairs, |row| row[0] == 600).await, [[600, 600]]);
+    told(&service, "ALTER STREAM pairs AS SELECT max(n) AS n, count(*) AS m FROM hits GROUP BY tumble('10s')").await;
+    publish(&service, "hits", &json!([hit(7, 7), hit(11, 15)])).await;
+    assert_eq!(rows_until(&mut of_pairs, |row| row[0] == 600).await, [[600, 7]]);
+    let answer = told(&service, &format!("ALTER STREAM pairs AS {}", pairs("WHERE a.n < 100"))).await;
+    assert!(answer.ends_with("windows that were open then are not told"), "{answer}");
+    publish(&service, "hits", &json!([hit(12, 16)])).await;
+    assert_eq!(rows_until(&mut of_pairs, |row| row[0] == 12).await, [[12, 12]]);
+    let jobs = service.engine().jobs();
+    assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
 }

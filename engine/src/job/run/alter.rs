@@ -6,13 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::oneshot;
 
 use super::again::{Reached, Recipe};
-use super::{JobSpec, Task, describe, spawn_job};
+use super::{Task, describe};
 use crate::batch::{Memo, RowKind, StreamBatch};
 use crate::clock::EventTime;
 use crate::error::EngineError;
-use crate::job::alter::{Before, Next, Told, let_go, places, told_until};
+use crate::job::alter::{Before, Next, Ready, Told, begin_state, begins, let_go, places, told_until};
 use crate::job::feed::{Begin, Feed};
-use crate::job::stage::Stage;
 use crate::job::{Branch, Command, HandedOver, Inputs, Job, Successor, Whereabouts};
 use crate::stream::{Durability, Offset, Position, Stream};
 
@@ -54,7 +53,15 @@ impl Task {
         }
         let Some(read) = self.place().await else { return Ok(()) };
         let Some(altering) = self.altering.take() else { return Ok(()) };
-        let Successor { before, next, ready, decided, done } = *altering.successor;
+        let Successor { before, next, ready, decided, done, .. } = *altering.successor;
+        let Some(next) = next else {
+            let at = HandedOver { watermark: self.until(before), complete_from: EventTime::MIN };
+            if ready.send(Ok(Ready { at, read })).is_ok() && decided.await == Ok(true) {
+                // Another has taken its place.
+                self.job.cancel.cancel();
+            }
+            return Ok(());
+        };
         let heir = match self.heir(before, next, &read) {
             Ok(heir) => heir,
             Err(error) => {
@@ -65,7 +72,7 @@ impl Task {
         };
         let inputs = self.read_by_both(&heir);
         self.mark(inputs).await?;
-        if ready.send(Ok(heir.handed_over)).is_ok() && decided.await == Ok(true) {
+        if ready.send(Ok(Ready { at: heir.handed_over, read })).is_ok() && decided.await == Ok(true) {
             self.go_over(heir);
             // Whoever asked may have gone: the stream has another definition all the same.
             let _ = done.send(());
@@ -73,11 +80,18 @@ impl Task {
         Ok(())
     }
 
+    /// The event time of the first results of windows that its readers have not been told.
+    fn until(&self, before: Before) -> EventTime {
+        let output = &self.job.output;
+        // Results of windows that began before it were never told.
+        before.told_until(output.facts().watermark, output.last_event_time()).max(self.job.missing_before)
+    }
+
     /// Where each log was read to, if this is a place to go over at.
     async fn place(&mut self) -> Option<Vec<(Arc<Job>, Position)>> {
         let altering = self.altering.as_mut()?;
         let successor = &altering.successor;
-        if matches!(successor.next, Next::Windows(_)) {
+        if successor.told == Told::Windows {
             // Not amid the results of a window.
             let reached = self.job.output.facts().watermark;
             let whole = self.job.output.last_event_time().is_none_or(|last| last < reached);
@@ -115,27 +129,12 @@ impl Task {
                 (branches, begin)
             }
             Next::Windows(branches) => {
-                // Results of windows that began before it were never told.
-                until = before.told_until(watermark, self.job.output.last_event_time()).max(self.job.missing_before);
+                until = self.until(before);
                 self.lose_results(&branches, until);
                 (branches, Begin::Earliest)
             }
             Next::State { below, step, ops } => {
-                let begin = Begin::Each(begins(&below, read));
-                let spec = JobSpec {
-                    number: self.shared.next_id(),
-                    branches: below,
-                    stage: Stage::Stateful(step),
-                    begin,
-                    needed: EventTime::MAX,
-                    stream: None,
-                    private: true,
-                    holding,
-                    output: None,
-                    paused: false,
-                };
-                let input = Arc::new(spawn_job(&self.shared, spec, &self.job.display_name())?);
-                let branch = Branch { input, updates: false, fresh: true, late: false, right: false, ops };
+                let branch = begin_state(&self.shared, &self.job.display_name(), (below, step, ops), read, holding)?;
                 (vec![branch], Begin::Earliest)
             }
         };
@@ -238,13 +237,4 @@ fn read_by(branches: &[Branch], feed: &Feed) -> Vec<(String, Position)> {
 fn behind(place: &Position, other: &Position) -> bool {
     let at = |position: &Position| position.offsets.get(&0).map(|(offset, _)| *offset);
     place.epoch == other.epoch && at(place) < at(other)
-}
-
-/// Where each branch begins: where its log was read to, and a log that was not read with the rows that come.
-fn begins(branches: &[Branch], read: &[(Arc<Job>, Position)]) -> Vec<Position> {
-    let begin = |branch: &Branch| {
-        let known = read.iter().find(|(job, _)| Arc::ptr_eq(job, branch.job()));
-        known.map_or_else(|| branch.stream().end_position(), |(_, position)| position.clone())
-    };
-    branches.iter().map(begin).collect()
 }
