@@ -88,6 +88,12 @@ failpoints! {
     CommitBegins = "commit_begins",
     /// Rows are on their way to the disk or there, and in memory for readers.
     CommitSeen = "commit_seen",
+    /// A stream is ready to go over to another query, and nothing says so.
+    HandOverBegins = "hand_over_begins",
+    /// It is decided, and written, that a stream goes over to another query; it has not.
+    HandOverDecided = "hand_over_decided",
+    /// A stream has gone over to another query.
+    HandOverEnds = "hand_over_ends",
     /// The catalog is about to be changed.
     CatalogBegins = "catalog_begins",
     /// The catalog is being changed.

@@ -25,6 +25,7 @@ use super::stage::{Stage, Stateful};
 use super::{Branch, Command, Job, Lease};
 use crate::clock::EventTime;
 use crate::error::EngineError;
+use crate::failpoint::Failpoint;
 use crate::operator::RESULT_LAG_NS;
 use crate::shared::Shared;
 use crate::stream::{Durability, Position, Stream};
@@ -125,11 +126,14 @@ pub(crate) async fn alter(
     }
     making.caught_up(&next).await;
     let (ready, handle) = making.ready(told, Some(next)).await?;
+    Failpoint::HandOverBegins.pass();
     let decision = decide.await;
+    Failpoint::HandOverDecided.pass();
     // It waits for this alone.
     let _ = handle.decided.send(decision.is_ok());
     decision?;
     handle.done.await.map_err(|_| making.gone())?;
+    Failpoint::HandOverEnds.pass();
     Ok(Altered::Done(ready.at, before.told, told))
 }
 
@@ -148,7 +152,9 @@ pub(crate) async fn replace(
     let (ready, handle) = making.ready(told, None).await?;
     let next = making.next(inputs, told, ready.at.watermark)?;
     let begun = making.begin(next, &ready.read)?;
+    Failpoint::HandOverBegins.pass();
     let decision = decide.await;
+    Failpoint::HandOverDecided.pass();
     // It waits for this alone.
     let _ = handle.decided.send(decision.is_ok());
     decision?;

@@ -1,5 +1,7 @@
 //! The process dies: at every failpoint, and at any other moment. What it acknowledged is there afterwards, and the
 //! streams that it computes are what they would be without a crash.
+//!
+//! `SQUILLA_SEED` repeats a run; `SQUILLA_KILL_MINUTES` and `SQUILLA_DISCONNECT_MINUTES` say how long the random ones take.
 
 mod disconnect;
 mod oracle;

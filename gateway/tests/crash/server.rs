@@ -12,6 +12,9 @@ use squilla_engine::failpoint;
 /// Longest wait for anything in these tests: far above what a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Variable of the binary to be killed, instead of the one that was built with the test.
+const BINARY: &str = "SQUILLA_BIN";
+
 /// Where a server keeps what it keeps, over all its processes.
 pub(crate) struct Home {
     folder: tempfile::TempDir,
@@ -36,7 +39,8 @@ impl Home {
     /// Starts a process. `armed`: where it is to end, as [`failpoint::ARMED`] says. `None`: it has ended already.
     pub(crate) fn start(&self, armed: Option<&str>) -> Option<Server> {
         let log = OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a file");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_squilla"));
+        let binary = std::env::var_os(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_squilla").into());
+        let mut command = Command::new(binary);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
             .current_dir(self.folder.path())

@@ -33,10 +33,39 @@ pub(crate) const STATEMENTS: [&str; 5] = [
      WITH (connector = 'http', durability = 'durable', retention_size = '16KiB', idle_timeout = '10h')",
 ];
 
+/// Streams go on that rested when the process died.
+const RESUMED: [&str; 2] = ["RESUME STREAM kept", "RESUME STREAM counts"];
+
 /// A stream that is made and dropped.
 const SCRATCH: [&str; 2] = [
     "CREATE STREAM IF NOT EXISTS scratch WITH (durability = 'durable') AS SELECT id FROM events WHERE id % 7 = 0",
     "DROP STREAM IF EXISTS scratch",
+];
+
+/// What is done with streams while rows come: the queries that they go over to tell the same rows.
+const CHANGES: [[&str; 6]; 2] = [
+    [
+        "PAUSE STREAM kept",
+        "ALTER STREAM counts AS
+         SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(id) AS n, sum(id) AS total,
+            min(id) AS least, max(id) AS greatest
+         FROM kept WHERE id >= 0 GROUP BY tumble('10s'), part",
+        "RESUME STREAM kept",
+        "ALTER STREAM kept AS SELECT id, ts, part FROM events WHERE id % 3 > 0",
+        SCRATCH[0],
+        SCRATCH[1],
+    ],
+    [
+        SCRATCH[0],
+        "ALTER STREAM kept AS SELECT id, ts, part FROM events WHERE id % 3 <> 0",
+        "PAUSE STREAM counts",
+        "RESUME STREAM counts",
+        SCRATCH[1],
+        "ALTER STREAM counts AS
+         SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
+            min(id) AS least, max(id) AS greatest
+         FROM kept GROUP BY tumble('10s'), part",
+    ],
 ];
 
 /// See the module.
@@ -52,8 +81,9 @@ pub(crate) struct Suite {
     client: reqwest::Client,
     /// Failpoints that were passed.
     pub(crate) passed: BTreeSet<String>,
-    /// Processes that were killed.
+    /// Processes that were killed, and that have begun to work.
     kills: u64,
+    processes: usize,
 }
 
 /// How a process ends that does not end at a failpoint.
@@ -118,6 +148,7 @@ impl Suite {
             client: reqwest::Client::builder().timeout(PATIENCE).build().expect("a client"),
             passed: BTreeSet::new(),
             kills: 0,
+            processes: 0,
         }
     }
 
@@ -158,14 +189,22 @@ impl Suite {
 
     /// Statements, then requests of all publishers at the same time, while clients read.
     async fn work(&mut self, address: SocketAddr, requests: usize) -> Result<(), Gone> {
-        for sql in STATEMENTS.iter().chain(&SCRATCH) {
+        for sql in STATEMENTS.iter().chain(&RESUMED) {
             execute(&self.client, address, sql).await?;
         }
+        let changes = &CHANGES[self.processes % CHANGES.len()];
+        self.processes += 1;
+        let change = async {
+            for sql in changes {
+                execute(&self.client, address, sql).await?;
+            }
+            Ok(())
+        };
         let publish = async {
             let events = self.publishers.iter_mut().map(|publisher| publisher.requests(address, requests));
-            let (events, small) =
-                tokio::join!(futures::future::join_all(events), self.small.requests(address, requests));
-            events.into_iter().chain([small]).collect::<Result<(), Gone>>()
+            let (events, small, changed) =
+                tokio::join!(futures::future::join_all(events), self.small.requests(address, requests), change);
+            events.into_iter().chain([small, changed]).collect::<Result<(), Gone>>()
         };
         let read = async {
             tokio::join!(
@@ -220,7 +259,7 @@ impl Suite {
 
     /// Sends what is pending, and a row that closes all windows before it.
     async fn last_rows(&mut self, address: SocketAddr) -> Event {
-        for sql in STATEMENTS {
+        for sql in STATEMENTS.iter().chain(&RESUMED) {
             execute(&self.client, address, sql).await.expect("the server stays");
         }
         for publisher in self.publishers.iter_mut().chain([&mut self.small]) {
