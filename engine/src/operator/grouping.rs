@@ -20,6 +20,7 @@ use super::aggregate_call::{self, Call};
 use super::distinct::Distinct;
 use super::expression::{Expressions, Planner, filter_columns};
 use super::nth_value::NthValue;
+use super::numbered_keys::NumberedKeys;
 use super::state::{State, check_kinds};
 use crate::error::EngineError;
 
@@ -37,7 +38,7 @@ pub(super) struct Grouping {
 /// The groups seen so far and what their aggregates have gathered.
 pub(super) struct Groups {
     /// `None`: there are no keys, and all rows are of group 0.
-    values: Option<Box<dyn GroupValues>>,
+    values: Option<NumberedKeys>,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
     len: usize,
 }
@@ -143,9 +144,12 @@ impl Grouping {
     /// # Errors
     /// As [`Groups::update`].
     pub(super) fn groups(&self) -> Result<Groups, EngineError> {
-        let values = self.index()?;
-        let accumulators = self.calls.iter().map(|call| accumulator(call).map_err(failed)).collect::<Result<_, _>>()?;
-        Ok(Groups { values, accumulators, len: 0 })
+        let values = if self.keys() == 0 { None } else { Some(NumberedKeys::new(&self.key_schema)?) };
+        Ok(Groups { values, accumulators: self.accumulators()?, len: 0 })
+    }
+
+    fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>, EngineError> {
+        self.calls.iter().map(|call| accumulator(call).map_err(failed)).collect()
     }
 
     /// The groups of several sealed ones together.
@@ -245,7 +249,7 @@ impl Groups {
     fn intern(&mut self, keys: &[ArrayRef], rows: usize, ids: &mut Vec<usize>) -> Result<(), EngineError> {
         match &mut self.values {
             Some(values) => {
-                values.intern(keys, ids).map_err(failed)?;
+                values.intern(keys, ids)?;
                 self.len = values.len();
             }
             None => {
@@ -263,6 +267,10 @@ impl Groups {
         }
         // Accumulators rely on it: each group that is counted has had a row by now.
         self.intern(&part.keys, part.len, ids)?;
+        self.take_states(grouping, part, ids)
+    }
+
+    fn take_states(&mut self, grouping: &Grouping, part: &Sealed, ids: &[usize]) -> Result<(), EngineError> {
         let mut states = part.states.as_slice();
         for (accumulator, call) in self.accumulators.iter_mut().zip(&grouping.calls) {
             let (own, others) = states.split_at(call.states.len());
@@ -272,19 +280,53 @@ impl Groups {
         Ok(())
     }
 
+    /// The groups as columns, while these groups keep their numbers: they are to be given their states again, by
+    /// [`Groups::refill`], before anything else.
+    ///
+    /// # Errors
+    /// As [`Groups::update`].
+    pub(super) fn pour_out(&mut self) -> Result<Sealed, EngineError> {
+        let keys = match &mut self.values {
+            Some(values) if self.len > 0 => values.copy()?,
+            _ => Vec::new(),
+        };
+        Ok(Sealed { keys, states: self.states()?, len: self.len })
+    }
+
+    /// Takes back what was poured out.
+    ///
+    /// # Errors
+    /// As [`Groups::update`].
+    pub(super) fn refill(
+        &mut self,
+        grouping: &Grouping,
+        poured: &Sealed,
+        ids: &mut Vec<usize>,
+    ) -> Result<(), EngineError> {
+        // Those that have given their states away are not all fit for others.
+        self.accumulators = grouping.accumulators()?;
+        ids.clear();
+        ids.extend(0..poured.len);
+        self.take_states(grouping, poured, ids)
+    }
+
     /// The groups as columns.
     ///
     /// # Errors
     /// As [`Groups::update`].
     pub(super) fn seal(mut self) -> Result<Sealed, EngineError> {
         let mut keys = self.keys()?;
+        fit(&mut keys, self.len);
+        Ok(Sealed { keys, states: self.states()?, len: self.len })
+    }
+
+    fn states(&mut self) -> Result<Vec<ArrayRef>, EngineError> {
         let mut states = Vec::new();
         for accumulator in &mut self.accumulators {
             states.extend(accumulator.state(EmitTo::All).map_err(failed)?);
         }
-        fit(&mut keys, self.len);
         fit(&mut states, self.len);
-        Ok(Sealed { keys, states, len: self.len })
+        Ok(states)
     }
 
     /// The results of all groups.
@@ -302,14 +344,14 @@ impl Groups {
 
     fn keys(&mut self) -> Result<Vec<ArrayRef>, EngineError> {
         match &mut self.values {
-            Some(values) if self.len > 0 => values.emit(EmitTo::All).map_err(failed),
+            Some(values) if self.len > 0 => values.take(),
             _ => Ok(Vec::new()),
         }
     }
 
     /// Bytes held. Some accumulators walk over their groups to tell.
     pub(super) fn bytes(&self) -> usize {
-        self.values.as_ref().map_or(0, |values| values.size())
+        self.values.as_ref().map_or(0, NumberedKeys::bytes)
             + self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
     }
 }
@@ -344,7 +386,12 @@ impl Sealed {
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.keys.iter().chain(&self.states).map(|column| column.get_array_memory_size()).sum()
+        self.keys.iter().map(|column| column.get_array_memory_size()).sum::<usize>() + self.state_bytes()
+    }
+
+    /// Bytes of the states.
+    pub(super) fn state_bytes(&self) -> usize {
+        self.states.iter().map(|column| column.get_array_memory_size()).sum()
     }
 }
 

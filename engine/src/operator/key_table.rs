@@ -1,13 +1,10 @@
 //! Numbers for combinations of keys, given back once nobody holds them.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, new_empty_array};
-use arrow::datatypes::{DataType, SchemaRef};
-use datafusion_common::DataFusionError;
-use datafusion_expr::EmitTo;
-use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion_physical_plan::aggregates::order::GroupOrdering;
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::datatypes::SchemaRef;
 
 use super::expression::filter_columns;
+use super::numbered_keys::NumberedKeys;
 use super::state::State;
 use crate::error::EngineError;
 
@@ -17,9 +14,7 @@ const MIN_KEYS: usize = 1024;
 /// Combinations of keys by number. Without key columns there is one, number 0.
 pub(super) struct KeyTable {
     schema: SchemaRef,
-    values: Option<Box<dyn GroupValues>>,
-    /// What `values` had when the table was saved, and how many, until keys are looked up again.
-    frozen: Option<(Vec<ArrayRef>, usize)>,
+    keys: Option<NumberedKeys>,
 }
 
 impl KeyTable {
@@ -28,20 +23,16 @@ impl KeyTable {
     /// # Errors
     /// [`EngineError::Aggregate`] when the types cannot be keys.
     pub(super) fn new(schema: SchemaRef) -> Result<Self, EngineError> {
-        let values = match schema.fields().len() {
+        let keys = match schema.fields().len() {
             0 => None,
-            _ => Some(values(&schema)?),
+            _ => Some(NumberedKeys::new(&schema)?),
         };
-        Ok(Self { schema, values, frozen: None })
+        Ok(Self { schema, keys })
     }
 
     /// Numbers given so far.
     pub(super) fn len(&self) -> usize {
-        match (&self.values, &self.frozen) {
-            (None, _) => 1,
-            (Some(_), Some((_, len))) => *len,
-            (Some(values), None) => values.len(),
-        }
+        self.keys.as_ref().map_or(1, NumberedKeys::len)
     }
 
     /// The number of each of `rows` rows.
@@ -54,9 +45,8 @@ impl KeyTable {
         rows: usize,
         ids: &mut Vec<usize>,
     ) -> Result<(), EngineError> {
-        self.thaw(ids)?;
-        match &mut self.values {
-            Some(values) => values.intern(columns, ids).map_err(failed),
+        match &mut self.keys {
+            Some(keys) => keys.intern(columns, ids),
             None => {
                 ids.clear();
                 ids.resize(rows, 0);
@@ -75,32 +65,13 @@ impl KeyTable {
     /// # Errors
     /// As [`KeyTable::new`].
     pub(super) fn retain(&mut self, used: &BooleanArray) -> Result<(), EngineError> {
-        self.freeze()?;
-        if let Some((keys, _)) = self.frozen.take() {
-            self.frozen = Some((filter_columns(&keys, used)?, used.true_count()));
-        }
-        self.thaw(&mut Vec::new())
-    }
-
-    /// Takes the keys out as columns.
-    fn freeze(&mut self) -> Result<(), EngineError> {
-        if let Some(known) = self.values.as_mut().filter(|known| self.frozen.is_none() && !known.is_empty()) {
-            let len = known.len();
-            self.frozen = Some((known.emit(EmitTo::All).map_err(failed)?, len));
-            *known = values(&self.schema)?;
-        }
-        Ok(())
-    }
-
-    /// Numbers the keys as they were.
-    fn thaw(&mut self, ids: &mut Vec<usize>) -> Result<(), EngineError> {
-        if let Some((keys, len)) = self.frozen.take() {
-            let mut fresh = values(&self.schema)?;
-            if len > 0 {
-                ids.clear();
-                fresh.intern(&keys, ids).map_err(failed)?;
+        if let Some(old) = self.keys.as_mut().filter(|old| old.len() > 0) {
+            let keys = filter_columns(&old.take()?, used)?;
+            let mut fresh = NumberedKeys::new(&self.schema)?;
+            if used.true_count() > 0 {
+                fresh.intern(&keys, &mut Vec::new())?;
             }
-            self.values = Some(fresh);
+            self.keys = Some(fresh);
         }
         Ok(())
     }
@@ -110,10 +81,9 @@ impl KeyTable {
     /// # Errors
     /// As [`KeyTable::new`].
     pub(super) fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
-        self.freeze()?;
-        let nothing = || self.kinds().iter().map(new_empty_array).collect();
-        let (keys, len) = self.frozen.clone().unwrap_or_else(|| (nothing(), 0));
-        state.put_columns(keys, len)
+        let len = self.keys.as_ref().map_or(0, NumberedKeys::len);
+        let keys = self.keys.as_mut().map(NumberedKeys::copy).transpose()?;
+        state.put_columns(keys.unwrap_or_default(), len)
     }
 
     /// Takes keys from the front of a state, which keep their numbers.
@@ -121,26 +91,16 @@ impl KeyTable {
     /// # Errors
     /// [`EngineError::State`] when something else comes next.
     pub(super) fn restore(&mut self, state: &mut State) -> Result<(), EngineError> {
-        let keys = state.take_columns(&self.kinds())?;
-        self.frozen = self.values.is_some().then_some(keys);
-        Ok(())
-    }
-
-    fn kinds(&self) -> Vec<DataType> {
-        self.schema.fields().iter().map(|field| field.data_type().clone()).collect()
+        let kinds = self.keys.as_ref().map(NumberedKeys::kinds).unwrap_or_default();
+        let (columns, len) = state.take_columns(&kinds)?;
+        match self.keys.as_mut().filter(|_| len > 0) {
+            Some(keys) => keys.intern(&columns, &mut Vec::new()),
+            None => Ok(()),
+        }
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        let frozen = self.frozen.iter().flat_map(|(keys, _)| keys).map(|key| key.get_array_memory_size());
-        self.values.as_ref().map_or(0, |values| values.size()) + frozen.sum::<usize>()
+        self.keys.as_ref().map_or(0, NumberedKeys::bytes)
     }
-}
-
-fn values(schema: &SchemaRef) -> Result<Box<dyn GroupValues>, EngineError> {
-    new_group_values(SchemaRef::clone(schema), &GroupOrdering::None).map_err(failed)
-}
-
-fn failed(error: DataFusionError) -> EngineError {
-    EngineError::Aggregate(error.strip_backtrace())
 }

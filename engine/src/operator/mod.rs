@@ -30,6 +30,7 @@ mod key_table;
 mod keyed_states;
 mod late;
 mod nth_value;
+mod numbered_keys;
 mod numbering;
 mod pane;
 mod placement;

@@ -27,7 +27,8 @@ pub(super) struct PaneKey {
 #[derive(Default)]
 pub(super) struct Pane {
     live: Option<Groups>,
-    /// What took rows when the pane was saved, until the next ones come: then it takes them as if it had not been.
+    /// What they held when the pane was saved, until the next rows come: then they take it back as if nothing had been.
+    /// Without `live`: what others held, which was restored.
     frozen: Option<Sealed>,
     /// Sealed since the last running results.
     fresh: Vec<Sealed>,
@@ -71,9 +72,13 @@ impl Pane {
     /// # Errors
     /// As [`Pane::update`].
     pub(super) fn seal(&mut self, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<(), EngineError> {
-        self.freeze()?;
-        if let Some(frozen) = self.frozen.take() {
-            self.fresh.push(frozen);
+        let sealed = match (self.frozen.take(), self.live.take()) {
+            (Some(frozen), _) => Some(frozen),
+            (None, Some(live)) => Some(live.seal()?),
+            (None, None) => None,
+        };
+        if let Some(sealed) = sealed {
+            self.fresh.push(sealed);
             self.live_bytes = 0;
             compact(&mut self.fresh, grouping, ids)?;
             self.measure_sealed();
@@ -81,22 +86,26 @@ impl Pane {
         Ok(())
     }
 
-    /// Turns what takes rows into columns, until the next ones come.
+    /// Puts what takes rows into columns, until the next ones come.
     fn freeze(&mut self) -> Result<(), EngineError> {
-        if let Some(live) = self.live.take() {
-            let frozen = live.seal()?;
-            self.live_bytes = frozen.bytes();
+        if let Some(live) = self.live.as_mut().filter(|_| self.frozen.is_none()) {
+            let frozen = live.pour_out()?;
+            self.live_bytes = live.bytes() + frozen.state_bytes();
             self.frozen = Some(frozen);
         }
         Ok(())
     }
 
     fn thaw(&mut self, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<(), EngineError> {
-        if let Some(frozen) = self.frozen.take() {
-            let live = grouping.merge([&frozen], ids)?;
-            self.live_bytes = live.bytes();
-            self.live = Some(live);
-        }
+        let Some(frozen) = self.frozen.take() else { return Ok(()) };
+        let live = match &mut self.live {
+            Some(live) => {
+                live.refill(grouping, &frozen, ids)?;
+                live
+            }
+            None => self.live.insert(grouping.merge([&frozen], ids)?),
+        };
+        self.live_bytes = live.bytes();
         Ok(())
     }
 
