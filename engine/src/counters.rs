@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Failing and undecodable rows that are kept to be looked at, per job.
 const SAMPLES: usize = 16;
@@ -24,7 +24,8 @@ macro_rules! counters {
         }
 
         /// The counts at one moment.
-        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
         pub struct CountersSnapshot {
             $($(#[$doc])* pub $name: u64,)*
         }
@@ -33,6 +34,11 @@ macro_rules! counters {
             /// The counts now.
             pub fn snapshot(&self) -> CountersSnapshot {
                 CountersSnapshot { $($name: self.$name.load(Relaxed),)* }
+            }
+
+            /// Goes on with what was counted by then.
+            pub(crate) fn resume(&self, then: &CountersSnapshot) {
+                $(self.$name.store(then.$name, Relaxed);)*
             }
 
             /// Takes back what was counted since; rows that had been read and not processed by then with it.

@@ -197,10 +197,10 @@ impl Engine {
         let relations = self.lease_columns(query, name, whole).await?;
         // A name keeps its jobs running. Of a result that changes its own log gets what is final.
         let node = self.plan_final(query)?.named();
-        let (lease, recovery) =
+        let (lease, lasts) =
             build_stream(&self.inner.shared, &node, &relations, name, query.plan.schema(), &options).await?;
         let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
-        let relation = Relation::stream(name, reads, query, self.windows_of(query), (lease, recovery, late));
+        let relation = Relation::stream(name, reads, query, self.windows_of(query), (lease, lasts, late));
         if options.paused {
             // The last job rests already; now those do that work for it alone.
             relation.pause(&self.inner.shared)?;
@@ -409,13 +409,18 @@ impl Engine {
     /// Ends every job, and returns when all tasks have ended or five seconds have passed.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
+        let shared = &self.inner.shared;
+        shared.stop();
         for live in self.live().values() {
             live.kill.cancel();
         }
         for job in self.inner.shared.registry.jobs() {
             job.cancel.cancel();
         }
-        if let Some(logs) = &self.inner.shared.logs {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, shared.kept.wait()).await.is_err() {
+            tracing::warn!("some streams have not stored what they keep in time: they go on from their last snapshots");
+        }
+        if let Some(logs) = &shared.logs {
             logs.close().await;
         }
         let runtime = self.inner.runtime.lock().expect("no holder of this lock panics").take();

@@ -87,6 +87,10 @@ pub struct StreamInfo {
     pub durability: Durability,
     /// How a named stream goes on after the process has ended.
     pub recovery: Option<Recovery>,
+    /// Why a named stream that lasts does not go on where it ended, in words; `None`: it does, or it does not last.
+    pub live_because: Option<String>,
+    /// Snapshots of a named stream that were found damaged since the process started: those before them were used.
+    pub damaged_snapshots: u64,
     /// Rows that readers saw and the disk did not take.
     pub unstored_rows: u64,
     /// Rows on disk that were found damaged.

@@ -12,9 +12,7 @@ use squilla_query::{Query, WINDOW_TIME, WindowSpec, late_of};
 use crate::engine::counts_rows;
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, StreamInfo};
-use crate::job::{
-    Job, Lease, Recovery, Stage, Status, Use, keep_table, make_source, start_late, start_source, unnamed,
-};
+use crate::job::{Job, Lasts, Lease, Stage, Status, Use, keep_table, make_source, start_late, start_source, unnamed};
 use crate::shared::Shared;
 use crate::source::{EventTimeSpec, SourceDefinition, WatermarkSpec};
 use crate::stream::{Durability, Stream};
@@ -43,7 +41,7 @@ enum Definition {
         /// The grid that the ends of its windows lie on; `None`: they lie on none, or there are none.
         windows: Option<WindowSpec>,
         lease: Arc<Lease>,
-        recovery: Recovery,
+        lasts: Lasts,
         late: LateRelation,
         resting: rest::Resting,
     },
@@ -91,7 +89,7 @@ impl Relation {
         reads: Vec<String>,
         query: &Query,
         windows: Option<WindowSpec>,
-        (lease, recovery, late): (Arc<Lease>, Recovery, Option<SchemaRef>),
+        (lease, lasts, late): (Arc<Lease>, Lasts, Option<SchemaRef>),
     ) -> Self {
         let event_time = if query.plan.is_windowed() { WINDOW_TIME } else { "that of what it reads" };
         Self {
@@ -104,7 +102,7 @@ impl Relation {
                 counts_rows: counts_rows(&query.plan),
                 windows,
                 lease,
-                recovery,
+                lasts,
                 late: LateRelation { schema: late, job: Mutex::default() },
                 resting: Mutex::default(),
             },
@@ -264,10 +262,9 @@ impl Relation {
             log_rows: facts.map_or(0, |facts| facts.log_rows),
             log_bytes: facts.map_or(0, |facts| facts.log_bytes),
             durability: job.as_ref().map_or(Durability::Memory, |job| job.output.durability()),
-            recovery: match &self.definition {
-                Definition::Stream { recovery, .. } => Some(*recovery),
-                Definition::Live { .. } | Definition::Rereadable { .. } => None,
-            },
+            recovery: self.lasts().map(|lasts| lasts.recovery),
+            damaged_snapshots: self.lasts().and_then(|lasts| lasts.snapshots.as_ref()).map_or(0, |kept| kept.damaged()),
+            live_because: self.lasts().and_then(|lasts| lasts.why.clone()),
             unstored_rows: disk.map_or(0, |log| log.unstored_rows()),
             damaged_rows: disk.map_or(0, |log| log.damaged_rows()),
             users: job.as_ref().map(|job| self.users(job)).unwrap_or_default(),
@@ -275,6 +272,14 @@ impl Relation {
             paused: self.paused(),
             restarts: job.as_ref().map_or(0, |job| unnamed(job).iter().map(|job| job.harm.restarts().0).sum()),
             status: job.map_or_else(|| "waiting".into(), |job| status(&job)),
+        }
+    }
+
+    /// How a named stream lasts; `None`: it is none.
+    fn lasts(&self) -> Option<&Lasts> {
+        match &self.definition {
+            Definition::Stream { lasts, .. } => Some(lasts),
+            Definition::Live { .. } | Definition::Rereadable { .. } => None,
         }
     }
 

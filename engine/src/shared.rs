@@ -3,16 +3,17 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use arrow::datatypes::SchemaRef;
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::engine::EngineConfig;
 use crate::error::EngineError;
-use crate::job::Registry;
+use crate::job::{Registry, Snapshots};
 use crate::ledger::Ledger;
 use crate::stream::{
     Disk, DiskBudget, DiskLog, DiskOptions, DiskWriter, Durability, LogLimits, MemoryStream, RealVolume, Resumed,
@@ -30,6 +31,9 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<Ledger>,
     /// Where streams that last lie; `None`: nowhere.
     pub(crate) logs: Option<Logs>,
+    /// The tasks of which snapshots are taken: when the engine stops they take a last one.
+    pub(crate) kept: TaskTracker,
+    stops: AtomicBool,
     ids: AtomicU64,
     state_bytes: AtomicUsize,
 }
@@ -43,7 +47,28 @@ impl Shared {
         logs: Option<Logs>,
     ) -> Self {
         let ledger = Arc::new(Ledger::new(clock.now()));
-        Self { config, clock, handle, registry, ledger, logs, ids: AtomicU64::new(1), state_bytes: AtomicUsize::new(0) }
+        Self {
+            config,
+            clock,
+            handle,
+            registry,
+            ledger,
+            logs,
+            kept: TaskTracker::new(),
+            stops: AtomicBool::new(false),
+            ids: AtomicU64::new(1),
+            state_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Says that the engine stops: tasks that are cancelled from now on are to go on one day.
+    pub(crate) fn stop(&self) {
+        self.stops.store(true, Ordering::Relaxed);
+        self.kept.close();
+    }
+
+    pub(crate) fn stops(&self) -> bool {
+        self.stops.load(Ordering::Relaxed)
     }
 
     /// A number that no other caller gets.
@@ -169,6 +194,17 @@ impl Logs {
         let clock = shared.clock.clone();
         let opened = MemoryStream::on_disk(disk, &resumed, stream.replay, limits, clock, stream.waits);
         Ok((opened, resumed))
+    }
+
+    /// The snapshots of a stream, in its log's folder.
+    ///
+    /// # Errors
+    /// [`EngineError::Disk`].
+    pub(crate) async fn snapshots(&self, name: &str) -> Result<Arc<Snapshots>, EngineError> {
+        let (volume, folder) = (self.volume.clone(), self.folder_of(name).join("snapshots"));
+        let opening = tokio::task::spawn_blocking(move || Snapshots::open(volume, folder));
+        let opened = opening.await.map_err(|error| EngineError::Internal(Box::new(error)))?;
+        opened.map(Arc::new).map_err(|error| EngineError::Disk(Arc::new(error)))
     }
 
     /// Removes what a dropped stream has kept, soon.

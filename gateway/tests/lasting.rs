@@ -106,11 +106,17 @@ fn a_chain_of_durable_streams_tells_every_row_once_whenever_it_is_killed() {
             "CREATE STREAM totals {durable} AS
              SELECT window_start, sum(n) AS n, count(*) AS pages FROM counts GROUP BY tumble('10s')"
         ),
+        // Snapshots are taken of what it keeps.
+        format!(
+            "CREATE STREAM visits {durable} AS SELECT page, count(*) AS n FROM clicks GROUP BY page, session('1s')"
+        ),
     ];
     for statement in &create {
         server.told(&["sql", "-e", statement], "");
     }
     let described = server.told(&["sql", "-e", "DESCRIBE totals"], "");
+    assert!(described.contains("every row counts once"), "{described}");
+    let described = server.told(&["sql", "-e", "DESCRIBE visits"], "");
     assert!(described.contains("every row counts once"), "{described}");
     for round in 0..6 {
         server.told(&["push", "clicks"], &rows(round * 20..round * 20 + 13));
@@ -140,6 +146,11 @@ fn a_chain_of_durable_streams_tells_every_row_once_whenever_it_is_killed() {
     counts.dedup();
     assert_eq!(counts.len(), 180);
     assert_eq!(read(&server, "busy", 60).len(), 60);
+    // "/" comes every second, any other page every third.
+    let mut visits = read(&server, "visits", 121);
+    visits.sort();
+    assert_eq!(visits.iter().filter(|row| row.contains("\"n\":1}")).count(), 120, "{visits:#?}");
+    assert_eq!(visits.first().map(String::as_str), Some("{\"page\":\"/\",\"n\":120}"));
     let totals = read(&server, "totals", 12);
     for (at, row) in totals.iter().enumerate() {
         let start = format!("00:{:02}:{:02}Z", at * 10 / 60, at * 10 % 60);

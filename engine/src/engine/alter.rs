@@ -7,7 +7,7 @@ use squilla_query::{NamedWindows, Query, WindowSpec, late_name};
 use super::Engine;
 use crate::clock::EventTime;
 use crate::error::EngineError;
-use crate::job::{Altered, Before, HandedOver, Job, Recovery, Relations, Told, alter, replace};
+use crate::job::{Altered, Before, HandedOver, Job, Lasts, Relations, Told, alter, replace};
 use crate::relation::{Relation, base_name};
 use crate::stream::Durability;
 
@@ -82,12 +82,13 @@ impl Engine {
         let shared = &self.inner.shared;
         let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
         let mut decide = Box::pin(decide);
-        let other = match other_columns(&relation.schema(), query.plan.schema()) {
+        let kept = || relation.has_snapshots().then(|| "what it keeps is stored with its place".to_owned());
+        let other = match kept().or_else(|| other_columns(&relation.schema(), query.plan.schema())) {
             Some(other) => other,
             None => match alter(shared, &job, &node, &relations, kinds, decide.as_mut()).await? {
                 Altered::Other(other) => other,
                 Altered::Done(at, before, told) => {
-                    let altered = relation.altered(reads, query, self.windows_of(query), late);
+                    let altered = relation.altered(reads, query, self.windows_of(query), late, told);
                     self.relations().insert(name.to_owned(), Arc::new(altered));
                     self.begin(&relations);
                     return Ok(Alteration::Done(handover(at, before, told)));
@@ -100,7 +101,7 @@ impl Engine {
         }
         let (lease, at, now) = replace(shared, &job, &node, &relations, kinds, decide.as_mut()).await?;
         let windows = self.windows_of(query);
-        let replaced = Relation::stream(name, reads, query, windows, (lease, Recovery::Live, late));
+        let replaced = Relation::stream(name, reads, query, windows, (lease, Lasts::none(), late));
         self.relations().insert(name.to_owned(), Arc::new(replaced));
         self.begin(&relations);
         relation.stop();

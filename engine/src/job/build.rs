@@ -315,7 +315,7 @@ impl Node {
         }
     }
 
-    fn fingerprint(&self, stream: Option<&str>, relation: &dyn Fn(&Use) -> String) -> String {
+    pub(super) fn fingerprint(&self, stream: Option<&str>, relation: &dyn Fn(&Use) -> String) -> String {
         match self {
             Self::Relation(_) | Self::Table(_) => self.used().map(|used| relation(&used)).unwrap_or_default(),
             Self::Job { inputs, stage } => {

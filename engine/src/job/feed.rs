@@ -1,6 +1,8 @@
 //! A job's input: all branches as one, history first where the job starts in the past.
 
 mod behind;
+mod exact;
+mod lookup;
 mod rest;
 mod state;
 mod suspects;
@@ -24,6 +26,8 @@ use crate::counters::{Counters, add};
 use crate::error::EngineError;
 use crate::stream::{Offset, Position, Read, Start, Stream, StreamReader};
 use crate::subscription::ask;
+
+pub(crate) use exact::{reached_by, unmarked};
 
 /// Where a job begins to read.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +63,8 @@ pub(crate) struct Feed {
     last: Option<(usize, Arc<StreamBatch>)>,
     /// Rows among which the job has crashed.
     suspects: Option<Place>,
+    /// Its places are exact; `None`: offsets do.
+    exact: Option<exact::Exact>,
     /// Such rows, read and to be passed on one by one.
     singles: VecDeque<(usize, Arc<StreamBatch>)>,
     counters: Arc<Counters>,
@@ -110,6 +116,7 @@ impl Feed {
             ready: VecDeque::new(),
             last: None,
             suspects: None,
+            exact: None,
             singles: VecDeque::new(),
             counters: counters.clone(),
             reads_table: stage.reads_table(),
@@ -168,30 +175,6 @@ impl Feed {
         Ok(feed)
     }
 
-    /// The event time from which on the stream is read back for a look-up, if somebody needs that; otherwise it begins with
-    /// the rows that come now, and lacks those that have come.
-    fn looks_up_from(
-        &mut self,
-        branches: &[Branch],
-        below: &[Vec<Base>],
-        (begin, needed): (&Begin, EventTime),
-    ) -> Option<EventTime> {
-        if *begin != Begin::Fresh {
-            return None;
-        }
-        for (branch, bases) in branches.iter().zip(below).filter(|(branch, _)| !branch.right) {
-            for base in bases {
-                let facts = base.job.output.facts();
-                let read_back = needed < EventTime::MAX || branch.fresh;
-                let gone = if read_back { facts.evicted_event_time } else { facts.max_event_time };
-                if gone > EventTime::MIN {
-                    self.missing_before = self.missing_before.max(gone.plus(1));
-                }
-            }
-        }
-        Some(needed).filter(|needed| *needed < EventTime::MAX)
-    }
-
     /// Partitions of all branches.
     pub(crate) fn partitions(&self) -> u32 {
         self.branches.iter().map(|inlet| inlet.partitions).sum()
@@ -200,11 +183,6 @@ impl Feed {
     /// Partitions of the left input.
     pub(crate) fn left_partitions(&self) -> u32 {
         self.branches.iter().filter(|inlet| !inlet.right).map(|inlet| inlet.partitions).sum()
-    }
-
-    /// True while a table that has an end is read: nothing else is, until all of it is there.
-    fn loads(&self) -> bool {
-        self.reads_table && self.branches.iter().any(|inlet| inlet.right && inlet.bounded && !inlet.done)
     }
 
     /// Physical fields and partitions of each branch.
@@ -301,12 +279,14 @@ impl Feed {
                 continue;
             }
             self.last = None;
+            self.follow_script();
             if self.branches.iter().all(|inlet| inlet.done) {
                 return Ok(Fed::End);
             }
             let loads = self.loads();
-            let waits = move |inlet: &Inlet| !inlet.done && (inlet.right || !loads);
-            let waiting = self.branches.iter_mut().enumerate().filter(|(_, inlet)| waits(inlet));
+            let may_read: Vec<bool> = (0..self.branches.len()).map(|at| self.may_read(at)).collect();
+            let waits = |at: usize, inlet: &Inlet| !inlet.done && (inlet.right || !loads) && may_read[at];
+            let waiting = self.branches.iter_mut().enumerate().filter(|(at, inlet)| waits(*at, inlet));
             let reads = waiting.map(|(at, inlet)| inlet.live.next().map(move |read| (at, read)).boxed());
             let ((at, read), _, _) = select_all(reads).await;
             self.take(at, read)?;
@@ -335,9 +315,11 @@ impl Feed {
 
     /// Takes what is there, from the branch that is least far; false when nothing is.
     fn read_ready(&mut self) -> Result<bool, EngineError> {
+        self.follow_script();
         let loads = self.loads();
         let waits = |inlet: &Inlet| !inlet.done && (inlet.right || !loads);
-        let mut order: Vec<usize> = (0..self.branches.len()).filter(|at| waits(&self.branches[*at])).collect();
+        let waits = |at: &usize| waits(&self.branches[*at]) && self.may_read(*at);
+        let mut order: Vec<usize> = (0..self.branches.len()).filter(waits).collect();
         order.sort_by_key(|at| (self.reads_table && !self.branches[*at].right, self.branches[*at].watermark));
         for at in order {
             if let Some(read) = self.branches[at].live.try_next() {
@@ -355,6 +337,9 @@ impl Feed {
             Read::Batch(batch) if batch.next <= inlet.held_until && batch.rows.num_rows() > 0 => {}
             Read::Batch(batch) => self.read(at, batch)?,
             Read::Gap(gap) => {
+                if let Some(exact) = &mut self.exact {
+                    exact.pass(at, &gap.to);
+                }
                 overtaken(&self.counters, gap.rows);
             }
             Read::EndOfPartition(partition) => {

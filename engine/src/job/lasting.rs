@@ -4,7 +4,10 @@
 //! watermark behind it. Rows that are handed on or computed one by one go on at the inputs' positions of the last
 //! record. Windows go on with the first that was not told as a whole: what lies of it is cut, and the rows that it is
 //! made of are read again from the input's log. So neither a snapshot nor a second log is needed (cf. the state that
-//! Kafka Streams rebuilds from change logs), as long as the input's log reaches back to the oldest open window.
+//! Kafka Streams rebuilds from change logs), as long as the input's log reaches back to the oldest open window. Of all
+//! others snapshots are taken: see `kept`.
+
+mod kept;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,7 +15,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use arrow::datatypes::SchemaRef;
 use serde::Serialize;
 
-use super::alter::{recorded, recorded_until};
+use self::kept::Kept;
+use super::alter::{Told, recorded, recorded_until};
 use super::branch::OpSpec;
 use super::build::{Limb, Named, Node, Relations, Use, build, is_random};
 use super::feed::Begin;
@@ -20,7 +24,7 @@ use super::history::{Base, bases, from_logs};
 use super::run::{JobSpec, spawn_job};
 use super::stage::{Stage, Stateful};
 use super::writer::Writer;
-use super::{Branch, Lease};
+use super::{Branch, Lease, Snapshots};
 use crate::batch::{Memo, RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::engine::StreamOptions;
@@ -41,6 +45,32 @@ pub enum Recovery {
     ExactlyOnce,
 }
 
+/// How a named stream lasts.
+#[derive(Debug, Clone)]
+pub(crate) struct Lasts {
+    pub(crate) recovery: Recovery,
+    /// Why it does not go on where it ended, in words; `None`: it does, or nothing of it is to last.
+    pub(crate) why: Option<String>,
+    /// Its snapshots; `None`: its own log tells enough.
+    pub(crate) snapshots: Option<Arc<Snapshots>>,
+}
+
+impl Lasts {
+    /// Of what is in memory.
+    pub(crate) fn none() -> Self {
+        Self { recovery: Recovery::Live, why: None, snapshots: None }
+    }
+
+    /// Once the stream has gone over to another query.
+    pub(crate) fn altered(&self, told: Told) -> Self {
+        if told != Told::State || self.recovery == Recovery::Live {
+            return self.clone();
+        }
+        let why = Some("it was altered: what it keeps is stored from the next start on".to_owned());
+        Self { recovery: Recovery::Live, why, snapshots: None }
+    }
+}
+
 /// What a stream's rows are made of, where that can be read again.
 pub(super) enum Shape {
     /// Rows of relations, one by one.
@@ -59,24 +89,39 @@ pub(crate) async fn build_stream(
     name: &str,
     schema: &SchemaRef,
     options: &StreamOptions,
-) -> Result<(Arc<Lease>, Recovery), EngineError> {
+) -> Result<(Arc<Lease>, Lasts), EngineError> {
     let (Node::Job { inputs, stage }, true) = (node, options.durability != Durability::Memory) else {
         let named = Named { stream: name, paused: options.paused };
         let built = build(shared, node, relations, name, Some(named), None)?;
-        return Ok((built.lease, Recovery::Live));
+        return Ok((built.lease, Lasts::none()));
     };
-    let stream = NewStream { shared, relations, name, schema, options, stage };
+    let stream = NewStream { shared, relations, name, schema, options, node, stage };
     let lasts = |relation: &String| {
         let lease = relations.get(&Use::Rows(relation.clone())).filter(|_| base_name(relation) == relation);
         lease.is_some_and(|lease| lease.job().output.durability() == Durability::Durable)
     };
-    let shape = Shape::of(inputs);
-    let safe = options.durability == Durability::Durable && node.relations().iter().all(lasts);
-    match shape {
-        Shape::Rows if safe => stream.rows(inputs).await,
-        Shape::Windows { inputs, step, ops } if safe => stream.windows(&inputs, step, ops).await,
-        _ => stream.other(inputs).await,
-    }
+    let fleeting = node.relations().into_iter().find(|relation| !lasts(relation));
+    let why = match fleeting {
+        _ if options.durability != Durability::Durable => Some("its own rows are not durable".to_owned()),
+        Some(relation) => Some(format!("\"{relation}\" is not durable")),
+        None => None,
+    };
+    let exactly = |lease| (lease, Lasts { recovery: Recovery::ExactlyOnce, why: None, snapshots: None });
+    let why = match (why, Shape::of(inputs)) {
+        (None, Shape::Rows) => return stream.rows(inputs).await.map(exactly),
+        (None, Shape::Windows { inputs, step, ops }) => return stream.windows(&inputs, step, ops).await.map(exactly),
+        (None, Shape::Other) => match Kept::of(node) {
+            Ok(kept) => {
+                let (lease, snapshots) = stream.kept(kept).await?;
+                let snapshots = Some(snapshots);
+                return Ok((lease, Lasts { recovery: Recovery::ExactlyOnce, why: None, snapshots }));
+            }
+            Err(why) => why,
+        },
+        (Some(why), _) => why,
+    };
+    let lease = stream.other(inputs).await?;
+    Ok((lease, Lasts { recovery: Recovery::Live, why: Some(why), snapshots: None }))
 }
 
 impl Shape {
@@ -136,12 +181,13 @@ struct NewStream<'a> {
     name: &'a str,
     schema: &'a SchemaRef,
     options: &'a StreamOptions,
+    node: &'a Node,
     stage: &'a Stage,
 }
 
 impl NewStream<'_> {
     /// Goes on at the inputs' positions of the last record.
-    async fn rows(&self, inputs: &[Limb]) -> Result<(Arc<Lease>, Recovery), EngineError> {
+    async fn rows(&self, inputs: &[Limb]) -> Result<Arc<Lease>, EngineError> {
         let branches = from_logs(&self.branches(inputs, self.name)?);
         let (output, resumed) = self.open(&branches).await?;
         let known = recorded(&branches, &resumed.inputs);
@@ -158,7 +204,7 @@ impl NewStream<'_> {
         }
         let lease = self.spawn(branches, self.stage.clone(), Begin::Each(begin), Some(output))?;
         Failpoint::ResumeEnds.pass();
-        Ok((lease, Recovery::ExactlyOnce))
+        Ok(lease)
     }
 
     /// Goes on with the first window that was not told as a whole.
@@ -167,7 +213,7 @@ impl NewStream<'_> {
         inputs: &[Limb],
         step: Arc<dyn Stateful>,
         ops: Vec<OpSpec>,
-    ) -> Result<(Arc<Lease>, Recovery), EngineError> {
+    ) -> Result<Arc<Lease>, EngineError> {
         let below = from_logs(&self.branches(inputs, self.name)?);
         let replay = below.iter().any(|branch| branch.job().output.replay());
         let (output, resumed) = self.open_with(1, replay, true).await?;
@@ -186,11 +232,11 @@ impl NewStream<'_> {
         let branch = Branch { input: aggregate, updates: false, fresh: true, late: false, right: false, ops };
         let lease = self.spawn(vec![branch], self.stage.clone(), Begin::Earliest, Some(output))?;
         Failpoint::ResumeEnds.pass();
-        Ok((lease, Recovery::ExactlyOnce))
+        Ok(lease)
     }
 
     /// Goes on with what comes.
-    async fn other(&self, inputs: &[Limb]) -> Result<(Arc<Lease>, Recovery), EngineError> {
+    async fn other(&self, inputs: &[Limb]) -> Result<Arc<Lease>, EngineError> {
         let branches = self.branches(inputs, self.name)?;
         let (output, resumed) = self.open(&branches).await?;
         let missed = if inputs.iter().all(Limb::is_rows) { self.missed(&branches, &resumed) } else { Vec::new() };
@@ -206,7 +252,7 @@ impl NewStream<'_> {
             counters.rows_in.fetch_add(rows.unwrap_or(0), Relaxed);
             counters.missed.fetch_add(rows.unwrap_or(0), Relaxed);
         }
-        Ok((Arc::new(lease), Recovery::Live))
+        Ok(Arc::new(lease))
     }
 
     /// Rows of each input that came since the last record, as their offsets tell; `None`: nobody knows how many.

@@ -2,6 +2,8 @@
 
 mod again;
 mod alter;
+mod answer;
+mod keep;
 mod make;
 mod renew;
 mod rest;
@@ -9,6 +11,8 @@ mod rest;
 pub(super) use again::text_of;
 use again::{Reached, Recipe};
 use alter::Altering;
+use keep::Keeper;
+pub(super) use keep::{Keeping, Onward};
 use make::make_job;
 
 use std::sync::Arc;
@@ -20,7 +24,6 @@ use tokio::sync::{mpsc, watch};
 use super::branch::{canonical_branch, describe_ops};
 use super::feed::{Begin, Fed, Feed};
 use super::harm::Crashes;
-use super::hold::Rested;
 use super::late::{Late, LateTap};
 use super::stage::{Setting, Stage, TABLE};
 use super::ticks::{row_by_row, ticking};
@@ -78,6 +81,29 @@ pub(crate) fn describe(branches: &[(String, &[super::OpSpec])], stage: &Stage) -
 
 /// Opens the inputs of a job and starts its task.
 pub(crate) fn spawn_job(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Result<Lease, EngineError> {
+    spawn(shared, spec, user, None)
+}
+
+/// The same for a job of which snapshots are taken, and which goes on where one stands.
+///
+/// # Errors
+/// [`EngineError::State`] when the snapshot does not fit.
+pub(super) fn spawn_kept(
+    shared: &Arc<Shared>,
+    spec: JobSpec,
+    user: &str,
+    keeping: Keeping,
+    onward: Onward,
+) -> Result<Lease, EngineError> {
+    spawn(shared, spec, user, Some((keeping, onward)))
+}
+
+fn spawn(
+    shared: &Arc<Shared>,
+    spec: JobSpec,
+    user: &str,
+    kept: Option<(Keeping, Onward)>,
+) -> Result<Lease, EngineError> {
     let counters = Arc::new(Counters::default());
     let can_wait = spec.branches.iter().all(|branch| branch.job().can_wait);
     let rereadable = spec.branches.iter().all(|branch| branch.job().rereadable);
@@ -85,14 +111,26 @@ pub(crate) fn spawn_job(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Resu
     let holding = lossless || spec.holding || (can_wait && (spec.stream.is_some() || rereadable));
     let begin = if lossless || rereadable && spec.begin == Begin::Fresh { Begin::Earliest } else { spec.begin.clone() };
     let begin = (&begin, spec.needed, shared.clock.now());
-    let feed = Feed::open(&spec.branches, &spec.stage, begin, holding, &counters)?;
-    let work = Work::new(shared, &spec.stage, &feed, &counters)?;
+    let mut feed = Feed::open(&spec.branches, &spec.stage, begin, holding, &counters)?;
+    let mut work = Work::new(shared, &spec.stage, &feed, &counters)?;
+    let keeper = match kept {
+        None => None,
+        Some((keeping, onward)) => {
+            let told = onward.enter(&keeping, (&mut feed, &mut work, &spec.branches), &counters)?;
+            Some(Keeper::new(keeping, told))
+        }
+    };
     let stage = spec.stage.clone();
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let job = Arc::new(make_job(shared, spec, &feed, counters, commands));
     let lease = shared.registry.add(job.clone(), user);
-    let task = Task::new(shared.clone(), job, stage, feed, work, inbox)?;
-    shared.handle.spawn(task.run());
+    let mut task = Task::new(shared.clone(), job, stage, feed, work, inbox)?;
+    if keeper.is_some() {
+        (task.keeper, task.recipe) = (keeper, Some(Recipe::Kept));
+        shared.handle.spawn(shared.kept.track_future(task.run()));
+    } else {
+        shared.handle.spawn(task.run());
+    }
     Ok(lease)
 }
 
@@ -149,6 +187,8 @@ struct Task {
     altering: Option<Altering>,
     /// Results of windows with earlier event times were told by its last query; `None`: that matters no more.
     told_until: Option<EventTime>,
+    /// Snapshots are taken of it.
+    keeper: Option<Keeper>,
 }
 
 impl Task {
@@ -178,6 +218,7 @@ impl Task {
             crashes: Crashes::default(),
             altering: None,
             told_until: None,
+            keeper: None,
             shared,
             job,
             stage,
@@ -198,6 +239,7 @@ impl Task {
             result = self.work_on() => result,
             () = cancel.cancelled() => Ok(()),
         };
+        self.keep_at_end().await;
         // What was booked is given back; a shrinking booking never fails.
         let _ = self.shared.book_state(self.state_bytes, 0);
         self.job.state_bytes.store(0, Ordering::Relaxed);
@@ -232,14 +274,22 @@ impl Task {
                 continue;
             }
             self.hand_over().await?;
+            self.keep();
             let interval = *self.ticks.borrow_and_update();
             self.track(interval);
+            let snapshot_due = self.snapshot_due();
             let clock = self.shared.clock.clone();
             let (lossless, due) = (self.shared.config.lossless, self.next_tick);
             let tick = async {
                 match interval {
                     Some(interval) if !lossless && interval > Duration::ZERO => clock.sleep_until(due).await,
                     _ => std::future::pending().await,
+                }
+            };
+            let keep = async {
+                match snapshot_due {
+                    Some(due) => clock.sleep_until(due).await,
+                    None => std::future::pending().await,
                 }
             };
             tokio::select! {
@@ -249,6 +299,7 @@ impl Task {
                 Ok(()) = self.pauses.changed() => {}
                 () = Altering::answered(&mut self.altering) => {}
                 () = tick => self.tick(interval).await?,
+                () = keep, if snapshot_due.is_some_and(|due| due > clock.now()) => {}
                 fed = self.feed.next() => match fed? {
                     Fed::Batch(batch) => self.batch(batch, interval).await?,
                     Fed::EndOfPartition(partition) => self.end_partition(partition).await?,
@@ -305,6 +356,7 @@ impl Task {
 
     async fn batch(&mut self, batch: StreamBatch, interval: Option<Duration>) -> Result<(), EngineError> {
         let started = Instant::now();
+        self.set_steady(false);
         let mut output = Output::default();
         let (arrival, partition, next) = (batch.arrival, batch.partition, batch.next);
         self.late_from(&batch)?;
@@ -330,6 +382,11 @@ impl Task {
                 _ => operator.process(batch, &mut output)?,
             },
         }
+        if let (Work::Operator(operator), true) = (&mut self.work, self.keeper.is_some()) {
+            // What was read together is told together.
+            self.feed.rest().into_iter().try_for_each(|batch| operator.process(batch, &mut output))?;
+            self.mark_read(&mut output, arrival);
+        }
         if self.shared.config.restores && interval.is_none() {
             self.renew()?;
         }
@@ -337,6 +394,7 @@ impl Task {
         self.write(output, arrival).await?;
         self.book()?;
         self.reach(partition, next);
+        self.set_steady(true);
         Ok(())
     }
 
@@ -366,6 +424,7 @@ impl Task {
 
     async fn end_partition(&mut self, partition: u32) -> Result<(), EngineError> {
         let mut output = Output::default();
+        self.set_steady(false);
         if let Work::Operator(operator) = &mut self.work {
             operator.end_partition(partition, &mut output)?;
             self.write(output, self.shared.clock.now()).await?;
@@ -377,7 +436,7 @@ impl Task {
             if self.keeps_partitions && partition < self.job.output.partitions() {
                 self.job.output.end(partition);
             } else if !self.keeps_partitions && self.running_partitions == 0 {
-                self.job.output.end(0);
+                (0..self.job.output.partitions()).for_each(|partition| self.job.output.end(partition));
                 if let Some(updates) = &self.job.updates {
                     updates.end(0);
                 }
@@ -385,6 +444,7 @@ impl Task {
         } else {
             self.job.output.end(partition);
         }
+        self.set_steady(true);
         Ok(())
     }
 
@@ -397,9 +457,11 @@ impl Task {
         self.write(output, self.shared.clock.now()).await
     }
 
-    async fn write(&mut self, output: Output, arrival: EventTime) -> Result<(), EngineError> {
+    async fn write(&mut self, mut output: Output, arrival: EventTime) -> Result<(), EngineError> {
+        let places = if output.rows.is_empty() { Vec::new() } else { self.places() };
+        self.leave_out(&mut output, &places);
         if !output.rows.is_empty() {
-            let inputs = self.read_so_far(&output.rows);
+            let inputs = self.read_so_far(&output.rows, places);
             self.output.write(output.rows, inputs).await?;
         }
         if let Some(updates) = self.updates.as_mut().filter(|_| !output.updates.is_empty()) {
@@ -409,35 +471,6 @@ impl Task {
             tap.write(output.late, arrival).await?;
         }
         Ok(())
-    }
-
-    fn answer(&mut self, command: Command) {
-        let reply = match command {
-            Command::Snapshot(reply) => reply,
-            Command::Where(reply) => {
-                // Whoever asked may have gone.
-                let _ = reply.send(self.whereabouts());
-                return;
-            }
-            Command::Alter(successor) => {
-                self.altering = Some(Altering::new(successor));
-                return;
-            }
-            Command::Resume { reply, .. } => {
-                // It has not come to rest yet.
-                self.job.hold.wake();
-                // Whoever asked may have gone.
-                let _ = reply.send(Rested::default());
-                return;
-            }
-        };
-        let batches = match &mut self.work {
-            Work::Operator(operator) => operator.snapshot(),
-            Work::HandOn => Ok(Vec::new()),
-        };
-        let next = self.updates.as_ref().unwrap_or(&self.output).next(0);
-        // Whoever asked may have gone.
-        let _ = reply.send(batches.map(|batches| (batches, next)));
     }
 }
 

@@ -8,7 +8,7 @@ use squilla_query::{Query, WINDOW_TIME, WindowSpec};
 use super::{Definition, LateRelation, Relation};
 use crate::engine::counts_rows;
 use crate::error::EngineError;
-use crate::job::{Job, Status};
+use crate::job::{Job, Status, Told};
 
 impl Relation {
     /// The job of a stream whose query can become another now.
@@ -31,6 +31,11 @@ impl Relation {
     /// Whether it is a result that changes.
     pub(crate) fn is_changing(&self) -> bool {
         matches!(&self.definition, Definition::Stream { changing: true, .. })
+    }
+
+    /// Whether snapshots are taken of what it keeps.
+    pub(crate) fn has_snapshots(&self) -> bool {
+        self.lasts().is_some_and(|lasts| lasts.snapshots.is_some())
     }
 
     /// Whether rows make its windows by their count, in the order of their arrival.
@@ -61,8 +66,9 @@ impl Relation {
         query: &Query,
         windows: Option<WindowSpec>,
         late: Option<SchemaRef>,
+        told: Told,
     ) -> Self {
-        let Definition::Stream { schema, lease, recovery, late: old, .. } = &self.definition else {
+        let Definition::Stream { schema, lease, lasts, late: old, .. } = &self.definition else {
             unreachable!("only a stream has a query")
         };
         if let Some(late) = old.job.lock().expect("no holder of this lock panics").take() {
@@ -79,7 +85,7 @@ impl Relation {
                 counts_rows: counts_rows(&query.plan),
                 windows,
                 lease: lease.clone(),
-                recovery: *recovery,
+                lasts: lasts.altered(told),
                 late: LateRelation { schema: late, job: Mutex::default() },
                 resting: Mutex::default(),
             },

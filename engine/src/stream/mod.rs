@@ -19,7 +19,9 @@ use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::error::EngineError;
 
-pub(crate) use disk::{DiskBudget, DiskLog, DiskOptions, DiskWriter, RealVolume, Resumed, Volume};
+#[cfg(test)]
+pub(crate) use disk::TestVolume;
+pub(crate) use disk::{DiskBudget, DiskLog, DiskOptions, DiskWriter, RealVolume, Resumed, Volume, VolumeFile};
 pub use disk::{DiskError, Durability};
 pub(crate) use memory::{Disk, LogLimits, MemoryStream};
 pub use position::{Position, PositionError};

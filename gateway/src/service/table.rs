@@ -223,6 +223,9 @@ impl Service {
                     Recovery::Live => "goes on with what comes then: rows in between are missing".to_owned(),
                 }),
             );
+            fact("because", info.live_because.unwrap_or_default());
+            let unusable = info.damaged_snapshots;
+            fact("damaged snapshots", if unusable == 0 { String::new() } else { unusable.to_string() });
             let lost = |rows: u64| if rows == 0 { String::new() } else { format!("{rows} rows") };
             fact("not stored", lost(info.unstored_rows));
             fact("damaged", lost(info.damaged_rows));
@@ -244,7 +247,7 @@ fn kept(jobs: &[JobInfo], name: &str) -> String {
         reached.extend(new);
         at += 1;
     }
-    let states = reached.iter().filter(|job| job.stream.is_none() && job.state != "nothing");
+    let states = reached.iter().filter(|job| job.kind != "stream" && job.state != "nothing");
     states.map(|job| job.state.clone()).collect::<Vec<_>>().join("; ")
 }
 

@@ -4,6 +4,7 @@ mod cases;
 mod distinct_memory;
 mod endurance;
 mod functions;
+mod kept;
 mod live;
 mod live_lookups;
 mod oracle;

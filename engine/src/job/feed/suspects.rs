@@ -12,6 +12,9 @@ use crate::stream::{Offset, Position};
 impl Feed {
     /// Applies the branch's own steps to what was read, or has its rows come one by one.
     pub(super) fn read(&mut self, at: usize, batch: Arc<StreamBatch>) -> Result<(), EngineError> {
+        if self.exact.as_mut().is_some_and(|exact| !exact.note(at, &batch)) {
+            return Ok(());
+        }
         let place = self.place(at, &batch);
         if self.suspects.is_some_and(|suspects| suspects.overlaps(&place)) && is_dense(&batch) {
             self.singles.extend(one_by_one(&batch).map(|row| (at, Arc::new(row))));

@@ -2,7 +2,8 @@
 //!
 //! What hands rows on goes on behind the last rows that it has committed; a windowed aggregate with the first window that
 //! it has not told, from the logs. So their readers see no row twice and miss none. What keeps other state cannot be
-//! made anew without telling rows twice: it fails. Rows at which a job crashes for the second time are tried one by one.
+//! made anew without telling rows twice: it fails, unless
+//! snapshots are taken of it. Rows at which a job crashes for the second time are tried one by one.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -33,6 +34,8 @@ pub(super) enum Recipe {
         /// No earlier one was ever to be told.
         start: EventTime,
     },
+    /// Where its last snapshot stands.
+    Kept,
 }
 
 /// How far a task has come.
@@ -113,7 +116,7 @@ impl Task {
         };
         let known = match &self.recipe {
             // They begin with a window, wherever the feed is.
-            Some(Recipe::Windows { .. }) => true,
+            Some(Recipe::Windows { .. } | Recipe::Kept) => true,
             Some(Recipe::Rows) => !self.feed.lies_before(),
             None => false,
         };
@@ -141,7 +144,7 @@ impl Task {
             let back_off = i64::try_from(self.crashes.back_off().as_nanos()).unwrap_or(i64::MAX);
             command = self.back_off(now.plus(back_off)).await;
         }
-        self.reopen()?;
+        self.reopen().await?;
         self.job.harm.restarted();
         if let Some(command) = command {
             self.answer(command);
@@ -199,7 +202,24 @@ impl Task {
     }
 
     /// A feed and an operator of their own, where the job was.
-    fn reopen(&mut self) -> Result<(), EngineError> {
+    async fn reopen(&mut self) -> Result<(), EngineError> {
+        if matches!(self.recipe, Some(Recipe::Kept)) {
+            self.go_back().await?;
+        } else {
+            self.begin_again()?;
+        }
+        self.job.lose_before(self.feed.complete_from);
+        self.feed.try_one_by_one(self.crashes.suspects());
+        self.reached.positions = self.feed.positions();
+        self.repeated.clone_from(&self.reached.offsets);
+        self.output = Writer::new(self.job.output.clone(), self.job.logged)?;
+        self.updates = self.job.updates.clone().map(|stream| Writer::new(stream, true)).transpose()?;
+        self.late = LateTap::new(&self.job)?;
+        self.running_partitions = self.feed.partitions();
+        Ok(())
+    }
+
+    fn begin_again(&mut self) -> Result<(), EngineError> {
         // What was read since will be read, and counted, again.
         self.job.counters.restore(&self.reached.counters);
         let (branches, begin) = match &self.recipe {
@@ -219,15 +239,7 @@ impl Task {
         let feed = Feed::open(&branches, &self.stage, begin, self.feed.holding(), &self.job.counters)?;
         let last = std::mem::replace(&mut self.feed, feed);
         self.feed.behind_as(&last);
-        self.job.lose_before(self.feed.complete_from);
-        self.feed.try_one_by_one(self.crashes.suspects());
-        self.reached.positions = self.feed.positions();
-        self.repeated.clone_from(&self.reached.offsets);
         self.work = Work::new(&self.shared, &self.stage, &self.feed, &self.job.counters)?;
-        self.output = Writer::new(self.job.output.clone(), self.job.logged)?;
-        self.updates = self.job.updates.clone().map(|stream| Writer::new(stream, true)).transpose()?;
-        self.late = LateTap::new(&self.job)?;
-        self.running_partitions = self.feed.partitions();
         self.branches = branches;
         Ok(())
     }

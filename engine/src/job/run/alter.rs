@@ -206,8 +206,9 @@ impl Task {
     }
 
     /// How far the inputs were read to make a batch that is about to be written.
-    pub(super) fn read_so_far(&mut self, rows: &[StreamBatch]) -> Vec<(String, Position)> {
-        let mut inputs = read_by(&self.branches, &self.feed);
+    pub(super) fn read_so_far(&mut self, rows: &[StreamBatch], places: Vec<Position>) -> Vec<(String, Position)> {
+        let names = self.branches.iter().map(|branch| branch.job().display_name());
+        let mut inputs: Vec<_> = names.zip(places).collect();
         if !self.feed.is_behind() {
             self.told_until = None;
         }

@@ -29,7 +29,10 @@ pub(super) fn make_job(
 ) -> Job {
     let inputs: Vec<_> =
         spec.branches.iter().map(|b| (b.job().fingerprint.clone(), b.updates, b.ops.as_slice())).collect();
-    let fingerprint = fingerprint(&inputs, &spec.stage, spec.stream.as_deref());
+    let fingerprint = match spec.stage.stateful().and_then(Stateful::shared_as) {
+        Some(shared_as) => shared_as.to_owned(),
+        None => fingerprint(&inputs, &spec.stage, spec.stream.as_deref()),
+    };
     let private = spec.private.then(|| format!("{PRIVATE}{}:{fingerprint}", spec.number));
     let sources: Vec<_> = spec.branches.iter().map(|b| (b.job().display_name(), b.ops.as_slice())).collect();
     let description = describe(&sources, &spec.stage);

@@ -8,6 +8,7 @@ use crate::job::{Branch, Command, Rested};
 impl Task {
     /// Rests until the job is told to go on. It is still asked for what it holds.
     pub(super) async fn rest(&mut self) -> Result<(), EngineError> {
+        self.keep_now().await;
         let places = self.feed.let_go(&self.branches);
         self.job.hold.rest(places);
         // The job, which this task keeps, holds a sender.
@@ -27,6 +28,11 @@ impl Task {
                         self.feed.seed_tables(&self.branches).await?;
                     }
                     self.lose_windows(&skip, rested);
+                    if skip.contains(&true) {
+                        // What was skipped is not to come when it goes on from a snapshot.
+                        self.want_snapshot();
+                        self.keep_now().await;
+                    }
                     self.job.hold.wake();
                     // Whoever asked may have gone.
                     let _ = reply.send(rested);

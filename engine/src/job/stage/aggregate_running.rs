@@ -72,6 +72,10 @@ impl Stateful for RunningJob {
         Some(EventTime::MIN)
     }
 
+    fn changes(&self) -> bool {
+        true
+    }
+
     fn operator(&self, setting: Setting) -> Result<Box<dyn Operator>, EngineError> {
         // The only group of a query without keys lives as long as the query.
         let ttl_ns = (setting.forgets && !self.keys.is_empty()).then_some(self.ttl_ns);

@@ -114,6 +114,16 @@ pub(crate) trait Stateful: Debug + Send + Sync {
         watermark
     }
 
+    /// The fingerprint of the job, where that is not made of what it reads and does: other queries find it by that.
+    fn shared_as(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether its rows replace each other, so that final ones come at the end of bounded input only.
+    fn changes(&self) -> bool {
+        false
+    }
+
     /// What runs.
     ///
     /// # Errors

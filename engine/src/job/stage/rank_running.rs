@@ -112,6 +112,10 @@ impl Stateful for RankRunningJob {
         Some(EventTime::MIN)
     }
 
+    fn changes(&self) -> bool {
+        !self.rank.keeps_first()
+    }
+
     fn operator(&self, setting: Setting) -> Result<Box<dyn Operator>, EngineError> {
         // The only part of a ranking without parts lives as long as the query.
         let forgets = setting.forgets && !self.rank.partition_by.is_empty();

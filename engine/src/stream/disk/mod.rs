@@ -49,7 +49,9 @@ use record::Encoder;
 pub(crate) use budget::DiskBudget;
 pub use error::DiskError;
 pub(crate) use reader::{DiskRead, DiskReader};
-pub(crate) use volume::{RealVolume, Volume};
+#[cfg(test)]
+pub(crate) use testing::TestVolume;
+pub(crate) use volume::{RealVolume, Volume, VolumeFile};
 pub(crate) use writer::{Append, DiskWriter};
 
 /// A segment is at most this large, unless a single commit is larger.
@@ -131,6 +133,8 @@ pub(crate) struct Resumed {
     pub(crate) damaged_rows: u64,
     /// How far the inputs had been read at the last commit.
     pub(crate) inputs: Vec<(String, Position)>,
+    /// The same at the last commit to each partition.
+    pub(crate) partition_inputs: Vec<Vec<(String, Position)>>,
     /// Who published, and how far each came.
     pub(crate) producers: Producers,
 }
@@ -147,6 +151,7 @@ impl Resumed {
             cut_bytes: 0,
             damaged_rows: 0,
             inputs: Vec::new(),
+            partition_inputs: Vec::new(),
             producers: Producers::default(),
         }
     }
@@ -175,7 +180,9 @@ impl DiskLog {
                 flaws.cut_bytes += partition.cut_unfinished()?;
             }
             partition.marks().into_iter().for_each(|mark| resumed.producers.take(mark));
-            if let Some((header, inputs)) = partition.last_record()?
+            let last = partition.last_record()?;
+            resumed.partition_inputs.push(last.as_ref().map(|(_, inputs)| inputs.clone()).unwrap_or_default());
+            if let Some((header, inputs)) = last
                 && header.commit >= commit
             {
                 resumed.inputs = inputs;
@@ -288,6 +295,17 @@ impl DiskLog {
             offsets.insert(number, (place.unwrap_or(partition.reach().extent.next), 0));
         }
         Ok(found.then(|| Position { epoch: self.epoch(), offsets }))
+    }
+
+    /// How far the inputs had been read for each of the commits that lie behind a position, in their order. Blocks.
+    pub(crate) fn inputs_since(&self, position: &Position) -> Result<Vec<Vec<(String, Position)>>, DiskError> {
+        let mut all = Vec::new();
+        for (number, partition) in (0..).zip(&self.partitions) {
+            let from = position.offsets.get(&number).map_or(Offset(0), |(offset, _)| *offset);
+            all.append(&mut partition.inputs_since(from)?);
+        }
+        all.sort_by_key(|(commit, _)| *commit);
+        Ok(all.into_iter().map(|(_, inputs)| inputs).collect())
     }
 
     /// Appends one commit's batches, all of one partition. Blocks; only the writer calls it. Nothing of it stays when

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::DiskError;
 use super::notes::Inputs;
 use super::record::Header;
+use super::scan::Found;
 use super::segment::{Extent, Flaws, INDEX, SEGMENT, Segment};
 use super::volume::Volume;
 use crate::clock::EventTime;
@@ -223,11 +224,35 @@ impl PartitionLog {
         Ok(bytes.saturating_sub(self.bytes()))
     }
 
-    /// The segment that holds an offset or comes next behind it.
+    /// The segment that holds an offset or comes next behind it, or ends there: with records without rows at the offset.
     pub(super) fn segment_of(&self, offset: Offset) -> Arc<Segment> {
         let segments = self.segments();
-        let at = segments.partition_point(|segment| segment.base <= offset).saturating_sub(1);
+        let at = segments.partition_point(|segment| segment.base < offset).saturating_sub(1);
         segments[at].clone()
+    }
+
+    /// The commits of the records at and behind an offset, and how far the inputs had been read for each.
+    pub(super) fn inputs_since(&self, offset: Offset) -> Result<Vec<(u64, Inputs)>, DiskError> {
+        let mut told = Vec::new();
+        let mut segment = self.segment_of(offset);
+        let mut place = segment.place_at(offset)?;
+        loop {
+            let mut scan = segment.scan(place);
+            loop {
+                match scan.next()? {
+                    Found::Record { header, payload } => {
+                        let inputs = header.notes(&payload)?.inputs.into_owned();
+                        if !inputs.is_empty() {
+                            told.push((header.commit, inputs));
+                        }
+                    }
+                    Found::Damage { .. } => {}
+                    Found::End => break,
+                }
+            }
+            let Some(next) = self.following(segment.base) else { return Ok(told) };
+            (place, segment) = (next.start(), next);
+        }
     }
 
     /// The segment behind the one that begins at `base`, which may be gone itself.

@@ -77,7 +77,7 @@ impl DiskReader {
         loop {
             if lane.open.is_none() {
                 let segment = partition.segment_of(lane.next);
-                let place = segment.place_of(lane.next)?;
+                let place = segment.place_at(lane.next)?;
                 let scan = segment.scan(place);
                 lane.open = Some((segment, scan));
             }

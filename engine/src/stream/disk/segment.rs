@@ -315,6 +315,16 @@ impl Segment {
         self.first(from, |header| header.next > offset)
     }
 
+    /// The same, where records without rows lie at the offset: the first of them.
+    pub(super) fn place_at(&self, offset: Offset) -> Result<u64, DiskError> {
+        let from = {
+            let known = self.known();
+            let behind = known.marks.partition_point(|mark| mark.offset < offset);
+            behind.checked_sub(1).map_or(HEAD_BYTES, |at| known.marks[at].at)
+        };
+        self.first(from, |header| header.next > offset || header.first == offset && header.next == offset)
+    }
+
     /// Where the first record begins that has a row of that event time or a later one.
     pub(super) fn place_since(&self, moment: EventTime) -> Result<u64, DiskError> {
         let from = {

@@ -9,7 +9,7 @@ use super::volume::{Volume, VolumeFile};
 
 /// See the module. Cheap to clone: clones are the same volume.
 #[derive(Debug, Clone, Default)]
-pub(super) struct TestVolume {
+pub(crate) struct TestVolume {
     disk: Arc<Mutex<Disk>>,
 }
 
@@ -54,7 +54,7 @@ impl TestVolume {
     }
 
     /// Takes the power away: names and bytes that were not synced are lost, but for `torn` bytes of each file's tail.
-    pub(super) fn cut_power(&self, torn: usize) {
+    pub(crate) fn cut_power(&self, torn: usize) {
         let mut disk = self.disk();
         disk.calls_left = None;
         disk.names = disk.synced_names.clone();
@@ -70,32 +70,32 @@ impl TestVolume {
     }
 
     /// Lets so many changes succeed, and all later ones fail.
-    pub(super) fn fail_after(&self, calls: Option<usize>) {
+    pub(crate) fn fail_after(&self, calls: Option<usize>) {
         self.disk().calls_left = calls;
     }
 
     /// Lets syncs of files fail, and nothing else.
-    pub(super) fn fail_syncs(&self, fail: bool) {
+    pub(crate) fn fail_syncs(&self, fail: bool) {
         self.disk().fails_syncs = fail;
     }
 
     /// Changes that were made.
-    pub(super) fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.disk().calls
     }
 
     /// Bytes that there may be.
-    pub(super) fn limit(&self, bytes: Option<usize>) {
+    pub(crate) fn limit(&self, bytes: Option<usize>) {
         self.disk().limit_bytes = bytes;
     }
 
     /// Files that there are.
-    pub(super) fn paths(&self) -> Vec<PathBuf> {
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
         self.disk().names.keys().cloned().collect()
     }
 
     /// A file's bytes, to look at and to damage.
-    pub(super) fn edit<T>(&self, path: &Path, edit: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    pub(crate) fn edit<T>(&self, path: &Path, edit: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let mut disk = self.disk();
         let at = disk.names[path];
         let result = edit(&mut disk.files[at].bytes);

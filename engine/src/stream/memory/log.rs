@@ -217,6 +217,9 @@ impl Log {
         for (partition, watermark) in self.partitions.iter_mut().zip(&resumed.watermarks) {
             partition.watermark = *watermark;
         }
+        for (partition, inputs) in self.partitions.iter_mut().zip(&resumed.partition_inputs) {
+            partition.inputs.clone_from(inputs);
+        }
     }
 
     /// A commit that was checked; its batches apart.

@@ -188,6 +188,16 @@ impl MemoryStream {
         self.read().partitions.iter().map(|partition| partition.watermark).collect()
     }
 
+    /// How far the inputs had been read at the last commit to each partition; empty where nothing says.
+    pub(crate) fn inputs(&self) -> Vec<Vec<(String, Position)>> {
+        self.read().partitions.iter().map(|partition| partition.inputs.clone()).collect()
+    }
+
+    /// Whether a partition was found idle at its last batch.
+    pub(crate) fn is_idle(&self, partition: u32) -> bool {
+        self.read().partitions.get(partition as usize).is_some_and(|partition| partition.idle)
+    }
+
     /// Its log on disk.
     pub(crate) fn disk(&self) -> Option<&Disk> {
         self.disk.as_ref()

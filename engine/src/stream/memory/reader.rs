@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::MemoryStream;
-use super::log::{Item, Log};
+use super::log::{Entry, Item, Log};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::stream::{Gap, GapReason, Offset, Position, Read, Start, StreamReader};
@@ -191,16 +191,18 @@ fn gap_before(stream: &MemoryStream, log: &Log, position: &Position) -> Option<G
     (rows > 0).then(|| Gap { from: Some(position.clone()), to, rows: Some(rows), reason: GapReason::Retention })
 }
 
-/// The first entry that holds a row at or behind the position.
+/// The first entry that holds a row at or behind the position; with those without rows right before it, since nobody
+/// knows whether they were read.
 fn first_unread(log: &Log, position: &Position) -> u64 {
+    let wanted = |batch: &StreamBatch| position.offsets.get(&batch.partition).copied().unwrap_or_default().0;
     let unread = log.entries.iter().position(|entry| match &entry.item {
-        Item::Batch(batch) => {
-            let (wanted, _) = position.offsets.get(&batch.partition).copied().unwrap_or_default();
-            batch.next > wanted
-        }
+        Item::Batch(batch) => batch.next > wanted(batch),
         Item::End(_) => true,
     });
-    unread.map_or(log.end(), |at| log.first + at as u64)
+    let unread = unread.unwrap_or(log.entries.len());
+    let carries = |entry: &&Entry| matches!(&entry.item, Item::Batch(batch) if batch.first == batch.next && batch.next == wanted(batch));
+    let carrying = log.entries.iter().take(unread).rev().take_while(carries).count();
+    log.first + (unread - carrying) as u64
 }
 
 impl Drop for MemoryReader {

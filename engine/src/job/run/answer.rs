@@ -1,0 +1,37 @@
+//! What a task is asked between batches.
+
+use super::alter::Altering;
+use super::{Task, Work};
+use crate::job::Command;
+use crate::job::hold::Rested;
+
+impl Task {
+    pub(super) fn answer(&mut self, command: Command) {
+        let reply = match command {
+            Command::Snapshot(reply) => reply,
+            Command::Where(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.whereabouts());
+                return;
+            }
+            Command::Alter(successor) => {
+                self.altering = Some(Altering::new(successor));
+                return;
+            }
+            Command::Resume { reply, .. } => {
+                // It has not come to rest yet.
+                self.job.hold.wake();
+                // Whoever asked may have gone.
+                let _ = reply.send(Rested::default());
+                return;
+            }
+        };
+        let batches = match &mut self.work {
+            Work::Operator(operator) => operator.snapshot(),
+            Work::HandOn => Ok(Vec::new()),
+        };
+        let next = self.updates.as_ref().unwrap_or(&self.output).next(0);
+        // Whoever asked may have gone.
+        let _ = reply.send(batches.map(|batches| (batches, next)));
+    }
+}
