@@ -202,6 +202,40 @@ async fn a_windowed_stream_that_crashes_tells_every_window_once_and_whole() {
 }
 
 #[tokio::test]
+async fn a_durable_stream_that_keeps_state_goes_on_from_its_last_snapshot() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Arc::new(ManualClock::new(EventTime(1_000 * SECOND)));
+    let config = EngineConfig { log_folder: Some(folder.path().to_owned()), ..EngineConfig::default() };
+    let engine = Engine::new(config, clock.clone()).expect("threads start");
+    let (source, definition) = fed::source("events");
+    let durability = squilla_engine::Durability::Durable;
+    engine
+        .create_source(squilla_engine::SourceDefinition { durability, ..definition })
+        .await
+        .expect("the name is free");
+    let bench = Bench { engine, clock, source };
+    let fragile = Fragile::new(7, 2);
+    let sums = || aggregate(scan(), &[sum("n", fragile.of(col("n"))), count("c")]);
+    let schema = sums().schema().clone();
+    // Two aggregates side by side: more than its log tells.
+    let both = query(Plan::Union { inputs: vec![Arc::new(sums()), Arc::new(sums())], schema: schema.clone() });
+    let options = StreamOptions { durability, ..StreamOptions::default() };
+    bench.engine.create_stream("both", &both, options).await.expect("the name is free");
+    let mut reader = bench.subscribe(&query(scan_of("both", &schema))).await;
+    bench.source.send(&[(1, "a", 1), (5, "a", 2), (12, "a", 4), (15, "a", 8)]).await;
+    assert_eq!(bench.values(&mut reader, 2).await, [3, 3]);
+    bench.source.send(&[(3, "a", 100), (16, "a", 7), (18, "a", 16)]).await;
+    bench.source.send(&[(25, "a", 32), (40, "a", 64)]).await;
+    let mut told = bench.values(&mut reader, 4).await;
+    told.sort_unstable();
+    assert_eq!(told, [32, 32, 35, 35]);
+    let both = bench.engine.streams().into_iter().find(|stream| stream.name == "both").expect("it is there");
+    assert_eq!((both.restarts, both.status.as_str(), both.rows), (2, "running", 6));
+    bench.accounted().await;
+    bench.engine.shutdown().await;
+}
+
+#[tokio::test]
 async fn rows_that_crash_a_stream_three_times_are_set_apart_and_can_be_read() {
     let bench = bench().await;
     let fragile = Fragile::new(3, usize::MAX);

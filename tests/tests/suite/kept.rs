@@ -182,6 +182,120 @@ async fn publish(mut running: Running, folder: &Path, seed: u64, stops: u64) -> 
     running
 }
 
+/// How a service comes to a stop.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    /// Without a word.
+    Kill,
+    /// As it should.
+    Shutdown,
+    /// It does not, but its last stream rests for some rows.
+    Rest,
+    /// Without a word, and what was stored last is damaged.
+    Damage,
+}
+
+impl Running {
+    async fn stop(self, how: Stop, folder: &Path) -> Self {
+        match how {
+            Stop::Kill => {}
+            Stop::Shutdown => self.service.engine().shutdown().await,
+            Stop::Rest => {
+                self.service.execute("PAUSE STREAM out").await.expect("it runs");
+                return self;
+            }
+            Stop::Damage => {
+                let now = self.kill().await;
+                let kept = folder.join("streams/out/snapshots");
+                let files = std::fs::read_dir(kept).expect("the snapshots").flatten().map(|entry| entry.path());
+                let newest = files.filter(|path| path.extension().is_some_and(|ending| ending == "state")).max();
+                let newest = newest.expect("there is one");
+                let mut bytes = std::fs::read(&newest).expect("it can be read");
+                if let Some(last) = bytes.last_mut() {
+                    *last ^= 1;
+                }
+                std::fs::write(newest, bytes).expect("it can be written");
+                return Self::start(folder, now).await;
+            }
+        }
+        let now = self.kill().await;
+        Self::start(folder, now).await
+    }
+}
+
+#[tokio::test]
+async fn sessions_over_stops_of_all_kinds() {
+    let sessions = format!(
+        "CREATE STREAM out {DURABLE} AS SELECT k, window_start, count(*) AS c, sum(n) AS n FROM a GROUP BY k, session('3s')"
+    );
+    let mut all = Vec::new();
+    for stops in [&[][..], &[Stop::Shutdown], &[Stop::Rest], &[Stop::Damage], &[Stop::Rest, Stop::Kill, Stop::Damage]] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut running = Running::start(folder.path(), NOW).await;
+        running.create(&[&sessions]).await;
+        for number in 0..BODIES {
+            running.service.publish("a", body(number)).await.expect("it is taken");
+            running.clock.set(running.clock.now().plus(SECOND / 4));
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            if number % 20 == 5
+                && let Some(how) = stops.get(usize::try_from(number / 20).expect("small") % stops.len().max(1))
+            {
+                running = running.stop(*how, folder.path()).await;
+            }
+            if number % 20 == 10 {
+                // Where it does not rest, this changes nothing.
+                running.service.execute("RESUME STREAM out").await.expect("it is there");
+            }
+        }
+        for second in [500, 1_000] {
+            running.service.publish("a", line(second, LAST, 1).into()).await.expect("it is taken");
+        }
+        all.push(running.told("out").await);
+        let out = running.service.engine().streams().into_iter().find(|stream| stream.name == "out");
+        let damaged = stops.iter().any(|how| matches!(how, Stop::Damage));
+        assert!(out.is_some_and(|out| !damaged || out.damaged_snapshots > 0), "{stops:?}");
+        running.kill().await;
+    }
+    for (told, stops) in all.iter().zip(0..) {
+        assert_eq!(*told, all[0], "stops {stops}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_go_on_says_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(folder.path(), NOW).await;
+    running.create(&[]).await;
+    let execute = async |sql: &str| running.service.execute(sql).await.expect("it is right");
+    execute("CREATE SOURCE fleeting (ts TIMESTAMP, k TEXT) WITH (connector = 'http')").await;
+    execute("CREATE TABLE names (k TEXT, name TEXT, PRIMARY KEY (k)) WITH (connector = 'http')").await;
+    let streams = [
+        (
+            "s1",
+            DURABLE,
+            "SELECT k, count(*) AS n FROM fleeting GROUP BY k, session('3s')",
+            "\"fleeting\" is not durable",
+        ),
+        (
+            "s2",
+            "WITH (durability = 'buffered')",
+            "SELECT k, count(*) AS n FROM a GROUP BY k, session('3s')",
+            "own rows",
+        ),
+        ("s3", DURABLE, "SELECT k, sum(random()) AS n FROM a GROUP BY k, session('3s')", "random values"),
+        ("s4", DURABLE, "SELECT a.k AS k, name FROM a JOIN names ON a.k = names.k", "\"names\" is not durable"),
+    ];
+    for (name, with, query, why) in streams {
+        execute(&format!("CREATE STREAM {name} {with} AS {query}")).await;
+        let stream = running.service.engine().streams().into_iter().find(|stream| stream.name == name);
+        let stream = stream.expect("it is there");
+        assert_eq!(stream.recovery, Some(Recovery::Live), "{stream:?}");
+        assert!(stream.live_because.as_ref().is_some_and(|told| told.contains(why)), "{stream:?}");
+    }
+}
+
 /// Whatever is stopped when, it tells the same.
 async fn same(streams: &[&str]) {
     let whole = tempfile::tempdir().expect("a folder");
