@@ -2,7 +2,8 @@
 //! reading back what was published.
 //!
 //! Eight publishers post bodies of a thousand rows, each waiting for its answer, so that syncs are shared. The disk's
-//! own figure is writes of as many bytes as such a body takes in a log, each synced before the next.
+//! own figures are writes of as many bytes as such a body takes in a log, each synced before the next, and of as many
+//! bytes as all of them take, synced at their end.
 //!
 //! `cargo run --release -p squilla-tests --bin logs`
 
@@ -26,6 +27,8 @@ const BODY_ROWS: usize = 1_000;
 const BODIES: usize = 250;
 const PUBLISHERS: usize = 8;
 const ROWS: usize = BODY_ROWS * BODIES * PUBLISHERS;
+/// Bodies that are written to the disk itself.
+const WRITES: usize = 400;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads start");
@@ -33,6 +36,7 @@ fn main() {
     runtime.block_on(async {
         let service = Arc::new(open(folder.path()).await);
         let mut memory = None;
+        let mut times = Vec::new();
         for durability in ["memory", "buffered", "durable"] {
             let name = format!("bids_{durability}");
             let create = format!(
@@ -47,12 +51,23 @@ fn main() {
                 ROWS as f64 / took.as_secs_f64(),
                 memory.as_secs_f64() / took.as_secs_f64()
             );
+            times.push((durability, took));
         }
         let log_bytes = log_bytes(&service);
         let body_bytes = usize::try_from(log_bytes).expect("it fits") / (BODIES * PUBLISHERS);
-        let synced = raw_writes(folder.path(), body_bytes);
         println!("a row takes {:.0} bytes on disk", log_bytes as f64 / ROWS as f64);
-        println!("the disk syncs {:.0} writes/s of {body_bytes} bytes: {:.0} rows/s one by one", synced, synced * 1e3);
+        let (synced, whole) = (raw_writes(folder.path(), body_bytes, 1), raw_writes(folder.path(), body_bytes, WRITES));
+        println!("the disk syncs {synced:.0} writes/s of {body_bytes} bytes: {:.0} rows/s one by one", synced * 1e3);
+        let megabytes = |a_second: f64| a_second * body_bytes as f64 / 1e6;
+        println!("the disk takes {:.1} MB/s so, {:.1} MB/s synced at the end", megabytes(synced), megabytes(whole));
+        for (durability, took) in &times[1..] {
+            let written = megabytes((BODIES * PUBLISHERS) as f64 / took.as_secs_f64());
+            println!(
+                "{durability:9} writes {written:.1} MB/s: {:.2} of one by one, {:.2} of synced at the end",
+                written / megabytes(synced),
+                written / megabytes(whole)
+            );
+        }
         for name in ["bids_memory", "bids_durable"] {
             let (rows, took) = read_back(&service, name).await;
             println!("read back {rows} rows of {name:13} {:10.0} rows/s", rows as f64 / took.as_secs_f64());
@@ -114,15 +129,16 @@ fn log_bytes(service: &Service) -> u64 {
     streams.iter().find(|stream| stream.name == "bids_durable").map_or(0, |stream| stream.log_bytes)
 }
 
-/// Synced writes a second.
-fn raw_writes(folder: &Path, bytes: usize) -> f64 {
-    const WRITES: usize = 200;
+/// Writes a second, of which so many are synced together.
+fn raw_writes(folder: &Path, bytes: usize, at_once: usize) -> f64 {
     let mut file = File::create(folder.join("raw")).expect("a file");
     let block = vec![7; bytes];
     let started = Instant::now();
-    for _ in 0..WRITES {
+    for write in 1..=WRITES {
         file.write_all(&block).expect("the disk has room");
-        file.sync_data().expect("the disk syncs");
+        if write % at_once == 0 {
+            file.sync_data().expect("the disk syncs");
+        }
     }
     WRITES as f64 / started.elapsed().as_secs_f64()
 }
