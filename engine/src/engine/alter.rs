@@ -62,6 +62,12 @@ impl Engine {
         if query.plan.is_changing() || relation.is_changing() {
             return Ok(Alteration::Other("results that change have no offsets to go on with".into(), Vec::new()));
         }
+        if relation.has_snapshots() {
+            return Ok(Alteration::Other(
+                "snapshots of what it keeps are stored, and are of its query".into(),
+                Vec::new(),
+            ));
+        }
         let users = relation.late_users();
         if !users.is_empty() {
             return Err(EngineError::InUse { name: late_name(name), users });
@@ -82,8 +88,7 @@ impl Engine {
         let shared = &self.inner.shared;
         let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
         let mut decide = Box::pin(decide);
-        let kept = || relation.has_snapshots().then(|| "what it keeps is stored with its place".to_owned());
-        let other = match kept().or_else(|| other_columns(&relation.schema(), query.plan.schema())) {
+        let other = match other_columns(&relation.schema(), query.plan.schema()) {
             Some(other) => other,
             None => match alter(shared, &job, &node, &relations, kinds, decide.as_mut()).await? {
                 Altered::Other(other) => other,

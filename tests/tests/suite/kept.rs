@@ -296,6 +296,16 @@ async fn what_cannot_go_on_says_why() {
     }
 }
 
+#[tokio::test]
+async fn another_query_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let running = Running::start(folder.path(), NOW).await;
+    let query = "SELECT k, count(*) AS c FROM a GROUP BY k, session('3s')";
+    running.create(&[&format!("CREATE STREAM out {DURABLE} AS {query}")]).await;
+    let refused = running.service.execute(&format!("ALTER STREAM out AS {query}")).await.err().expect("it is refused");
+    assert!(refused.to_string().contains("snapshots of what it keeps are stored"), "{refused}");
+}
+
 /// Whatever is stopped when, it tells the same.
 async fn same(streams: &[&str]) {
     let whole = tempfile::tempdir().expect("a folder");

@@ -157,6 +157,8 @@ impl Onward {
             if lost > 0 {
                 let (input, rows) = (branch.job().display_name(), lost);
                 tracing::warn!(input, rows, "rows that a stream had not read when it stopped are no longer kept");
+                // They are counted as they are passed over.
+                feed.complete_from = feed.complete_from.max(branch.stream().facts().evicted_event_time.plus(1));
             }
         }
         feed.be_exact(keeping.by_arrival, &point.inputs, self.script);
