@@ -302,7 +302,9 @@ async fn another_query_is_refused() {
     let running = Running::start(folder.path(), NOW).await;
     let query = "SELECT k, count(*) AS c FROM a GROUP BY k, session('3s')";
     running.create(&[&format!("CREATE STREAM out {DURABLE} AS {query}")]).await;
-    let refused = running.service.execute(&format!("ALTER STREAM out AS {query}")).await.err().expect("it is refused");
+    let Err(refused) = running.service.execute(&format!("ALTER STREAM out AS {query}")).await else {
+        panic!("it is refused");
+    };
     assert!(refused.to_string().contains("snapshots of what it keeps are stored"), "{refused}");
 }
 
