@@ -9,6 +9,7 @@ mod pause;
 mod promote;
 mod redact;
 mod refusal;
+mod restore;
 mod script;
 mod sink;
 mod system;

@@ -7,6 +7,7 @@
 //! one. Other state (of joins, of ranks without windows): at a place in each input, with nothing kept.
 
 mod record;
+mod shape;
 
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use squilla_query::{WindowKind, WindowSpec};
 use tokio::sync::oneshot;
 
 pub(super) use record::{recorded, recorded_until, told_until};
+
+use shape::Kept;
 
 use super::branch::OpSpec;
 use super::build::{Limb, Node, Relations, build, build_at};
@@ -374,13 +377,6 @@ impl Making<'_> {
     }
 }
 
-/// A job that keeps state of rows: what it reads, what it does, and the steps behind it.
-struct Kept {
-    inputs: Vec<Limb>,
-    step: Arc<dyn Stateful>,
-    ops: Vec<OpSpec>,
-}
-
 impl Before {
     /// The event time of the first results of windows that the old query has not told, at a watermark: the old one's
     /// windows that are open then are told by nobody, so that they begin behind the last that has closed.
@@ -413,42 +409,6 @@ fn last_on_grid(moment: i64, step: i64, offset: i64) -> i64 {
 
 fn count<'b>(branches: impl Iterator<Item = &'b Branch>) -> u32 {
     branches.map(|branch| branch.stream().partitions()).sum()
-}
-
-impl Branch {
-    /// Whether its rows are made of a relation's one by one.
-    pub(crate) fn is_rows(&self) -> bool {
-        let job = self.job();
-        let of_rows = || job.inputs().branches.iter().all(Self::is_rows);
-        !self.updates && !self.late && (job.stream.is_some() || !job.logged && of_rows())
-    }
-}
-
-impl Limb {
-    /// The same from relations, without jobs between that hand rows on.
-    fn straight(&self) -> Vec<Self> {
-        match self.input.as_ref() {
-            Node::Job { inputs, stage: Stage::Stateless } if !self.updates => {
-                let below = inputs.iter().flat_map(Self::straight);
-                let own = |limb: Self| {
-                    let ops = limb.ops.iter().chain(&self.ops).cloned().collect();
-                    Self { ops, right: self.right, ..limb }
-                };
-                below.map(own).collect()
-            }
-            _ => vec![self.clone()],
-        }
-    }
-
-    /// What it reads, if that is one job which keeps state of rows: the job's inputs, its step, and the steps behind it.
-    fn state(&self) -> Option<Kept> {
-        let straight = self.straight();
-        let [only] = straight.as_slice() else { return None };
-        let Node::Job { inputs, stage: Stage::Stateful(step) } = only.input.as_ref() else { return None };
-        let reads = |limb: &Self| limb.is_rows() || limb.right && matches!(limb.input.as_ref(), Node::Table(_));
-        let kept = || Kept { inputs: inputs.clone(), step: step.clone(), ops: only.ops.clone() };
-        (!self.updates && inputs.iter().all(reads)).then(kept)
-    }
 }
 
 /// Where each log was read to. `None`: a log that is read in several places is not at one place in all of them.

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use arrow::datatypes::Schema;
 use bytes::Bytes;
-use squilla_engine::failpoint::Failpoint;
 use squilla_engine::{EngineError, EventTimeSpec, SourceDefinition, StreamOptions};
 use squilla_query::{
-    CreateSink, CreateSource, CreateStream, CreateView, Diagnostic, DropKind, DropRelation, InsertInto, Params, Query,
+    CreateSink, CreateSource, CreateStream, CreateView, Diagnostic, DropKind, DropRelation, InsertInto, Query,
     Relation, RelationKind, Statement, TimeAttribute,
 };
 use squilla_sources::{PublishError, define_sink, define_source, define_stream, infer_json};
@@ -45,37 +44,6 @@ impl Task<'_> {
 }
 
 impl Service {
-    /// Carries out what the catalog holds.
-    pub(super) async fn restore(&self) -> Result<(), Refusal> {
-        let _turn = self.take_turn().await;
-        for stored in self.store.all().await? {
-            Failpoint::CatalogRestores.pass();
-            if stored.kind == StoredKind::Insert && stored.finished {
-                self.store.remove(vec![stored.id]).await?;
-                continue;
-            }
-            let result = match self.analyze(&stored.sql, &Params::new()).await {
-                Ok(analyzed) => self.define(&stored.sql, analyzed, Some(&stored)).await.map(drop),
-                Err(refusal) => Err(refusal),
-            };
-            if let Err(refusal) = result {
-                tracing::error!(kind = stored.kind.word(), name = stored.name, reason = %refusal, "could not be started again");
-                self.keep_broken(stored, &refusal);
-            }
-        }
-        Ok(())
-    }
-
-    fn keep_broken(&self, stored: Stored, refusal: &Refusal) {
-        if stored.kind == StoredKind::Insert {
-            // The sink is shown without a feed; its statement stays for the next start.
-            return;
-        }
-        let body = Body::Broken { kind: stored.kind, reason: refusal.to_string() };
-        let definition = Definition { id: stored.id, name: stored.name, reads: Vec::new(), sql: stored.sql, body };
-        self.set_names(self.names().with(definition));
-    }
-
     /// Carries out a statement that creates, feeds or drops something.
     pub(super) async fn define(
         &self,

@@ -410,3 +410,27 @@ async fn state_without_windows_begins_with_nothing_at_the_row_at_which_it_takes_
     let jobs = service.engine().jobs();
     assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_reads_what_was_created_after_it_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = Some(folder.path().join("data"));
+    let service = open(data.clone(), engine_config(), Vec::new()).await;
+    for sql in [
+        "CREATE SOURCE first (n BIGINT) WITH (connector = 'http')",
+        "CREATE STREAM kept AS SELECT n FROM first",
+        "CREATE STREAM above AS SELECT n FROM kept",
+        "CREATE SOURCE second (n BIGINT) WITH (connector = 'http')",
+        "CREATE VIEW between AS SELECT n FROM second",
+        "ALTER STREAM kept AS SELECT n FROM between",
+    ] {
+        told(&service, sql).await;
+    }
+    service.engine().shutdown().await;
+    drop(service);
+    let service = open(data, engine_config(), Vec::new()).await;
+    let names: Vec<String> = service.engine().streams().into_iter().map(|stream| stream.name).collect();
+    assert_eq!(names, ["above", "first", "kept", "second"]);
+    let refused = service.execute("DROP SOURCE second").await.expect_err("it is used").to_string();
+    assert_eq!(refused, "source \"second\" is used by view \"between\", stream \"kept\", stream \"above\"");
+}

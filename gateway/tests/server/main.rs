@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod losses;
+mod model;
 mod params;
 mod resume;
 mod slow;

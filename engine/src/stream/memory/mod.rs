@@ -288,11 +288,12 @@ impl MemoryStream {
             })
     }
 
-    /// The greatest event time of the last batch in memory that has rows; `None`: there is none.
+    /// The greatest event time of the last batch that has rows, where none is in memory of all rows; `None`: there were none.
     pub(crate) fn last_event_time(&self) -> Option<EventTime> {
         let log = self.read();
         let with_rows = |entry: &&log::Entry| matches!(&entry.item, Item::Batch(batch) if batch.rows.num_rows() > 0);
-        log.entries.iter().rev().find(with_rows).map(|entry| entry.max_event_time)
+        let last = log.entries.iter().rev().find(with_rows).map(|entry| entry.max_event_time);
+        last.or(Some(log.max_event_time).filter(|latest| *latest > EventTime::MIN))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Log> {
