@@ -93,7 +93,8 @@ impl Engine {
             None => match alter(shared, &job, &node, &relations, kinds, decide.as_mut()).await? {
                 Altered::Other(other) => other,
                 Altered::Done(at, before, told) => {
-                    let altered = relation.altered(reads, query, self.windows_of(query), late, told);
+                    let last = relations.values().all(|read| read.job().output.durability() == Durability::Durable);
+                    let altered = relation.altered(reads, query, self.windows_of(query), late, (told, last));
                     self.relations().insert(name.to_owned(), Arc::new(altered));
                     self.begin(&relations);
                     return Ok(Alteration::Done(handover(at, before, told)));

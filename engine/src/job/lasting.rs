@@ -62,7 +62,11 @@ impl Lasts {
     }
 
     /// Once the stream has gone over to another query.
-    pub(crate) fn altered(&self, told: Told) -> Self {
+    pub(crate) fn altered(&self, told: Told, inputs_last: bool) -> Self {
+        if !inputs_last && self.recovery == Recovery::ExactlyOnce {
+            let why = Some("it was altered, and what it reads does not last".to_owned());
+            return Self { recovery: Recovery::Live, why, snapshots: None };
+        }
         if told != Told::State || self.recovery == Recovery::Live {
             return self.clone();
         }

@@ -66,7 +66,7 @@ impl Relation {
         query: &Query,
         windows: Option<WindowSpec>,
         late: Option<SchemaRef>,
-        told: Told,
+        (told, inputs_last): (Told, bool),
     ) -> Self {
         let Definition::Stream { schema, lease, lasts, late: old, .. } = &self.definition else {
             unreachable!("only a stream has a query")
@@ -85,7 +85,7 @@ impl Relation {
                 counts_rows: counts_rows(&query.plan),
                 windows,
                 lease: lease.clone(),
-                lasts: lasts.altered(told),
+                lasts: lasts.altered(told, inputs_last),
                 late: LateRelation { schema: late, job: Mutex::default() },
                 resting: Mutex::default(),
             },

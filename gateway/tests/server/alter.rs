@@ -7,7 +7,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use reqwest::{Client as Http, StatusCode};
 use serde_json::{Value, json};
-use squilla_engine::{Start, StreamInfo, SubscribeOptions, Subscription, SubscriptionEvent};
+use squilla_engine::{Recovery, Start, StreamInfo, SubscribeOptions, Subscription, SubscriptionEvent};
 use squilla_gateway::{Answer, Service};
 
 use crate::client::{Client, PATIENCE, TestServer, engine_config, open};
@@ -371,6 +371,10 @@ async fn readers_of_other_columns_are_ended_and_told_that_offsets_begin_anew() {
     let service = open(Some(folder.path().join("data")), engine_config(), Vec::new()).await;
     told(&service, "CREATE SOURCE events (n BIGINT) WITH (connector = 'http', durability = 'durable')").await;
     told(&service, "CREATE STREAM even WITH (durability = 'durable') AS SELECT n FROM events").await;
+    assert_eq!(info(&service, "even").recovery, Some(Recovery::ExactlyOnce));
+    told(&service, "CREATE SOURCE others (n BIGINT) WITH (connector = 'http')").await;
+    told(&service, "ALTER STREAM even AS SELECT n FROM others").await;
+    assert_eq!(info(&service, "even").recovery, Some(Recovery::Live), "what it reads does not last");
     let refused = service.execute("ALTER STREAM even AS SELECT n AS m FROM events").await.expect_err("it lasts");
     assert!(refused.to_string().contains("its log on disk of stream \"even\" cannot go on then"), "{refused}");
 }
