@@ -8,6 +8,7 @@ use super::Engine;
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::job::{Altered, Before, HandedOver, Job, Lasts, Relations, Told, alter, replace};
+use crate::operator::RESULT_LAG_NS;
 use crate::relation::{Relation, base_name};
 use crate::stream::Durability;
 
@@ -33,9 +34,9 @@ pub enum Handover {
     OpenWindows,
     /// At a place in each input. What was kept of the rows before it (to join them with others, say) is forgotten.
     State,
-    /// At a watermark: the old query told the results of windows that end by then, the new one tells those after.
+    /// At the end of windows: the old query told the results of those that end by then, the new one tells those after.
     Windows {
-        /// The watermark; `None`: nothing had been told.
+        /// The end of the last window that was told; `None`: nothing had been told.
         at: Option<EventTime>,
         /// Windows of the new query that start before it may lack rows that the inputs' logs no longer hold; `None`: none
         /// does.
@@ -165,7 +166,8 @@ fn handover(at: HandedOver, before: Told, told: Told) -> Handover {
     let HandedOver { watermark, complete_from } = at;
     match (before, told) {
         (_, Told::Windows) => Handover::Windows {
-            at: Some(watermark).filter(|at| *at > EventTime::MIN),
+            // A result's event time lies before the end of its window.
+            at: Some(watermark).filter(|at| *at > EventTime::MIN).map(|at| at.plus(RESULT_LAG_NS - 1)),
             complete_from: Some(complete_from).filter(|from| *from > watermark),
         },
         (Told::Windows, _) => Handover::OpenWindows,

@@ -213,7 +213,10 @@ fn is_other(alter: &AlterStream, other: &str, needed: &[String]) -> Diagnostic {
         );
         return Diagnostic::new("unsupported", message).at(alter.span).help(help);
     }
-    let message = format!("{other}, and {} of stream \"{name}\" cannot go on then", needed.join(", "));
+    let message = format!(
+        "stream \"{name}\" cannot go over to this query: {other}, and {} cannot go on with that",
+        needed.join(", ")
+    );
     let help = format!(
         "give the query the columns that \"{name}\" has; or CREATE STREAM under another name beside it, and DROP STREAM {name} \
          CASCADE when nobody needs it"
