@@ -90,6 +90,8 @@ pub struct SubscribeOptions {
     /// What was kept is told at the pace at which it arrived, so many times as fast; `None`: as fast as it can be read.
     /// Above zero. For rows and final results.
     pub speed: Option<f64>,
+    /// Nothing is told until [`Subscription::steer`] says so. For a start in the past; for rows and final results.
+    pub paused: bool,
 }
 
 /// How the log of a named stream is kept.
@@ -287,7 +289,7 @@ impl Engine {
         let from = options.from.or_else(|| query.since.map(Start::from));
         let options = SubscribeOptions { from, ..options };
         let admission = self.admit(query, None)?;
-        admission.live.replay.store(query.until.is_some() || options.speed.is_some(), Relaxed);
+        admission.live.replay.store(query.until.is_some() || options.speed.is_some() || options.paused, Relaxed);
         let relations = self.lease_relations(query, &admission.live.id).await?;
         let node = self.plan(query)?;
         let subscription = Subscription::open(shared, query, &options, &node, &relations, admission).await?;

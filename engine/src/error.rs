@@ -125,6 +125,12 @@ pub enum EngineError {
     /// A query is to rest that reads a piece of history, or at a pace: it would be overtaken by what is kept.
     #[error("query \"{0}\" cannot be paused: it reads history at its own pace")]
     Replay(String),
+    /// Rows that come now are to come step by step.
+    #[error("what comes now has no steps: the query has no start in the past")]
+    NoReplay,
+    /// Results that replace each other are to come step by step.
+    #[error("results that change have no steps")]
+    NoSteps,
     /// A query's state cannot go over to a stream: it began in the past, or computes with random values.
     #[error("the state of query \"{0}\" is its own: it began in the past, or computes with random values")]
     Private(String),
@@ -199,8 +205,12 @@ impl EngineError {
                 "end it and ask again later: it then begins with its rows as they stand; or PAUSE STREAM what it reads"
             }
             Self::Replay(_) => {
-                "its client pauses it, by granting no credit; or end it and begin again from its position"
+                "its client pauses it, in the console or by a message of type pause; or end it and begin again from its position"
             }
+            Self::NoReplay => {
+                "PAUSE QUERY lets a live query rest; to go step by step begin in the past: from \"earliest\" or \"-5m\", or SINCE in the statement"
+            }
+            Self::NoSteps => "leave out EMIT, and give an aggregate windows: GROUP BY tumble('10s')",
             Self::Private(_) => "CREATE STREAM name AS SELECT … begins anew, with the windows that are open now",
             Self::Dropped(_) => "CREATE it anew, or read something else",
             Self::Altered { .. } => "ask again: its rows begin anew, and positions of before are not known any more",
@@ -227,7 +237,7 @@ impl EngineError {
             Self::Position(_) => "position",
             Self::Crashed(_) => "crashed",
             Self::NotRunning { .. } | Self::NotAltered { .. } => "not_running",
-            Self::Changing(_) | Self::Replay(_) | Self::Private(_) => "unsupported",
+            Self::Changing(_) | Self::Replay(_) | Self::Private(_) | Self::NoReplay | Self::NoSteps => "unsupported",
             Self::Dropped(_) => "dropped",
             Self::Altered { .. } => "altered",
             Self::Stopped => "stopped",

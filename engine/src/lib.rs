@@ -43,4 +43,4 @@ pub use stream::{
     Arrived, Commit, CommitError, DiskError, Durability, Gap, GapReason, Offset, Owner, Position, PositionError,
     ProducerMark, Producers, Read, Start, Stream, StreamReader,
 };
-pub use subscription::{Policy, Progress, Subscription, SubscriptionEvent, SubscriptionInfo};
+pub use subscription::{Going, Policy, Progress, Stand, Subscription, SubscriptionEvent, SubscriptionInfo};

@@ -29,6 +29,21 @@ fn what_is_pushed_is_tailed() {
 }
 
 #[test]
+fn a_replay_is_tailed_step_by_step() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path());
+    server.told(&["sql", "-e", CREATE], "");
+    server.told(&["push", "clicks"], "{\"page\":\"/\",\"n\":1}\n{\"page\":\"/\",\"n\":2}\n{\"page\":\"/\",\"n\":3}");
+    let all = ["tail", "clicks", "--from", "earliest", "--format", "csv"];
+    server.told(&[&all[..], &["--limit", "3"]].concat(), "");
+    let step = [&all[..], &["--step"]].concat();
+    assert_eq!(server.told(&step, "\n1\n"), "page,n\n/,1\n/,2\n");
+    assert_eq!(server.told(&step, "n 3\nq\n"), "page,n\n/,1\n/,2\n/,3\n");
+    let live = server.client(&["tail", "clicks", "--step"], "");
+    assert!(String::from_utf8_lossy(&live.stderr).contains("earliest"), "{live:?}");
+}
+
+#[test]
 fn rejected_lines_are_told_with_their_numbers() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path());

@@ -2,18 +2,21 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Pane } from "./pane";
 import type { Values } from "./state/params";
 import { Connection, type SubscriptionEvent } from "./socket";
+import { steerByKey } from "./views/steps";
+import type { Steering } from "./wire";
 
 /** A connection that only notes what is asked of it. */
 class FakeConnection {
-  asked: { sql: string; params: Values | null; hear: (event: SubscriptionEvent) => void; stopped: boolean; wishes: Values[] }[] = [];
-  subscribe(sql: string, params: Values | null, hear: (event: SubscriptionEvent) => void) {
-    const subscription = { sql, params, hear, stopped: false, wishes: [] as Values[] };
+  asked: { sql: string; params: Values | null; hear: (event: SubscriptionEvent) => void; stopped: boolean; wishes: Values[]; paused: boolean; steered: Steering[] }[] = [];
+  subscribe(sql: string, params: Values | null, hear: (event: SubscriptionEvent) => void, paused: boolean) {
+    const subscription = { sql, params, hear, stopped: false, wishes: [] as Values[], paused, steered: [] as Steering[] };
     this.asked.push(subscription);
     return {
       stop: () => {
         subscription.stopped = true;
       },
       setParams: (values: Values) => subscription.wishes.push(values),
+      steer: (how: Steering) => subscription.steered.push(how),
     };
   }
 }
@@ -266,4 +269,22 @@ test("an answer about an earlier text does not displace what is known of this on
   answers[0]!(CHECKED);
   await started;
   expect(shown.kindOf("label")).toBe("number");
+});
+
+test("a replay begins paused, is steered by keys, and says where it stands", async () => {
+  const shown = pane("SELECT * FROM s SINCE EARLIEST; SELECT * FROM s");
+  const started = shown.start(true);
+  answers[0]!({ results: [{ kind: "live", sql: "SELECT * FROM s SINCE EARLIEST" }, { kind: "live", sql: "SELECT * FROM s" }] });
+  await started;
+  expect(connection.asked.map(({ paused }) => paused)).toEqual([true, false]);
+  const [asked] = connection.asked;
+  const key = (name: string, shiftKey = false) => steerByKey(shown.replay, { key: name, shiftKey });
+  expect(key("F9", true)).toBe(true);
+  asked!.hear({ type: "pace", id: "1", paused: true, position: "1:0=10", event_time: "2026-01-01T00:00:00Z" });
+  expect(shown.replay?.pace).toMatchObject({ paused: true, position: "1:0=10" });
+  key("F8");
+  asked!.hear({ type: "pace", id: "1", paused: false, position: "1:0=10", event_time: "2026-01-01T00:00:00Z" });
+  key("F8");
+  expect(asked!.steered).toEqual([{ type: "step", rows: 10 }, { type: "continue" }, { type: "pause" }]);
+  expect(key("F7")).toBe(false);
 });

@@ -6,7 +6,8 @@ import type { Linked } from "./state/link";
 import { gapCame, newResult, paramsCame, progressCame, type Result, rowsCame, subscribed } from "./state/result";
 import { aKind, hintFor, isWrong, type Parameter, type ParameterKind, parameterNames, parameterValues, valueOf, type Values } from "./state/params";
 import type { Asked, Connection, SubscriptionEvent } from "./socket";
-import type { Cell, Diagnostic, Field, Params } from "./wire";
+import { hasStart } from "./state/start";
+import type { Cell, Diagnostic, Field, Pace, Params, Steering } from "./wire";
 
 /** Live queries that one run of a script may start; more could not be looked at. */
 const MOST_LIVE = 8;
@@ -37,14 +38,26 @@ export class LiveQuery extends Changing {
   params: Values | null;
   /** The last change of them; null: there was none. */
   change: ParamsChange | null = null;
+  /** Where it stood when it was steered last; null: it never was. */
+  pace: Pace | null = null;
   readonly #asked: Asked;
 
-  constructor(sql: string, params: Values | null, connection: Connection) {
+  constructor(sql: string, params: Values | null, connection: Connection, paused = false) {
     super();
     this.sql = sql;
     this.params = params;
     this.result = newResult(performance.now());
-    this.#asked = connection.subscribe(sql, params, (event) => this.#hear(event));
+    this.#asked = connection.subscribe(sql, params, (event) => this.#hear(event), paused);
+  }
+
+  /** It begins in the past, and so can be paused and stepped. */
+  get replays(): boolean {
+    return hasStart(this.sql) && this.result.key.length === 0;
+  }
+
+  /** Lets a replay stand, go on, or come by so many rows. */
+  steer(how: Steering): void {
+    if (this.live) this.#asked.steer(how);
   }
 
   get live(): boolean {
@@ -91,6 +104,9 @@ export class LiveQuery extends Changing {
         break;
       case "params":
         this.#paramsCame(event);
+        break;
+      case "pace":
+        this.pace = event;
         break;
       case "progress":
         progressCame(this.result, event);
@@ -213,6 +229,11 @@ export class Pane extends Changing {
     return this.#lives().findLast((query) => query.change !== null)?.change ?? null;
   }
 
+  /** The last query that runs and can be stepped; null: none. */
+  get replay(): LiveQuery | null {
+    return this.#lives().findLast((query) => query.replays) ?? null;
+  }
+
   #lives(): LiveQuery[] {
     return (this.run?.outcomes ?? []).flatMap((outcome) => (outcome.kind === "live" && outcome.query.live ? [outcome.query] : []));
   }
@@ -273,7 +294,7 @@ export class Pane extends Changing {
   }
 
   /** Runs the script; what ran before is stopped. Resolves when all of its statements were answered. */
-  async start(): Promise<void> {
+  async start(paused = false): Promise<void> {
     this.stop();
     if (this.sql.trim() === "") return;
     const run: Run = { sql: this.sql, state: "asking", outcomes: [], problems: [] };
@@ -301,7 +322,7 @@ export class Pane extends Changing {
       run.problems = error.diagnostics;
     }
     if (this.run !== run) return; // stopped or run again while the answer was on its way
-    run.outcomes = this.#outcomes(results);
+    run.outcomes = this.#outcomes(results, paused);
     run.state = "answered";
     this.changed();
   }
@@ -314,7 +335,7 @@ export class Pane extends Changing {
     this.changed();
   }
 
-  #outcomes(results: StatementResult[]): Outcome[] {
+  #outcomes(results: StatementResult[], paused: boolean): Outcome[] {
     const lives = results.filter((result) => result.kind === "live");
     const outcomes: Outcome[] = [];
     if (lives.length > MOST_LIVE) {
@@ -325,13 +346,14 @@ export class Pane extends Changing {
       if (result.kind === "table") outcomes.push(result);
       else if (result.kind === "done") outcomes.push({ kind: "message", text: result.message });
       else if (result.kind === "sink") outcomes.push({ kind: "message", text: `sink "${result.name}" runs` });
-      else if (shown.has(result)) outcomes.push({ kind: "live", query: this.#liveQuery(result) });
+      else if (shown.has(result)) outcomes.push({ kind: "live", query: this.#liveQuery(result, paused) });
     }
     return outcomes;
   }
 
-  #liveQuery({ sql, written }: { sql: string; written?: { sql: string; params: Values } | undefined }): LiveQuery {
-    const query = new LiveQuery(written?.sql ?? sql, written?.params ?? null, this.#connection);
+  #liveQuery({ sql, written }: { sql: string; written?: { sql: string; params: Values } | undefined }, paused: boolean): LiveQuery {
+    const text = written?.sql ?? sql;
+    const query = new LiveQuery(text, written?.params ?? null, this.#connection, paused && hasStart(text));
     // The pane's own buttons and words depend on how its queries stand, its fields on what became of their values.
     let [state, change]: [LiveState["kind"], ParamsChange | null] = [query.state.kind, null];
     query.onChange(() => {

@@ -181,6 +181,27 @@ describe("a connection", () => {
     expect(sockets[1]!.sent.map(({ type }) => type)).toEqual(["hello", "subscribe"]);
   });
 
+  test("a replay that stands comes back standing, at its place", () => {
+    const connection = new Connection(surroundings);
+    const asked = connection.subscribe("SELECT 1", null, () => {}, true);
+    sockets[0]!.greets();
+    expect(sockets[0]!.sent.at(-1)).toMatchObject({ type: "subscribe", paused: true });
+    sockets[0]!.says(subscribed("1", 5));
+    asked.steer({ type: "step", rows: 2 });
+    expect(sockets[0]!.sent.at(-1)).toEqual({ type: "step", id: "1", rows: 2 });
+    sockets[0]!.says({ type: "pace", id: "1", paused: true, position: "e:0=0+2", event_time: null });
+    sockets[0]!.onclose?.({ code: 1006, reason: "" });
+    timers[0]!.act();
+    sockets[1]!.greets();
+    expect(sockets[1]!.sent.at(-1)).toMatchObject({ type: "subscribe", from: "e:0=0+2", paused: true });
+    sockets[1]!.says(subscribed("1", 5));
+    asked.steer({ type: "continue" });
+    sockets[1]!.onclose?.({ code: 1006, reason: "" });
+    timers[1]!.act();
+    sockets[2]!.greets();
+    expect(sockets[2]!.sent.at(-1)).not.toHaveProperty("paused");
+  });
+
   test("stopping unsubscribes, and what comes late is not heard", () => {
     const connection = new Connection(surroundings);
     const { stop, types } = listen(connection);

@@ -4,7 +4,7 @@
  */
 
 import type { Values } from "./state/params";
-import { type ClientMessage, type Failure, readServerMessage, type ServerMessage, WireError } from "./wire";
+import { type ClientMessage, type Failure, readServerMessage, type ServerMessage, type Steering, WireError } from "./wire";
 
 /** The connection, at every moment one of these. */
 export type SocketState =
@@ -25,6 +25,8 @@ export interface Asked {
   stop(): void;
   /** Parameters are to have other values; `params` answers. */
   setParams(values: Values): void;
+  /** A replay is to stand, to go on, or to come by so many rows; `pace` answers. */
+  steer(how: Steering): void;
 }
 
 /** The part of a browser's `WebSocket` that is used. */
@@ -74,6 +76,8 @@ interface Subscription {
   position: string | null;
   /** Bytes read since credit was last given. */
   readBytes: number;
+  /** It begins with a pause, here or when the connection is there again. */
+  paused: boolean;
 }
 
 export class Connection {
@@ -103,10 +107,10 @@ export class Connection {
   };
 
   /** Starts a live query. Without a connection it starts when there is one. */
-  subscribe(sql: string, params: Values | null, hear: (event: SubscriptionEvent) => void): Asked {
+  subscribe(sql: string, params: Values | null, hear: (event: SubscriptionEvent) => void, paused = false): Asked {
     this.#asked += 1;
     const id = String(this.#asked);
-    const subscription: Subscription = { id, sql, params, wish: null, hear, channel: null, position: null, readBytes: 0 };
+    const subscription: Subscription = { id, sql, params, wish: null, hear, channel: null, position: null, readBytes: 0, paused };
     this.#subscriptions.set(id, subscription);
     if (this.#state.kind === "open") this.#ask(subscription);
     return {
@@ -116,6 +120,10 @@ export class Connection {
       setParams: (values) => {
         subscription.wish = { ...subscription.wish, ...values };
         if (subscription.channel !== null) this.#send({ type: "set_params", id, params: values });
+      },
+      steer: (how) => {
+        subscription.paused = how.type !== "continue";
+        if (subscription.channel !== null) this.#send({ ...how, id });
       },
     };
   }
@@ -193,7 +201,7 @@ export class Connection {
     }
   }
 
-  #hearOne(message: Extract<ServerMessage, { type: "subscribed" | "params" | "gap" | "complete" }>): void {
+  #hearOne(message: Extract<ServerMessage, { type: "subscribed" | "params" | "pace" | "gap" | "complete" }>): void {
     const subscription = this.#subscriptions.get(message.id);
     if (subscription === undefined) return; // stopped while the message was on its way
     if (message.type === "subscribed") {
@@ -206,6 +214,9 @@ export class Connection {
       subscription.position = message.position;
       subscription.params = message.params;
       subscription.wish = message.error === undefined ? unanswered(subscription.wish, message.params) : null;
+    } else if (message.type === "pace") {
+      subscription.position = message.position;
+      if (message.error !== undefined) subscription.paused = message.paused;
     } else if (message.type === "gap") {
       subscription.position = message.to;
     } else {
@@ -233,8 +244,9 @@ export class Connection {
 
   #ask(subscription: Subscription): void {
     subscription.readBytes = 0;
-    const { id, sql, position, params } = subscription;
-    this.#send({ type: "subscribe", id, sql, params: params ?? undefined, from: position ?? undefined, credit: CREDIT_BYTES });
+    const { id, sql, position, params, paused } = subscription;
+    const from = position ?? undefined;
+    this.#send({ type: "subscribe", id, sql, params: params ?? undefined, from, credit: CREDIT_BYTES, paused: paused || undefined });
   }
 
   #send(message: ClientMessage): void {

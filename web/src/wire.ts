@@ -36,13 +36,19 @@ export interface Subscribe {
   from?: string | undefined;
   /** Bytes of row frames that may come before more are granted. */
   credit?: number | undefined;
+  /** Of a start in the past: nothing comes until a step, or until it goes on. */
+  paused?: true | undefined;
 }
+
+/** How a replay is to go on. */
+export type Steering = { type: "pause" } | { type: "continue" } | { type: "step"; rows: number };
 
 export type ClientMessage =
   | { type: "hello" }
   | ({ type: "subscribe" } & Subscribe)
   | { type: "credit"; id: string; bytes: number }
   | { type: "set_params"; id: string; params: Record<string, Cell> }
+  | (Steering & { id: string })
   | { type: "unsubscribe"; id: string };
 
 export interface Welcome {
@@ -78,6 +84,19 @@ export interface Params {
   /** With other values it is another query. */
   query: string;
   /** Why they are still what they were; absent: they have changed. */
+  error?: Diagnostic | undefined;
+}
+
+/** Where a replay stands that was steered. */
+export interface Pace {
+  type: "pace";
+  id: string;
+  paused: boolean;
+  /** Behind the last row that was told. */
+  position: string;
+  /** Event time of that row; null: there was none. */
+  event_time: string | null;
+  /** Why it goes on as before; absent: it does as it was told. */
   error?: Diagnostic | undefined;
 }
 
@@ -127,7 +146,7 @@ export interface Complete {
   reason: string;
 }
 
-export type ServerMessage = Welcome | Subscribed | Params | Rows | Gap | Progress | Failure | Complete;
+export type ServerMessage = Welcome | Subscribed | Params | Pace | Rows | Gap | Progress | Failure | Complete;
 
 type Kind = "string" | "number" | "boolean" | "array" | "object" | "null" | "absent";
 
@@ -153,6 +172,13 @@ const FIELDS: { [type in ServerMessage["type"]]: Record<string, Kind[]> } = {
     position: ["string"],
     params: ["object", "null"],
     query: ["string"],
+    error: ["object", "absent"],
+  },
+  pace: {
+    id: ["string"],
+    paused: ["boolean"],
+    position: ["string"],
+    event_time: ["string", "null"],
     error: ["object", "absent"],
   },
   rows: {

@@ -6,11 +6,12 @@ mod live;
 mod open;
 mod pace;
 mod rest;
+mod standing;
+mod step;
 mod until;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
@@ -23,12 +24,14 @@ use crate::job::{DemandLease, Job, Lease, Relations};
 use crate::notice::Notice;
 use crate::stream::{Gap, Offset, Position, Read, StreamReader};
 
-use completeness::{Completeness, Seen};
+use completeness::Completeness;
 use conflate::Conflater;
 pub(crate) use live::{Admission, LiveQueries, LiveQuery};
 pub(crate) use open::ask;
 use pace::Pace;
 use rest::Rest;
+use step::Steps;
+pub use step::{Going, Stand};
 use until::End;
 
 /// What happens when a client reads more slowly than rows come.
@@ -158,6 +161,7 @@ pub struct Subscription {
     burst: usize,
     done: bool,
     rest: Rest,
+    steps: Steps,
     _demand: Vec<DemandLease>,
 }
 
@@ -179,10 +183,10 @@ impl Subscription {
             if let Some(event) = self.try_next() {
                 return event;
             }
-            if self.done {
+            if self.done && self.ready.is_empty() {
                 std::future::pending::<()>().await;
             }
-            if self.rest.resting {
+            if self.rest.resting || self.stands() {
                 match self.wait_at_rest().await {
                     Some(event) => return event,
                     None => continue,
@@ -212,24 +216,26 @@ impl Subscription {
 
     /// The next event if it is there: to fill a socket's buffer without waiting.
     pub fn try_next(&mut self) -> Option<SubscriptionEvent> {
-        if let Some(event) = self.ready.pop_front() {
+        if let Some(event) = self.pop() {
             return Some(event);
         }
-        if self.done {
+        if self.done && self.ready.is_empty() {
             return None;
         }
         if self.admission.live.kill.is_cancelled() {
+            self.ready.clear();
             return Some(self.fail(self.admission.live.ended()));
         }
         if self.clock.now() >= self.next_progress {
             self.progress();
         }
-        if self.rests() {
-            return self.ready.pop_front();
+        if self.rests() || self.stands() {
+            return self.pop();
         }
         while self.ready.is_empty() && !self.done && !self.waits() {
             if let Some(pace) = self.pace.as_mut().filter(|pace| pace.due().is_some()) {
-                let Some(batch) = pace.release(self.clock.now()) else { break };
+                let now = if self.steps.counts() { EventTime::MAX } else { self.clock.now() };
+                let Some(batch) = pace.release(now) else { break };
                 self.read(batch);
                 continue;
             }
@@ -237,7 +243,7 @@ impl Subscription {
             let Some(read) = self.reader.try_next() else { break };
             self.take(read);
         }
-        self.ready.pop_front()
+        self.pop()
     }
 
     /// Ends the subscription at the client's wish: its jobs linger for two seconds instead of a minute.
@@ -256,8 +262,11 @@ impl Subscription {
 
     /// Applies the policy to a subscription that is behind.
     fn keep_up(&mut self) {
-        // Who reads at a pace is behind by its own will.
-        if self.pace.is_some() || !matches!(self.info.policy, Policy::DropOldest | Policy::Disconnect) {
+        // Who reads at a pace, or step by step, is behind by its own will.
+        if self.pace.is_some()
+            || self.steps.used
+            || !matches!(self.info.policy, Policy::DropOldest | Policy::Disconnect)
+        {
             return;
         }
         if self.reader.behind_bytes() <= self.lag_bytes {
@@ -291,8 +300,8 @@ impl Subscription {
             Read::Batch(batch) => {
                 let now = self.clock.now();
                 let batch = match &mut self.pace {
-                    Some(pace) => pace.take(batch, now),
-                    None => Some(batch),
+                    Some(pace) if !self.steps.counts() => pace.take(batch, now),
+                    _ => Some(batch),
                 };
                 if let Some(batch) = batch {
                     self.read(batch);
@@ -365,21 +374,19 @@ impl Subscription {
             if skip >= rows {
                 continue;
             }
-            let (batch, skip) = match self.end.as_ref().map(|end| end.cut(batch.clone(), skip)).transpose() {
-                Ok(cut) => cut.unwrap_or((batch, skip)),
-                Err(error) => {
-                    let event = self.fail(Arc::new(error));
-                    return self.ready.push_back(event);
-                }
+            let runs = match &self.end {
+                Some(end) => end.runs(&batch, skip),
+                None => std::iter::once(skip..rows).collect(),
             };
-            let rows = batch.rows.num_rows();
-            if skip >= rows {
+            if runs.is_empty() {
                 continue;
             }
+            self.note_overtaken(&batch);
             self.tell_completeness(&batch);
-            self.admission.live.rows.fetch_add((rows - skip) as u64, Relaxed);
-            let position = position.clone();
-            self.ready.push_back(SubscriptionEvent::Rows { batch, skip, position, snapshot: false });
+            for run in runs {
+                let (batch, position) = step::head(&batch, run.end, &position);
+                self.ready.push_back(SubscriptionEvent::Rows { batch, skip: run.start, position, snapshot: false });
+            }
         }
     }
 
@@ -425,58 +432,6 @@ impl Subscription {
         } else if !self.done && self.end.as_ref().is_some_and(End::is_reached) {
             self.done = true;
             self.ready.push_back(SubscriptionEvent::Complete);
-        }
-    }
-
-    /// Results of windows that lack rows come behind the share that they are made of.
-    fn tell_completeness(&mut self, batch: &StreamBatch) {
-        let Some(first) = batch.event_times().iter().min().filter(|_| self.info.windowed) else { return };
-        let (_, seen) = self.seen();
-        if !self.completeness.tell(EventTime(*first), seen) {
-            return;
-        }
-        let progress = self.standing();
-        self.last_progress = Some(progress.clone());
-        self.ready.push_back(SubscriptionEvent::Progress(progress));
-    }
-
-    fn note_seen(&mut self) {
-        let sources = self.chain.iter().filter(|job| job.inputs().branches.is_empty());
-        let latest = sources.map(|job| job.output.facts().max_event_time).min().unwrap_or(EventTime::MIN);
-        let (_, seen) = self.seen();
-        self.completeness.note(latest, seen);
-    }
-
-    /// Late rows of the whole chain; and what came into it, with what was lost.
-    fn seen(&self) -> (u64, Seen) {
-        let (mut late, mut seen) = (0, Seen { came: 0, lost: self.gap_rows });
-        for job in &self.chain {
-            let counts = job.counters.snapshot();
-            late += counts.late + counts.late_idle;
-            seen.lost +=
-                counts.undecodable + counts.without_event_time + counts.failed + counts.dropped + counts.skipped;
-            if job.inputs().branches.is_empty() {
-                seen.came += counts.rows_in;
-            }
-        }
-        (late, seen)
-    }
-
-    fn standing(&self) -> Progress {
-        let now = self.clock.now();
-        let facts = self.lease.job().output.facts();
-        let known = facts.watermark > EventTime::MIN && facts.watermark < EventTime::MAX;
-        let (late, seen) = self.seen();
-        let own = self.rest.resting.then(|| Notice::of_query(&self.info.query));
-        let lag_ns = if self.last_arrival == EventTime::MIN { 0 } else { now.0.saturating_sub(self.last_arrival.0) };
-        Progress {
-            watermark: known.then_some(facts.watermark),
-            position: self.reader.position(),
-            lag_ms: u64::try_from(lag_ns / 1_000_000).unwrap_or_default(),
-            late,
-            dropped: seen.lost,
-            completeness: if self.info.windowed { self.completeness.told } else { seen.share() },
-            notices: own.into_iter().chain(Notice::of_jobs(&self.chain)).collect(),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::completeness::Completeness;
 use super::pace::Pace;
 use super::rest::Rest;
+use super::step::Steps;
 use super::until::End;
 use super::{Admission, Conflater, Policy, Subscription, SubscriptionEvent, SubscriptionInfo};
 use crate::batch::{StreamBatch, visible_schema};
@@ -36,15 +37,16 @@ impl Subscription {
         let job = chosen.built.lease.job().clone();
         let stream = if chosen.built.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
         let told_as = query.told(shared.config.lossless);
-        let policy = policy(shared, options, told_as, query.until.is_some() || options.speed.is_some());
-        let holds = holds(shared, &job, policy) || (query.until.is_some() || options.speed.is_some()) && chosen.private;
+        let whole = query.until.is_some() || options.speed.is_some() || options.paused;
+        let policy = policy(shared, options, told_as, whole);
+        let holds = holds(shared, &job, policy) || whole && chosen.private;
         let reader = stream.clone().reader(&chosen.start, holds);
         let mut told = told_before(&chosen.start, stream);
         let mut ready = VecDeque::new();
         // The job counts it.
         ready.extend(lost(options, &chosen, reader.position()).map(SubscriptionEvent::Gap));
         let changing = told_as != Emit::OnWindowClose;
-        refuse_pace(options, changing)?;
+        let steps = Steps::new(options, (changing, chosen.private), reader.position())?;
         let heads = if changing { update_branches(&chosen.built) } else { Vec::new() };
         let demand = interval(told_as)
             .map_or_else(Vec::new, |wish| heads.iter().map(|branch| branch.job().demand.add(wish)).collect());
@@ -60,7 +62,6 @@ impl Subscription {
         let shown = (reader.position(), visible, others(&chain, &user));
         let info = info(query, &chosen, shown, (policy, changing), user, complete_from);
         let (now, rest) = (shared.clock.now(), Rest::new(shared, node, &admission.live));
-        let replays = reader.behind_rows() > 0;
         let end = query.until.map(|until| End::new(until, &chain, now, stream.partitions()));
         let mut subscription = Self {
             info,
@@ -69,10 +70,10 @@ impl Subscription {
             lease: chosen.built.lease,
             relations: relations.clone(),
             chain,
+            replays: reader.behind_rows() > 0,
             reader,
             told,
             lag_bytes: shared.config.subscription_lag_bytes,
-            replays,
             conflater,
             period_ns: period(shared, options, told_as),
             next_delivery: now,
@@ -87,6 +88,7 @@ impl Subscription {
             burst: 0,
             done: false,
             rest,
+            steps,
             _demand: demand,
         };
         subscription.note_seen();
@@ -95,7 +97,7 @@ impl Subscription {
 }
 
 /// Results that replace each other are gathered, and have no pace of their own.
-fn refuse_pace(options: &SubscribeOptions, changing: bool) -> Result<(), EngineError> {
+pub(super) fn refuse_pace(options: &SubscribeOptions, changing: bool) -> Result<(), EngineError> {
     if options.speed.is_none() || !changing {
         return Ok(());
     }
@@ -234,12 +236,16 @@ fn lost(options: &SubscribeOptions, chosen: &Chosen, to: Position) -> Option<Gap
 
 /// Rows between a position and the first that the logs keep, as offsets tell; `None`: not each of them gives a row.
 fn gone(asked: &Position, branches: &[Branch]) -> Option<u64> {
-    let each = |branch: &Branch| branch.job().logged && branch.ops.iter().all(OpSpec::keeps_rows);
-    if !branches.iter().all(each) {
+    if !branches.iter().all(keeps_rows) {
         return None;
     }
     let parts = split_position(asked, branches);
     branches.iter().zip(&parts).map(|(branch, part)| branch.job().output.gone_since(part)).sum()
+}
+
+/// Whether each row of the log that a branch reads gives one.
+pub(super) fn keeps_rows(branch: &Branch) -> bool {
+    branch.job().logged && branch.ops.iter().all(OpSpec::keeps_rows)
 }
 
 /// How many others use the jobs of a query.

@@ -47,4 +47,13 @@ impl Pace {
     pub(super) fn release(&mut self, now: EventTime) -> Option<Arc<StreamBatch>> {
         self.held.take_if(|(_, due)| *due <= now).map(|(batch, _)| batch)
     }
+
+    /// Rows were told otherwise: from now on the pace counts from the batch that comes next.
+    pub(super) fn begin_again(&mut self, now: EventTime) {
+        self.began = None;
+        if let Some((batch, due)) = &mut self.held {
+            *due = now;
+            self.began = Some((batch.arrival, now));
+        }
+    }
 }

@@ -9,7 +9,7 @@ use super::{LiveQuery, Subscription, SubscriptionEvent};
 use crate::error::EngineError;
 use crate::job::Node;
 use crate::shared::Shared;
-use crate::stream::{Gap, GapReason, MemoryStream, Start, Stream};
+use crate::stream::{Gap, GapReason, MemoryStream, Position, Start, Stream};
 
 /// Whether a subscription's query rests, and what it was opened with, to be opened again where it was.
 pub(super) struct Rest {
@@ -47,7 +47,7 @@ impl Subscription {
     /// Goes on where the reader was, with what the logs still hold, or with the rows that come from now on.
     fn go_on(&mut self) -> Result<(), EngineError> {
         let job = self.lease.job().clone();
-        let holding = holds(&self.rest.shared, &job, self.info.policy);
+        let holding = self.steps.holds() || holds(&self.rest.shared, &job, self.info.policy);
         // Until it has caught up, being behind is not being slow.
         self.replays = true;
         let (position, stream) = (self.reader.position(), self.stream());
@@ -64,12 +64,17 @@ impl Subscription {
             self.reader.hold(holding);
             return Ok(());
         }
-        // A hand-off keeps seconds only: what lies before is made again from the logs.
+        self.make_again(&position, holding)
+    }
+
+    /// Reads on from a position that a hand-off, which keeps seconds only, has no more: what lies before is made again
+    /// from the logs.
+    pub(super) fn make_again(&mut self, position: &Position, holding: bool) -> Result<(), EngineError> {
         let user = self.info.query.clone();
-        let chosen = resume(&self.rest.shared, &self.rest.node, &self.relations, &user, &position)?;
+        let chosen = resume(&self.rest.shared, &self.rest.node, &self.relations, &user, position)?;
         if chosen.recovered == Some(false) {
             let to = chosen.built.lease.job().output.end_position();
-            self.gap(Gap { from: Some(position), to, rows: None, reason: GapReason::Retention });
+            self.gap(Gap { from: Some(position.clone()), to, rows: None, reason: GapReason::Retention });
         }
         let job = chosen.built.lease.job();
         self.told = told_before(&chosen.start, &job.output);
@@ -81,7 +86,7 @@ impl Subscription {
         Ok(())
     }
 
-    fn stream(&self) -> Arc<MemoryStream> {
+    pub(super) fn stream(&self) -> Arc<MemoryStream> {
         self.lease.job().output.clone()
     }
 

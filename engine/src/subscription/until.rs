@@ -1,12 +1,11 @@
 //! Where a subscription ends that reads a piece of what was kept.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
-use arrow::compute::filter_record_batch;
 use squilla_query::Until;
 
-use crate::batch::{Memo, StreamBatch};
+use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::job::Job;
@@ -34,17 +33,22 @@ impl End {
         Self { moment, progress: Progress::new(partitions) }
     }
 
-    /// The rows of a batch that come before it, behind the first `skip`, and how many of those are to be skipped.
-    pub(super) fn cut(&self, batch: Arc<StreamBatch>, skip: usize) -> Result<(Arc<StreamBatch>, usize), EngineError> {
+    /// The rows of a batch that come before it, behind the first `skip`: each piece of it as it lies there, so that
+    /// positions within the batch count all of its rows.
+    pub(super) fn runs(&self, batch: &StreamBatch, skip: usize) -> Vec<Range<usize>> {
         // A row that comes when none is expected any more is left out wherever batches are cut.
-        let rows = batch.event_times().iter().zip(batch.watermarks()).skip(skip);
-        let before: BooleanArray = rows.map(|(time, watermark)| Some(*time.max(watermark) < self.moment.0)).collect();
-        if before.true_count() == before.len() {
-            return Ok((batch, skip));
+        let rows = batch.event_times().iter().zip(batch.watermarks()).enumerate().skip(skip);
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for (row, (time, watermark)) in rows {
+            if *time.max(watermark) >= self.moment.0 {
+                continue;
+            }
+            match runs.last_mut().filter(|run| run.end == row) {
+                Some(run) => run.end += 1,
+                None => runs.push(row..row + 1),
+            }
         }
-        let behind = batch.rows.slice(skip, batch.rows.num_rows() - skip);
-        let rows = filter_record_batch(&behind, &before)?;
-        Ok((Arc::new(StreamBatch { memo: Memo::default(), ..batch.with_rows(rows) }), 0))
+        runs
     }
 
     /// A batch has been read.

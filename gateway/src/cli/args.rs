@@ -271,6 +271,9 @@ pub(crate) struct RowsArgs {
     /// Stop a live query after so long: 10s, 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) duration: Option<Duration>,
+    /// Of a start in the past: rows come one by one, at Enter; a number brings so many, c the rest, q ends
+    #[arg(long)]
+    pub(crate) step: bool,
 }
 
 /// How rows are written.

@@ -192,6 +192,8 @@ impl From<&EngineError> for ApiError {
             | EngineError::Position(_)
             | EngineError::Changing(_)
             | EngineError::Replay(_)
+            | EngineError::NoReplay
+            | EngineError::NoSteps
             | EngineError::Private(_) => StatusCode::BAD_REQUEST,
             EngineError::StateBudget { .. } => StatusCode::INSUFFICIENT_STORAGE,
             EngineError::Source { .. } => StatusCode::BAD_GATEWAY,

@@ -169,7 +169,7 @@ impl Frame {
 
 impl Part {
     /// Where a client is that has the rows before row `end` of the batch.
-    fn position_at(&self, end: usize) -> Position {
+    pub(crate) fn position_at(&self, end: usize) -> Position {
         let mut position = self.position.clone();
         // A client that comes back amid running results gets a snapshot: its place in the batch says nothing.
         if end < self.batch.rows.num_rows() && self.batch.kind == RowKind::Append && !self.snapshot {

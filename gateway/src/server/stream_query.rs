@@ -13,7 +13,7 @@ use axum::http::header::ACCEPT;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
-use squilla_engine::{Policy, SubscribeOptions, Subscription};
+use squilla_engine::{Policy, Start, SubscribeOptions, Subscription};
 use squilla_query::{ParamValue, Params};
 use utoipa::{IntoParams, ToSchema};
 
@@ -37,14 +37,23 @@ pub(crate) struct Wanted {
     pub(crate) policy: Option<Policy>,
     pub(crate) max_hz: Option<f64>,
     pub(crate) speed: Option<f64>,
+    /// Nothing comes until the client lets it.
+    pub(crate) paused: bool,
+}
+
+impl Wanted {
+    /// How it is to be read.
+    fn options(&self, from: Option<Start>) -> SubscribeOptions {
+        SubscribeOptions { from, policy: self.policy, max_hz: self.max_hz, speed: self.speed, paused: self.paused }
+    }
 }
 
 /// Starts a live query.
 pub(crate) async fn subscribe(app: &App, wanted: Wanted) -> Result<Subscription, ApiError> {
-    let sql = match (wanted.sql, wanted.stream) {
+    let sql = match (wanted.sql.clone(), wanted.stream.as_ref()) {
         (Some(sql), None) => sql,
         (None, Some(stream)) => {
-            if app.service.columns(&stream).is_none() {
+            if app.service.columns(stream).is_none() {
                 return Err(ApiError::not_found(format!("no stream \"{stream}\"")));
             }
             format!("SELECT * FROM \"{}\"", stream.replace('"', "\"\""))
@@ -57,22 +66,22 @@ pub(crate) async fn subscribe(app: &App, wanted: Wanted) -> Result<Subscription,
     {
         return Err(ApiError::malformed(format!("max_hz is {max_hz}, not above 0 and at most {MAX_HZ}")));
     }
-    let params = read_params(wanted.params)?;
+    let params = read_params(wanted.params.clone())?;
     let query = app.service.query(&sql, &params).await?;
     check_speed(wanted.speed, from.is_some() || query.since.is_some())?;
-    let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz, speed: wanted.speed };
+    let options = wanted.options(from);
     app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error).in_statement(&sql))
 }
 
 /// Starts a live query that runs with the parameters `wanted.params` anew, with others, from `wanted.from`.
 pub(crate) async fn change(app: &App, wanted: Wanted, other: JsonParams) -> Result<Subscription, ApiError> {
-    let Some(sql) = wanted.sql else {
+    let Some(sql) = wanted.sql.clone() else {
         return Err(ApiError::malformed("a stream that is read by its name has no parameters"));
     };
     let from = wanted.from.as_deref().map(start::parse).transpose().map_err(ApiError::malformed)?;
-    let (old, new) = (read_params(wanted.params)?, read_params(other)?);
+    let (old, new) = (read_params(wanted.params.clone())?, read_params(other)?);
     let query = app.service.with_other_params(&sql, &old, &new).await?;
-    let options = SubscribeOptions { from, policy: wanted.policy, max_hz: wanted.max_hz, speed: wanted.speed };
+    let options = wanted.options(from);
     app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error).in_statement(&sql))
 }
 
@@ -213,6 +222,7 @@ pub(crate) async fn events(
         policy: asked.policy,
         max_hz: asked.max_hz,
         speed: None,
+        paused: false,
         params,
     };
     let subscription = subscribe(&app, wanted).await?;
@@ -237,6 +247,7 @@ pub(crate) async fn lines(
         policy: request.policy,
         max_hz: request.max_hz,
         speed: request.speed,
+        paused: false,
         params: request.params,
     };
     let subscription = subscribe(&app, wanted).await?;

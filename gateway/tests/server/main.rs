@@ -15,6 +15,7 @@ mod model;
 mod params;
 mod resume;
 mod slow;
+mod step;
 mod tables;
 mod time;
 mod wire;

@@ -5,12 +5,14 @@ import type { Catalog } from "../catalog";
 import { Editor } from "../editor/editor";
 import type { LiveQuery, LiveState, Outcome, Pane, Run } from "../pane";
 import { placeOf } from "../state/spans";
+import { hasStart } from "../state/start";
 import type { Diagnostic } from "../wire";
 import { useChanges } from "./changes";
 import { Parameters } from "./parameters";
 import { Chart } from "./chart";
 import { Counters } from "./counters";
 import { Ledger } from "./ledger";
+import { Steps, steerByKey } from "./steps";
 import { LiveTable, PlainTable } from "./table";
 
 interface Props {
@@ -35,6 +37,7 @@ export function PaneView({ pane, catalog, number, theme, onClose, onRun, onValue
   const escape = (event: React.KeyboardEvent) => {
     // The editor's own uses of Escape, such as closing suggestions, come first.
     if (event.key === "Escape" && !event.defaultPrevented && busy) pane.stop();
+    if (steerByKey(pane.replay, event)) event.preventDefault();
   };
   return (
     <section className="pane" aria-label={`Query ${number}`} onKeyDown={escape}>
@@ -44,6 +47,9 @@ export function PaneView({ pane, catalog, number, theme, onClose, onRun, onValue
         <button className="primary" onClick={() => onRun(pane)} title="Ctrl-Enter or Cmd-Enter">
           {busy ? "Run again" : "Run"}
         </button>
+        {run !== null && hasStart(run.sql) && (
+          <button onClick={() => void pane.start(true)} title="from the start, paused before the first row">Run paused</button>
+        )}
         <button onClick={() => pane.stop()} disabled={!busy} title="Escape">Stop</button>
         <span className="state" role="status">{stateOf(run)}</span>
         {onClose !== null && (
@@ -182,6 +188,7 @@ function Live({ query, theme, told, catalog, onOpen }: LiveProps) {
       {result.schema.length > 0 && (
         <>
           <Counters query={query} />
+          {query.live && query.replays && <Steps query={query} />}
           {query.live && <Ledger catalog={catalog} query={result.query} onOpen={onOpen} />}
           {result.chart !== null && <Chart query={query} plan={result.chart} theme={theme} />}
           {result.rows === 0 && result.gaps === 0 && query.live && <p className="note">{waitsFor(query)}</p>}

@@ -17,7 +17,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-use super::wire::{Complete, Gap, Kind, Progress, Rows, SUBPROTOCOL, Subscribed, WireError};
+use super::step::{ID, Steps, typed};
+use super::wire::{Complete, Gap, Kind, Pace, Progress, Rows, SUBPROTOCOL, Subscribed, WireError};
 use super::{CONNECT_TIMEOUT, Server};
 use crate::cli::Outcome;
 use crate::cli::args::{Format, RowsArgs};
@@ -36,8 +37,6 @@ const RECONNECTS: u32 = 8;
 const RECONNECT_WAIT: Duration = Duration::from_millis(250);
 /// Close codes after which the server wants its client back.
 const COME_BACK: [u16; 5] = [1001, 1006, 1012, 1013, 4008];
-/// The id of the only subscription of the socket.
-const ID: &str = "1";
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -76,6 +75,7 @@ pub(super) async fn follow(
         writer: None,
         position: None,
         progress: Progress::default(),
+        steps: args.step.then(Steps::from_stdin),
     };
     let mut interrupt = pin!(tokio::signal::ctrl_c());
     let mut time_is_up = pin!(async {
@@ -110,6 +110,8 @@ struct View<'a> {
     /// Behind the last row written; `None` before the first connection.
     position: Option<String>,
     progress: Progress,
+    /// Rows come as the user lets them; `None`: as they are there.
+    steps: Option<Steps>,
 }
 
 /// How a connection ended.
@@ -165,6 +167,13 @@ impl View<'_> {
                     }
                     continue;
                 }
+                typed = typed(&mut self.steps) => {
+                    let Some(message) = typed else { return Ok(Ended::Complete) };
+                    if let Err(error) = socket.send(Message::text(message.to_string())).await {
+                        return Ok(Ended::Lost(chain(&error)));
+                    }
+                    continue;
+                }
                 message = socket.next() => message,
             };
             let mut message = Some(message);
@@ -201,6 +210,9 @@ impl View<'_> {
         if let Some(from) = self.position.as_deref().or(from) {
             message["from"] = from.into();
         }
+        if self.steps.as_ref().is_some_and(Steps::begins_paused) {
+            message["paused"] = true.into();
+        }
         message
     }
 
@@ -233,6 +245,13 @@ impl View<'_> {
                 let before = std::mem::replace(&mut self.progress, read(server, text)?);
                 for notice in self.progress.notices.iter().filter(|notice| !before.notices.contains(notice)) {
                     eprintln!("note: {}", notice.message);
+                }
+            }
+            "pace" => {
+                if let (Some(steps), Some(writer)) = (&mut self.steps, &mut self.writer) {
+                    writer.show(output)?;
+                    output.flush()?;
+                    steps.told(&read::<Pace>(server, text)?);
                 }
             }
             "error" => {
@@ -337,7 +356,8 @@ mod tests {
     use super::*;
 
     fn view(subject: Subject<'_>) -> View<'_> {
-        View { subject, format: Format::Null, left: None, writer: None, position: None, progress: Progress::default() }
+        let progress = Progress::default();
+        View { subject, format: Format::Null, left: None, writer: None, position: None, progress, steps: None }
     }
 
     #[test]

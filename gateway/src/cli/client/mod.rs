@@ -4,6 +4,7 @@ mod live;
 mod prompt;
 mod push;
 mod sql;
+mod step;
 mod tail;
 mod wire;
 

@@ -18,6 +18,10 @@ use crate::cli::script::Script;
 
 /// Carries out the command.
 pub(crate) fn sql(args: &SqlArgs) -> Result<Outcome, Failure> {
+    if args.rows.step && args.execute.is_none() {
+        let failure = Failure::new("--step reads what you type, and so do statements");
+        return Err(failure.help("give the statement: squilla sql -e \"SELECT … FROM … SINCE EARLIEST\" --step"));
+    }
     let server = Server::new(&args.server)?;
     let runtime = runtime()?;
     let mut output = Output::stdout()?;

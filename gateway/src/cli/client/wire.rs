@@ -115,6 +115,14 @@ impl WireDiagnostic {
     }
 }
 
+/// Where a replay stands.
+#[derive(Debug, Deserialize)]
+pub(super) struct Pace {
+    pub(super) paused: bool,
+    pub(super) position: String,
+    pub(super) event_time: Option<String>,
+}
+
 /// The kind of a message of the socket.
 #[derive(Debug, Deserialize)]
 pub(super) struct Kind<'a> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
-use squilla_engine::Subscription;
+use squilla_engine::{Going, Subscription};
 
 use super::outlet::{Outlet, Wish};
 use crate::server::App;
@@ -29,9 +29,10 @@ pub(super) async fn change(app: Arc<App>, outlet: Outlet, wish: Wish) -> (Outlet
     all.extend(wish.values.clone());
     let other = Some(Value::Object(all));
     let from = Some(outlet.position.to_string());
-    let old = Wanted { from: from.clone(), ..outlet.wanted.clone() };
+    let paused = outlet.subscription.going() != Going::On;
+    let old = Wanted { from: from.clone(), paused, ..outlet.wanted.clone() };
     let started = stream_query::change(&app, old, other.clone()).await;
-    let wanted = Wanted { from, params: other, ..outlet.wanted.clone() };
+    let wanted = Wanted { from, params: other, paused, ..outlet.wanted.clone() };
     (outlet, wish, started.map(|subscription| Changed { subscription, wanted }))
 }
 

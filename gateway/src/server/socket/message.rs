@@ -2,7 +2,7 @@
 
 use arrow::datatypes::Schema;
 use serde::{Deserialize, Serialize};
-use squilla_engine::{Gap, GapReason, Notice, Policy, Position, Progress, SubscriptionInfo};
+use squilla_engine::{Gap, GapReason, Notice, Policy, Position, Progress, Stand, SubscriptionInfo};
 
 use utoipa::ToSchema;
 
@@ -30,6 +30,24 @@ pub(super) enum ClientMessage {
         /// How many.
         bytes: u64,
     },
+    /// Lets a replay stand; see [`ServerMessage::Pace`].
+    Pause {
+        /// The subscription.
+        id: String,
+    },
+    /// Lets a replay go on.
+    Continue {
+        /// The subscription.
+        id: String,
+    },
+    /// Lets exactly so many further rows of a replay come, and then pauses it; steps that are not done yet add up.
+    Step {
+        /// The subscription.
+        id: String,
+        /// How many; absent: one.
+        #[serde(default = "one")]
+        rows: u64,
+    },
     /// Gives parameters of a running query other values: see [`ServerMessage::Params`].
     SetParams {
         /// The subscription.
@@ -42,6 +60,10 @@ pub(super) enum ClientMessage {
         /// The subscription.
         id: String,
     },
+}
+
+fn one() -> u64 {
+    1
 }
 
 /// A live query that is wanted.
@@ -76,9 +98,11 @@ pub(super) struct Subscribe {
     #[serde(default)]
     pub(super) max_hz: Option<f64>,
     /// Of a start in the past: rows come at the pace at which they arrived, so many times as fast. Absent: at once.
-    /// Without credit nothing comes; a credit of one byte is a step of a frame.
     #[serde(default)]
     pub(super) speed: Option<f64>,
+    /// Of a start in the past: nothing comes until `step` or `continue`.
+    #[serde(default)]
+    pub(super) paused: bool,
 }
 
 impl Subscribe {
@@ -92,6 +116,7 @@ impl Subscribe {
             policy: self.policy,
             max_hz: self.max_hz,
             speed: self.speed,
+            paused: self.paused,
         }
     }
 }
@@ -124,6 +149,9 @@ pub(crate) enum ServerMessage<'a> {
     },
     /// The answer to `set_params`: the parameters' values from a position on.
     Params(Box<ParamsMessage<'a>>),
+    /// The answer to `pause`, `continue` and, behind its last row, to `step`; and behind `subscribed` of what begins
+    /// paused.
+    Pace(PaceMessage<'a>),
     /// How a subscription stands.
     Progress(ProgressMessage<'a>),
     /// Something was not done; with an id: the subscription has ended.
@@ -237,6 +265,22 @@ pub(crate) struct ParamsMessage<'a> {
     pub(super) error: Option<&'a ErrorBody>,
 }
 
+/// Whether a replay stands, and where.
+#[derive(Debug, Serialize)]
+pub(crate) struct PaceMessage<'a> {
+    /// The subscription.
+    pub(super) id: &'a str,
+    /// No row comes until `step` or `continue`.
+    pub(super) paused: bool,
+    /// Behind the last row that was told.
+    pub(super) position: &'a Position,
+    /// Event time of that row; null: there was none.
+    pub(super) event_time: Option<String>,
+    /// Why it goes on as before; absent: it does as it was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<&'a ErrorBody>,
+}
+
 /// How a subscription stands.
 #[derive(Debug, Serialize)]
 pub(crate) struct ProgressMessage<'a> {
@@ -265,6 +309,13 @@ impl<'a> ServerMessage<'a> {
             completeness: progress.completeness,
             notices: &progress.notices,
         })
+    }
+
+    /// Where a replay stands. `error`: why it goes on as before.
+    pub(crate) fn pace(id: &'a str, stand: &'a Stand, error: Option<&'a ErrorBody>) -> Self {
+        let Stand { paused, position, event_time } = stand;
+        let event_time = event_time.and_then(moment::text);
+        Self::Pace(PaceMessage { id, paused: *paused, position, event_time, error })
     }
 
     /// A gap. `asked`: the start that the client asked for, in case the stream does not know where that was.
@@ -297,6 +348,9 @@ mod tests {
         let ClientMessage::Subscribe(subscribe) = subscribe.expect("reads") else { panic!("not a subscribe") };
         assert_eq!((subscribe.policy, subscribe.max_hz), (Some(Policy::DropOldest), Some(2.0)));
         assert!(read(r#"{"type":"credit","id":"1","bytes":5}"#).is_ok());
+        let one = ClientMessage::Step { id: "1".to_owned(), rows: 1 };
+        assert_eq!(read(r#"{"type":"step","id":"1"}"#).expect("reads"), one);
+        assert!(read(r#"{"type":"pause","id":"1"}"#).is_ok() && read(r#"{"type":"continue","id":"1"}"#).is_ok());
         assert!(read(r#"{"type":"set_params","id":"1","params":{"least":5}}"#).is_ok());
     }
 
@@ -307,6 +361,7 @@ mod tests {
             r#"{"type":"subscribe","id":1,"sql":"SELECT 1"}"#,
             r#"{"type":"subscribe","id":"1","policy":"never"}"#,
             r#"{"type":"hullo"}"#,
+            r#"{"type":"step","id":"1","rows":-1}"#,
             r#"{"id":"1"}"#,
             "[]",
             "",

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
-use squilla_engine::{Position, Subscription, SubscriptionEvent};
+use squilla_engine::{Going, Position, Stand, Subscription, SubscriptionEvent};
 use tokio::sync::{Notify, oneshot};
 
 use super::running::Entered;
 use crate::server::error::ApiError;
-use crate::server::frame::Frame;
+use crate::server::frame::{Frame, Part};
 use crate::server::rest::params::Reader;
 use crate::server::stream_query::Wanted;
 
@@ -33,6 +33,8 @@ pub(super) struct Control {
     ended: AtomicBool,
     /// Values that parameters are to have, not yet looked at.
     params: Mutex<Option<Wish>>,
+    /// How it is to go on, not yet done.
+    going: Mutex<Option<Going>>,
     changed: Notify,
 }
 
@@ -44,6 +46,7 @@ impl Control {
             limited: credit.is_some(),
             ended: AtomicBool::new(false),
             params: Mutex::default(),
+            going: Mutex::default(),
             changed: Notify::new(),
         }
     }
@@ -80,6 +83,26 @@ impl Control {
 
     fn take_params(&self) -> Option<Wish> {
         self.params.lock().expect("no holder of this lock panics").take()
+    }
+
+    /// A replay is to stand, to go on, or to come by so many rows. Of what comes before anything is done the last
+    /// counts; steps add up.
+    pub(super) fn steer(&self, going: Going) {
+        let mut wanted = self.going.lock().expect("no holder of this lock panics");
+        *wanted = Some(match (*wanted, going) {
+            (Some(Going::Steps(rows)), Going::Steps(more)) => Going::Steps(rows.saturating_add(more)),
+            _ => going,
+        });
+        drop(wanted);
+        self.changed.notify_one();
+    }
+
+    fn is_steered(&self) -> bool {
+        self.going.lock().expect("no holder of this lock panics").is_some()
+    }
+
+    fn take_going(&self) -> Option<Going> {
+        self.going.lock().expect("no holder of this lock panics").take()
     }
 
     /// The client wants no more.
@@ -127,6 +150,8 @@ pub(super) struct Outlet {
     pub(super) subscription: Subscription,
     /// Frames of the last batch, for want of credit not sent.
     pub(super) pending: VecDeque<Frame>,
+    /// What the pending frames are of; those of its rows that it skips have been sent.
+    pub(super) part: Option<Part>,
 }
 
 /// Why an outlet has its turn.
@@ -137,6 +162,10 @@ pub(super) enum Turn {
     Event(SubscriptionEvent),
     /// Parameters are to have other values.
     Params(Wish),
+    /// It stands, or goes on again.
+    Stands(Stand),
+    /// It was to stand or go on, and does not.
+    NotSteered(ApiError),
     /// The client wants no more.
     Ended,
 }
@@ -148,6 +177,14 @@ impl Outlet {
         loop {
             if control.is_ended() {
                 return (self, Turn::Ended);
+            }
+            if let Err(error) = self.steer() {
+                return (self, Turn::NotSteered(error));
+            }
+            if self.pending.is_empty()
+                && let Some(stand) = self.subscription.take_stand()
+            {
+                return (self, Turn::Stands(stand));
             }
             if !control.may_send() {
                 control.changed.notified().await;
@@ -167,6 +204,25 @@ impl Outlet {
         }
     }
 
+    /// Does as the client wishes. Frames that were not sent are taken back, so that rows are counted from the first that
+    /// the client does not have.
+    fn steer(&mut self) -> Result<(), ApiError> {
+        let Some(going) = self.control.take_going() else { return Ok(()) };
+        let ran = self.subscription.going() == Going::On;
+        self.subscription.steer(going).map_err(|error| ApiError::from(&error))?;
+        // Those of a step are wanted still, unless it was to stop.
+        if (going == Going::Paused || ran && going != Going::On)
+            && !self.pending.is_empty()
+            && let Some(part) = self.part.take()
+        {
+            self.pending.clear();
+            let told = part.position_at(part.skip);
+            self.position = told.clone();
+            self.subscription.put_back(part.batch, part.skip, part.position, told);
+        }
+        Ok(())
+    }
+
     /// What it reads now, and with which values.
     pub(super) fn reader(&self) -> Reader {
         Reader {
@@ -183,12 +239,16 @@ impl Outlet {
         }
         let frame = self.pending.pop_front()?;
         self.control.spend(frame.text.len());
+        if let Some(part) = &mut self.part {
+            part.skip += frame.rows;
+        }
         Some(frame)
     }
 
     /// The next event, if it is there and may be sent.
     pub(super) fn try_event(&mut self) -> Option<SubscriptionEvent> {
-        if self.control.is_ended() || !self.control.may_send() || !self.pending.is_empty() {
+        if self.control.is_ended() || !self.control.may_send() || !self.pending.is_empty() || self.control.is_steered()
+        {
             return None;
         }
         self.subscription.try_next()

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use serde_json::Value;
-use squilla_engine::{EngineError, Progress, Subscription, SubscriptionEvent};
+use squilla_engine::{EngineError, Going, Progress, Subscription, SubscriptionEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -167,6 +167,18 @@ impl Session {
                 }
                 Ok(())
             }
+            Some(Input::Message(ClientMessage::Pause { id })) => {
+                self.steer(&id, Going::Paused);
+                Ok(())
+            }
+            Some(Input::Message(ClientMessage::Continue { id })) => {
+                self.steer(&id, Going::On);
+                Ok(())
+            }
+            Some(Input::Message(ClientMessage::Step { id, rows })) => {
+                self.steer(&id, Going::Steps(rows));
+                Ok(())
+            }
             Some(Input::Message(ClientMessage::SetParams { id, params })) => {
                 if let Some(control) = self.active.get(&id) {
                     let Some(Value::Object(values)) = params else {
@@ -187,6 +199,13 @@ impl Session {
             }
             Some(Input::Wrong(closing)) => Err(Over::Close(closing)),
             Some(Input::Left) | None => Err(Over::Left),
+        }
+    }
+
+    /// The subscription may have ended while this was on its way.
+    fn steer(&self, id: &str, going: Going) {
+        if let Some(control) = self.active.get(id) {
+            control.steer(going);
         }
     }
 
@@ -234,6 +253,7 @@ impl Session {
             control,
             subscription,
             pending: VecDeque::new(),
+            part: None,
         };
         self.waiting.push(Box::pin(outlet.turn()));
         self.writer.feed(message).await?;
@@ -259,7 +279,11 @@ impl Session {
         changed: Result<Changed, ApiError>,
     ) -> Result<(), Over> {
         let refused = match changed {
-            Ok(Changed { subscription, wanted }) => {
+            Ok(Changed { mut subscription, wanted }) => {
+                if let left @ Going::Steps(_) = outlet.subscription.going() {
+                    // It begins paused, and so can be steered.
+                    let _ = subscription.steer(left);
+                }
                 self.channels.remove(&outlet.channel);
                 outlet.channel = self.take_channel(&subscription);
                 std::mem::replace(&mut outlet.subscription, subscription).unsubscribe();
@@ -314,6 +338,15 @@ impl Session {
                 self.changing.push(Box::pin(change(self.app.clone(), outlet, wish)));
                 return Ok(());
             }
+            Turn::Stands(stand) => {
+                self.writer.feed(ServerMessage::pace(&outlet.id, &stand, None).text()).await?;
+                true
+            }
+            Turn::NotSteered(error) => {
+                let stand = outlet.subscription.stand();
+                self.writer.feed(ServerMessage::pace(&outlet.id, &stand, Some(&error.body)).text()).await?;
+                true
+            }
             Turn::Pending => true,
             Turn::Event(event) => self.tell(&mut outlet, event).await?,
         };
@@ -351,6 +384,7 @@ impl Session {
                     Ok((frames, encoded)) => {
                         self.app.traffic.encoded.fetch_add(if encoded { frames.len() as u64 } else { 0 }, Relaxed);
                         outlet.pending.extend(frames.iter().cloned());
+                        outlet.part = Some(part);
                         return Ok(true);
                     }
                     Err(too_large) => {
