@@ -1,5 +1,6 @@
 //! What all jobs of an engine share.
 
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use arrow::datatypes::SchemaRef;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -16,8 +18,8 @@ use crate::error::EngineError;
 use crate::job::{Registry, Snapshots};
 use crate::ledger::Ledger;
 use crate::stream::{
-    Disk, DiskBudget, DiskLog, DiskOptions, DiskWriter, Durability, LogLimits, MemoryStream, RealVolume, Resumed,
-    Volume,
+    Disk, DiskBudget, DiskError, DiskLog, DiskOptions, DiskWriter, Durability, LogLimits, MemoryStream, RealVolume,
+    Resumed, Volume,
 };
 
 /// See the module.
@@ -112,6 +114,9 @@ pub(crate) struct Logs {
     budget: Arc<DiskBudget>,
     writer: Arc<DiskWriter>,
     open: Mutex<Vec<Weak<DiskLog>>>,
+    snapshots: Mutex<Vec<Weak<Snapshots>>>,
+    /// Folders that are being removed.
+    removals: Mutex<Vec<(PathBuf, JoinHandle<()>)>>,
 }
 
 /// A stream that lasts.
@@ -139,6 +144,8 @@ impl Logs {
             budget: Arc::new(DiskBudget::new(limit_bytes)),
             writer: Arc::new(DiskWriter::start()?),
             open: Mutex::default(),
+            snapshots: Mutex::default(),
+            removals: Mutex::default(),
         })
     }
 
@@ -166,6 +173,8 @@ impl Logs {
             epoch: shared.new_epoch(),
             whole_windows: stream.whole_windows,
         };
+        // It would remove what comes now.
+        self.removed(|folder| *folder == options.folder).await;
         let (volume, budget, resumes) = (self.volume.clone(), self.budget.clone(), stream.resumes);
         let opening = tokio::task::spawn_blocking(move || {
             if !resumes {
@@ -204,22 +213,70 @@ impl Logs {
         let (volume, folder) = (self.volume.clone(), self.folder_of(name).join("snapshots"));
         let opening = tokio::task::spawn_blocking(move || Snapshots::open(volume, folder));
         let opened = opening.await.map_err(|error| EngineError::Internal(Box::new(error)))?;
-        opened.map(Arc::new).map_err(|error| EngineError::Disk(Arc::new(error)))
+        let opened = opened.map(Arc::new).map_err(|error| EngineError::Disk(Arc::new(error)))?;
+        let mut snapshots = self.snapshots.lock().expect("no holder of this lock panics");
+        snapshots.retain(|snapshots| snapshots.strong_count() > 0);
+        snapshots.push(Arc::downgrade(&opened));
+        Ok(opened)
     }
 
     /// Removes what a dropped stream has kept, soon.
     pub(crate) fn remove(&self, name: &str) {
-        let (volume, folder) = (self.volume.clone(), self.folder_of(name));
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = DiskLog::remove(volume.as_ref(), &folder) {
-                tracing::error!(%error, folder = %folder.display(), "a dropped stream's log cannot be removed");
+        let folder = self.folder_of(name);
+        let (volume, gone) = (self.volume.clone(), folder.clone());
+        let mut snapshots: Vec<_> = {
+            let snapshots = self.snapshots.lock().expect("no holder of this lock panics");
+            snapshots.iter().filter_map(Weak::upgrade).collect()
+        };
+        snapshots.retain(|snapshots| snapshots.lies_in(&folder));
+        let removal = tokio::task::spawn_blocking(move || {
+            snapshots.iter().for_each(|snapshots| snapshots.end());
+            if let Err(error) = DiskLog::remove(volume.as_ref(), &gone) {
+                tracing::error!(%error, folder = %gone.display(), "a dropped stream's log cannot be removed");
             }
         });
+        let mut removals = self.removals.lock().expect("no holder of this lock panics");
+        removals.retain(|(_, removal)| !removal.is_finished());
+        removals.push((folder, removal));
+    }
+
+    /// Waits for the removal of folders.
+    async fn removed(&self, which: impl Fn(&PathBuf) -> bool) {
+        let removals: Vec<_> = {
+            let mut removals = self.removals.lock().expect("no holder of this lock panics");
+            removals.extract_if(.., |(folder, _)| which(folder)).collect()
+        };
+        for (_, removal) in removals {
+            // What went wrong was told.
+            let _ = removal.await;
+        }
+    }
+
+    /// Removes all but what streams of these names keep: a process may end between two steps of making a stream or of
+    /// dropping one.
+    ///
+    /// # Errors
+    /// [`EngineError::Disk`].
+    pub(crate) async fn remove_all_but(&self, names: &[&str]) -> Result<(), EngineError> {
+        let kept: HashSet<PathBuf> = names.iter().map(|name| self.folder_of(name)).collect();
+        let (volume, folder) = (self.volume.clone(), self.folder.clone());
+        let removing = tokio::task::spawn_blocking(move || -> Result<(), DiskError> {
+            volume.create_folder(&folder)?;
+            let found = volume.list(&folder)?.into_iter().map(|name| folder.join(name));
+            for orphan in found.filter(|found| !kept.contains(found)) {
+                tracing::info!(folder = %orphan.display(), "the log of a stream that is not there is removed");
+                DiskLog::remove(volume.as_ref(), &orphan)?;
+            }
+            Ok(())
+        });
+        let removed = removing.await.map_err(|error| EngineError::Internal(Box::new(error)))?;
+        removed.map_err(|error| EngineError::Disk(Arc::new(error)))
     }
 
     /// Returns when all that readers have seen is on disk. Nothing is appended afterwards.
     pub(crate) async fn close(&self) {
         let open: Vec<_> = self.open.lock().expect("no holder of this lock panics").drain(..).collect();
+        self.removed(|_| true).await;
         for log in open.iter().filter_map(Weak::upgrade) {
             if let Err(error) = self.writer.flush(&log, true).await {
                 tracing::error!(%error, "a log on disk cannot be closed");

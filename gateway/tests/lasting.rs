@@ -2,6 +2,7 @@
 
 mod process;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -192,4 +193,29 @@ fn what_cannot_last_is_refused() {
     fs::write(&path, "{\"n\":1}\n").expect("a file");
     let told = refused("CREATE SOURCE f WITH (connector = 'file', path = 'a.json', durability = 'durable')");
     assert!(told.contains("can be read again"), "{told}");
+}
+
+#[test]
+fn what_a_dropped_stream_left_when_the_process_died_is_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path());
+    server.told(&["sql", "-e", SOURCE], "");
+    let kept = "CREATE STREAM \"Visits 1\" WITH (durability = 'durable') AS
+        SELECT page, count(*) AS n FROM clicks GROUP BY page, session('1s')";
+    server.told(&["sql", "-e", kept], "");
+    server.told(&["push", "clicks"], &rows(0..5));
+    drop(server);
+    let streams = folder.path().join("data/streams");
+    let names = || -> BTreeSet<String> {
+        let found = fs::read_dir(&streams).expect("the folder").flatten();
+        found.map(|entry| entry.file_name().into_string().expect("it is text")).collect()
+    };
+    let before = names();
+    assert_eq!(before.len(), 2, "{before:?}");
+    // As the process leaves it that ends between the catalog's change and the removal.
+    fs::create_dir_all(streams.join("ghost/p0")).expect("a folder");
+    fs::write(streams.join("ghost/p0/0.log"), "rows").expect("a file");
+    let server = Server::start(folder.path());
+    assert_eq!(names(), before);
+    assert_eq!(read(&server, "clicks", 10).len(), 10);
 }

@@ -92,6 +92,18 @@ impl Engine {
         live.values().filter(reads).map(|query| query.id.clone()).collect()
     }
 
+    /// Removes what streams have left on disk that are none of these: the process ended while they were made or dropped.
+    /// For the time before anything is created.
+    ///
+    /// # Errors
+    /// [`EngineError::Disk`].
+    pub async fn remove_logs_but(&self, names: &[&str]) -> Result<(), EngineError> {
+        match &self.inner.shared.logs {
+            Some(logs) => logs.remove_all_but(names).await,
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn relation(&self, name: &str) -> Result<Arc<Relation>, EngineError> {
         self.relations().get(name).cloned().ok_or_else(|| EngineError::UnknownRelation(name.to_owned()))
     }

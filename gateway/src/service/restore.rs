@@ -12,6 +12,10 @@ impl Service {
     pub(super) async fn restore(&self) -> Result<(), Refusal> {
         let _turn = self.take_turn().await;
         let mut left = self.store.all().await?;
+        let names: Vec<&str> = left.iter().map(|stored| stored.name.as_str()).collect();
+        if let Err(error) = self.engine.remove_logs_but(&names).await {
+            tracing::error!(%error, "what dropped streams have left cannot be removed");
+        }
         while !left.is_empty() {
             let count = left.len();
             let mut waiting = Vec::new();

@@ -10,7 +10,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -59,7 +59,7 @@ pub(crate) struct Begins {
     pub(crate) untold: Option<EventTime>,
 }
 
-/// The snapshots of one job. All calls block but [`Snapshots::generations`].
+/// The snapshots of one job. All calls block but [`Snapshots::generations`] and [`Snapshots::lies_in`].
 #[derive(Debug)]
 pub(crate) struct Snapshots {
     volume: Arc<dyn Volume>,
@@ -67,6 +67,8 @@ pub(crate) struct Snapshots {
     /// Those that there are, oldest first.
     generations: Mutex<Vec<u64>>,
     damaged: AtomicU64,
+    /// The stream is dropped: no more are written. Held while one is.
+    dropped: Mutex<bool>,
 }
 
 impl Snapshots {
@@ -82,7 +84,13 @@ impl Snapshots {
             // It was removed before, and is there again since the power failed.
             file::remove(volume.as_ref(), &folder, generation)?;
         }
-        Ok(Self { volume, folder, generations: Mutex::new(generations), damaged: AtomicU64::new(0) })
+        Ok(Self {
+            volume,
+            folder,
+            generations: Mutex::new(generations),
+            damaged: AtomicU64::new(0),
+            dropped: Mutex::new(false),
+        })
     }
 
     /// Those that there are, newest first.
@@ -104,11 +112,15 @@ impl Snapshots {
         found
     }
 
-    /// Adds one, and removes those that are too many.
+    /// Adds one, and removes those that are too many; nothing once the stream is dropped.
     ///
     /// # Errors
     /// [`EngineError::Disk`] when it cannot be written: those before it stay.
     pub(crate) fn write(&self, snapshot: Snapshot) -> Result<(), EngineError> {
+        let dropped = self.dropped.lock().expect("no holder of this lock panics");
+        if *dropped {
+            return Ok(());
+        }
         let generation = self.generations().first().map_or(1, |newest| newest + 1);
         file::write(self.volume.as_ref(), &self.folder, generation, snapshot)?;
         let gone: Vec<u64> = {
@@ -122,6 +134,16 @@ impl Snapshots {
             removed.map_err(|error| EngineError::Disk(Arc::new(error)))?;
         }
         Ok(())
+    }
+
+    /// Has no more written, after the one that is being written: its folder goes, and may be another stream's then.
+    pub(crate) fn end(&self) {
+        *self.dropped.lock().expect("no holder of this lock panics") = true;
+    }
+
+    /// Whether it lies in a folder.
+    pub(crate) fn lies_in(&self, folder: &Path) -> bool {
+        self.folder.starts_with(folder)
     }
 
     /// How many could not be used.

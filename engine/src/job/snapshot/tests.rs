@@ -69,6 +69,18 @@ fn three_are_kept_and_read_again() {
 }
 
 #[test]
+fn none_is_written_once_the_stream_is_dropped() {
+    let volume = TestVolume::default();
+    let snapshots = open(&volume);
+    snapshots.write(snapshot(1)).expect("it holds");
+    snapshots.end();
+    snapshots.write(snapshot(2)).expect("it holds");
+    assert_eq!((snapshots.generations(), volume.paths().len()), (vec![1], 2));
+    assert!(snapshots.lies_in(Path::new("/streams/s")));
+    assert!(!snapshots.lies_in(Path::new("/streams/s2")));
+}
+
+#[test]
 fn a_damaged_one_gives_way_to_the_one_before_wherever_it_is_damaged() {
     let volume = TestVolume::default();
     let snapshots = open(&volume);
