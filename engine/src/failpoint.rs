@@ -88,6 +88,18 @@ failpoints! {
     CommitBegins = "commit_begins",
     /// Rows are on their way to the disk or there, and in memory for readers.
     CommitSeen = "commit_seen",
+    /// The state of a snapshot lasts, and nothing says so.
+    SnapshotState = "snapshot_state",
+    /// The manifest of a snapshot lasts, under another name.
+    SnapshotWritten = "snapshot_written",
+    /// A snapshot is whole, and that may not last.
+    SnapshotRenamed = "snapshot_renamed",
+    /// A snapshot is whole, and there may be more than are kept.
+    SnapshotEnds = "snapshot_ends",
+    /// A snapshot that is no longer kept has lost its manifest.
+    SnapshotRemoves = "snapshot_removes",
+    /// A snapshot is read, and nothing goes on from it.
+    SnapshotRead = "snapshot_read",
     /// A stream is ready to go over to another query, and nothing says so.
     HandOverBegins = "hand_over_begins",
     /// It is decided, and written, that a stream goes over to another query; it has not.

@@ -3,6 +3,7 @@
 //!
 //! `SQUILLA_SEED` repeats a run; `SQUILLA_KILL_MINUTES` and `SQUILLA_DISCONNECT_MINUTES` say how long the random ones take.
 
+mod compare;
 mod disconnect;
 mod oracle;
 mod publish;
@@ -21,6 +22,9 @@ use suite::{End, Figures, Suite};
 const REQUESTS: usize = 12;
 /// Passings of a failpoint before the process dies there, at the most.
 const PASSINGS: u64 = 12;
+/// Processes that end when they are asked to before others are killed: each takes a last snapshot of each stream, and
+/// those that are too many are removed.
+const PROCESSES: usize = 3;
 /// Failpoints of which an ordinary run takes a sample.
 const SAMPLE: usize = 12;
 /// How often each failpoint is taken in a long run, each time with another seed.
@@ -46,7 +50,9 @@ fn duration(variable: &str, long_minutes: u64, seconds: u64) -> Duration {
 async fn die_at(points: &[Failpoint], seed: u64) -> Figures {
     let mut suite = Suite::new(seed);
     let mut random = Random::new(seed);
-    suite.process(None, REQUESTS, End::Asked).await;
+    for _ in 0..PROCESSES {
+        suite.process(None, REQUESTS, End::Asked).await;
+    }
     for point in points {
         if *point == Failpoint::TailCut {
             // Passed only by a process that follows one which has died amid a write.
@@ -95,6 +101,9 @@ async fn nothing_is_lost_or_doubled_when_the_process_dies_at_a_failpoint() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_failpoint_is_passed() {
     let mut suite = Suite::new(1);
+    for _ in 0..PROCESSES {
+        suite.process(None, 1, End::Asked).await;
+    }
     let torn = armed(Failpoint::AppendTorn, 40);
     assert_eq!(suite.process(Some(&torn), REQUESTS, End::Asked).await.as_deref(), Some("append_torn"));
     suite.process(None, REQUESTS, End::Asked).await;

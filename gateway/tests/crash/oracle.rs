@@ -9,6 +9,10 @@ use super::publish::Event;
 /// How long the source's watermark waits for rows.
 const PATIENCE_MS: i64 = 2_000;
 const WINDOW_MS: i64 = 10_000;
+/// Between two sessions of a part.
+const GAP_MS: i64 = 500;
+/// How far two rows of a pair are apart at most.
+const NEAR_MS: i64 = 4_000;
 
 /// A row of `counts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +37,28 @@ impl Count {
             greatest: number(5),
         }
     }
+
+    /// Of a row that has no window.
+    pub(crate) fn of_total(row: &[Value]) -> Self {
+        Self::of_row(&[&[Value::from(0)], row].concat())
+    }
+
+    /// The last row of each part.
+    pub(crate) fn latest(rows: &[Self]) -> Vec<Self> {
+        rows.iter().map(|row| (row.part, *row)).collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// An event alone.
+    fn of_event(start_s: i64, event: &Event) -> Self {
+        Self { start_s, part: event.part, rows: 1, sum: event.id, least: event.id, greatest: event.id }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.sum += other.sum;
+        self.least = self.least.min(other.least);
+        self.greatest = self.greatest.max(other.greatest);
+    }
 }
 
 /// The named streams' rows.
@@ -42,7 +68,15 @@ pub(crate) struct Wanted {
     pub(crate) kept: Vec<i64>,
     /// In order of their windows' ends; those of a window in any order.
     pub(crate) counts: Vec<Count>,
+    /// In any order.
+    pub(crate) sessions: Vec<Count>,
+    pub(crate) pairs: Vec<Pair>,
+    /// The last row of each part.
+    pub(crate) totals: Vec<Count>,
 }
+
+/// A row of `pairs`: an id, and that of the row before it, if that is there.
+pub(crate) type Pair = (i64, Option<i64>);
 
 /// The streams that a server without crashes makes of the source's rows.
 pub(crate) fn wanted(events: &[Event]) -> Wanted {
@@ -55,16 +89,82 @@ pub(crate) fn wanted(events: &[Event]) -> Wanted {
             let start = event.at_ms.div_euclid(WINDOW_MS) * WINDOW_MS;
             if watermark < start + WINDOW_MS {
                 let start_s = start / 1000;
-                let none = Count { start_s, part: event.part, rows: 0, sum: 0, least: event.id, greatest: event.id };
-                let count = windows.entry((start_s, event.part)).or_insert(none);
-                count.rows += 1;
-                count.sum += event.id;
-                count.least = count.least.min(event.id);
-                count.greatest = count.greatest.max(event.id);
+                let alone = Count::of_event(start_s, event);
+                windows.entry((start_s, event.part)).and_modify(|count| count.add(&alone)).or_insert(alone);
             }
         }
         watermark = watermark.max(event.at_ms - PATIENCE_MS);
     }
     let closed = |count: &Count| count.start_s * 1000 + WINDOW_MS <= watermark;
-    Wanted { kept, counts: windows.into_values().filter(closed).collect() }
+    Wanted {
+        kept,
+        counts: windows.into_values().filter(closed).collect(),
+        sessions: sessions(events),
+        pairs: pairs(events),
+        totals: totals(events),
+    }
+}
+
+/// Rows of `kept`, and each with the row of the source before it: those that are not late, and not far apart.
+fn pairs(events: &[Event]) -> Vec<Pair> {
+    let mut in_time = BTreeMap::new();
+    let mut watermark = i64::MIN;
+    for event in events {
+        if event.at_ms >= watermark {
+            in_time.insert(event.id, event.at_ms);
+        }
+        watermark = watermark.max(event.at_ms - PATIENCE_MS);
+    }
+    let near = |id: i64, at_ms: i64| in_time.get(&id).is_some_and(|before| (at_ms - before).abs() <= NEAR_MS);
+    let pair = |(id, at_ms): (&i64, &i64)| {
+        let paired = near(id - 1, *at_ms);
+        let told = paired || at_ms + NEAR_MS < watermark;
+        (id % 3 != 0 && told).then_some((*id, paired.then_some(id - 1)))
+    };
+    in_time.iter().filter_map(pair).collect()
+}
+
+fn totals(events: &[Event]) -> Vec<Count> {
+    let mut totals: BTreeMap<Option<i64>, Count> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.id % 3 != 0) {
+        let alone = Count::of_event(0, event);
+        totals.entry(event.part).and_modify(|total| total.add(&alone)).or_insert(alone);
+    }
+    totals.into_values().collect()
+}
+
+/// A session that is open: its bounds in milliseconds, and what it holds.
+type Open = (i64, i64, Count);
+
+/// Rows of a part that are no farther apart than the gap. A row is merged first, and late if the whole is. A session that
+/// ends right at the watermark still takes a row that comes there.
+fn sessions(events: &[Event]) -> Vec<Count> {
+    let mut open: BTreeMap<Option<i64>, Vec<Open>> = BTreeMap::new();
+    let mut closed = Vec::new();
+    let mut watermark = i64::MIN;
+    let mut close = |open: &mut BTreeMap<Option<i64>, Vec<Open>>, watermark: i64| {
+        for (_, _, count) in open.values_mut().flat_map(|open| open.extract_if(.., |(_, end, _)| *end < watermark)) {
+            closed.push(count);
+        }
+    };
+    for event in events {
+        close(&mut open, watermark);
+        if event.id % 3 != 0 {
+            let own = open.entry(event.part).or_default();
+            let (first, last) = (event.at_ms, event.at_ms + GAP_MS);
+            let (mut start, mut end) = (first, last);
+            let mut count = Count::of_event(0, event);
+            for (from, to, other) in own.extract_if(.., |(from, to, _)| *from <= last && *to >= first) {
+                (start, end) = (start.min(from), end.max(to));
+                count.add(&other);
+            }
+            count.start_s = start.div_euclid(1000);
+            if end >= watermark {
+                own.push((start, end, count));
+            }
+        }
+        watermark = watermark.max(event.at_ms - PATIENCE_MS);
+    }
+    close(&mut open, watermark);
+    closed
 }

@@ -1,6 +1,7 @@
 //! A client that reads a stream, and goes on behind its last row when the server is there again.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -15,10 +16,13 @@ use super::server::PATIENCE;
 
 type Socket = WebSocketStream<TcpStream>;
 
+/// So long without rows, none is missing that still comes: far above the second between two snapshots.
+const QUIET: Duration = Duration::from_secs(20);
+
 /// One that reads a stream or a query from its first row.
 pub(crate) struct Reader<T> {
     /// A stream's name, or a statement.
-    stream: &'static str,
+    pub(crate) stream: &'static str,
     /// Each offset is that of a row.
     dense: bool,
     /// What is kept of a row.
@@ -32,6 +36,8 @@ pub(crate) struct Reader<T> {
     pub(crate) epochs: usize,
     /// Rows of it may be lost with the process.
     lossy: bool,
+    /// Its rows replace each other: it begins with those that stand.
+    changing: bool,
 }
 
 /// Why a reader stopped.
@@ -41,12 +47,24 @@ pub(crate) enum Stopped {
     Enough,
     /// The server has gone.
     Gone,
+    /// There is less than it wanted, and nothing comes any more.
+    Quiet,
 }
 
 impl<T> Reader<T> {
     pub(crate) fn new(stream: &'static str, of_row: fn(&[Value]) -> T) -> Self {
         let dense = !stream.contains(' ');
-        Self { stream, dense, of_row, position: None, rows: Vec::new(), gaps: 0, epochs: 0, lossy: false }
+        Self {
+            stream,
+            dense,
+            of_row,
+            position: None,
+            rows: Vec::new(),
+            gaps: 0,
+            epochs: 0,
+            lossy: false,
+            changing: false,
+        }
     }
 
     /// Of a stream of which a crash may lose rows.
@@ -54,19 +72,40 @@ impl<T> Reader<T> {
         Self { lossy: true, ..Self::new(stream, of_row) }
     }
 
+    /// Of rows that replace each other.
+    pub(crate) fn changing(stream: &'static str, of_row: fn(&[Value]) -> T) -> Self {
+        Self { changing: true, ..Self::new(stream, of_row) }
+    }
+
+    /// One of the same that has read nothing.
+    pub(crate) fn anew(&self) -> Self {
+        Self::new(self.stream, self.of_row)
+    }
+
     /// Reads until `enough` of the rows, or the server goes.
     pub(crate) async fn read(&mut self, address: SocketAddr, enough: impl Fn(&[T]) -> bool) -> Stopped {
+        self.read_within(Duration::MAX, address, enough).await
+    }
+
+    /// The same of a stream to which nothing is added any more: it does not wait for what does not come.
+    pub(crate) async fn read_rest(&mut self, address: SocketAddr, enough: impl Fn(&[T]) -> bool) -> Stopped {
+        self.read_within(QUIET, address, enough).await
+    }
+
+    /// `quiet`: how long it waits for rows. Messages without any, which come all the time, do not count.
+    async fn read_within(&mut self, quiet: Duration, address: SocketAddr, enough: impl Fn(&[T]) -> bool) -> Stopped {
         if enough(&self.rows) {
             return Stopped::Enough;
         }
         let Some(mut socket) = self.subscribe(address).await else { return Stopped::Gone };
-        while let Some(message) = receive(&mut socket).await {
+        while let Ok(message) = tokio::time::timeout(quiet, receive_rows(&mut socket)).await {
+            let Some(message) = message else { return Stopped::Gone };
             self.take(&message);
             if enough(&self.rows) {
                 return Stopped::Enough;
             }
         }
-        Stopped::Gone
+        Stopped::Quiet
     }
 
     /// Reads so many messages at the most, and hangs up without a word.
@@ -85,7 +124,10 @@ impl<T> Reader<T> {
     async fn subscribe(&mut self, address: SocketAddr) -> Option<Socket> {
         let mut socket = hello(address).await?;
         let from = self.position.as_deref().unwrap_or("earliest");
-        let mut subscribe = json!({"type": "subscribe", "id": "1", "from": from, "policy": "block"});
+        let mut subscribe = match self.changing {
+            true => json!({"type": "subscribe", "id": "1"}),
+            false => json!({"type": "subscribe", "id": "1", "from": from, "policy": "block"}),
+        };
         subscribe[if self.dense { "stream" } else { "sql" }] = self.stream.into();
         socket.send(Message::text(subscribe.to_string())).await.ok()?;
         let told = receive(&mut socket).await?;
@@ -152,6 +194,16 @@ async fn receive(socket: &mut Socket) -> Option<Value> {
             Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(text.as_str()).expect("JSON")),
             Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
             Some(Ok(_)) => {}
+        }
+    }
+}
+
+/// The next message that is no progress; `None`: the server has gone.
+async fn receive_rows(socket: &mut Socket) -> Option<Value> {
+    loop {
+        let message = receive(socket).await?;
+        if message["type"] != "progress" {
+            return Some(message);
         }
     }
 }

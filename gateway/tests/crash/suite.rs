@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::oracle::{Count, wanted};
+use super::compare::{compare, difference};
+use super::oracle::{Count, Pair, wanted};
 use super::publish::{Book, Event, Gone, Publisher};
 use super::random::Random;
 use super::read::{Reader, Stopped};
@@ -17,7 +18,7 @@ use super::server::{Home, PATIENCE, Server};
 /// Publishers of the source, which publish at the same time.
 const PUBLISHERS: usize = 3;
 
-pub(crate) const STATEMENTS: [&str; 5] = [
+pub(crate) const STATEMENTS: [&str; 8] = [
     "CREATE SOURCE IF NOT EXISTS events (id BIGINT, ts TIMESTAMP, part BIGINT,
         WATERMARK FOR ts AS ts - INTERVAL '2 seconds')
      WITH (connector = 'http', durability = 'durable', idle_timeout = '10h')",
@@ -27,23 +28,38 @@ pub(crate) const STATEMENTS: [&str; 5] = [
      SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
         min(id) AS least, max(id) AS greatest
      FROM kept GROUP BY tumble('10s'), part",
+    "CREATE STREAM IF NOT EXISTS sessions WITH (durability = 'durable') AS
+     SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
+        min(id) AS least, max(id) AS greatest
+     FROM kept GROUP BY session('500ms'), part",
+    "CREATE STREAM IF NOT EXISTS pairs WITH (durability = 'durable') AS
+     SELECT k.id AS id, e.id AS before FROM kept k LEFT JOIN events e
+        ON e.id + 1 = k.id AND e.ts BETWEEN k.ts - INTERVAL '4 seconds' AND k.ts + INTERVAL '4 seconds'",
+    "CREATE STREAM IF NOT EXISTS totals WITH (durability = 'durable') AS
+     SELECT part, count(*) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest FROM kept GROUP BY part",
     "CREATE STREAM IF NOT EXISTS quick WITH (durability = 'buffered') AS SELECT id FROM events",
     // Its segments are so small that they are sealed, and removed, all the time.
     "CREATE SOURCE IF NOT EXISTS small (id BIGINT, ts TIMESTAMP, part BIGINT)
      WITH (connector = 'http', durability = 'durable', retention_size = '16KiB', idle_timeout = '10h')",
 ];
 
-/// Streams go on that rested when the process died.
-const RESUMED: [&str; 2] = ["RESUME STREAM kept", "RESUME STREAM counts"];
+/// What stands in a stream whose rows replace each other.
+const TOTALS: &str = "SELECT part, n, total, least, greatest FROM totals";
 
-/// A stream that is made and dropped.
-const SCRATCH: [&str; 2] = [
+/// Streams go on that rested when the process died.
+const RESUMED: [&str; 3] = ["RESUME STREAM kept", "RESUME STREAM counts", "RESUME STREAM sessions"];
+
+/// Streams that are made and dropped.
+const SCRATCH: [&str; 4] = [
     "CREATE STREAM IF NOT EXISTS scratch WITH (durability = 'durable') AS SELECT id FROM events WHERE id % 7 = 0",
+    "DROP STREAM IF EXISTS scratch",
+    "CREATE STREAM IF NOT EXISTS scratch WITH (durability = 'durable') AS
+     SELECT part, count(*) AS n FROM events GROUP BY session('100ms'), part",
     "DROP STREAM IF EXISTS scratch",
 ];
 
 /// What is done with streams while rows come: the queries that they go over to tell the same rows.
-const CHANGES: [[&str; 6]; 2] = [
+const CHANGES: [[&str; 10]; 2] = [
     [
         "PAUSE STREAM kept",
         "ALTER STREAM counts AS
@@ -54,12 +70,20 @@ const CHANGES: [[&str; 6]; 2] = [
         "ALTER STREAM kept AS SELECT id, ts, part FROM events WHERE id % 3 > 0",
         SCRATCH[0],
         SCRATCH[1],
+        SCRATCH[2],
+        "PAUSE STREAM sessions",
+        SCRATCH[3],
+        "RESUME STREAM sessions",
     ],
     [
-        SCRATCH[0],
+        SCRATCH[2],
+        "PAUSE STREAM sessions",
         "ALTER STREAM kept AS SELECT id, ts, part FROM events WHERE id % 3 <> 0",
         "PAUSE STREAM counts",
         "RESUME STREAM counts",
+        SCRATCH[3],
+        SCRATCH[0],
+        "RESUME STREAM sessions",
         SCRATCH[1],
         "ALTER STREAM counts AS
          SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
@@ -77,6 +101,8 @@ pub(crate) struct Suite {
     small: Publisher,
     kept: Reader<i64>,
     counts: Reader<Count>,
+    sessions: Reader<Count>,
+    pairs: Reader<Pair>,
     quick: Reader<i64>,
     client: reqwest::Client,
     /// Failpoints that were passed.
@@ -144,6 +170,8 @@ impl Suite {
             small_book,
             kept: Reader::new("kept", id_of_row),
             counts: Reader::new("counts", Count::of_row),
+            sessions: Reader::new("sessions", Count::of_row),
+            pairs: Reader::new("pairs", |row| (id_of_row(row), row[1].as_i64())),
             quick: Reader::lossy("quick", id_of_row),
             client: reqwest::Client::builder().timeout(PATIENCE).build().expect("a client"),
             passed: BTreeSet::new(),
@@ -210,6 +238,8 @@ impl Suite {
             tokio::join!(
                 self.kept.read(address, |_| false),
                 self.counts.read(address, |_| false),
+                self.sessions.read(address, |_| false),
+                self.pairs.read(address, |_| false),
                 self.quick.read(address, |_| false)
             )
         };
@@ -227,17 +257,22 @@ impl Suite {
         let address = server.address;
         let last = self.last_rows(address).await;
         let mut events = Reader::new("events", id_of_row);
-        assert_eq!(events.read(address, |rows| rows.last() == Some(&last.id)).await, Stopped::Enough);
-        let mut ids = events.rows.clone();
-        ids.sort_unstable();
+        let stopped = events.read_rest(address, |rows| rows.last() == Some(&last.id)).await;
         let sent: Vec<i64> = (0..self.book.lock().expect("no holder panics").next).chain([last.id]).collect();
-        assert_eq!(ids.len(), sent.len(), "rows of the source: {} were sent", sent.len());
-        assert!(ids == sent, "every row that was sent is there once");
+        assert_eq!(difference(&events.rows, &sent), None, "events: what was sent");
+        assert_eq!(stopped, Stopped::Enough);
         let events: Vec<Event> =
             events.rows.iter().map(|id| if *id == last.id { last } else { Event::new(*id) }).collect();
         let wanted = wanted(&events);
-        self.compare(address, "kept", &wanted.kept).await;
-        self.compare_counts(address, wanted.counts.clone()).await;
+        compare(&self.client, address, &mut self.kept, &wanted.kept).await;
+        assert!(self.kept.rows == wanted.kept, "kept: its rows are in the order of the source's");
+        compare(&self.client, address, &mut self.counts, &wanted.counts).await;
+        assert!(self.counts.rows.is_sorted_by_key(|count| count.start_s), "windows come in the order of their ends");
+        compare(&self.client, address, &mut self.sessions, &wanted.sessions).await;
+        compare(&self.client, address, &mut self.pairs, &wanted.pairs).await;
+        let mut totals = Reader::changing(TOTALS, Count::of_total);
+        totals.read_rest(address, |rows| Count::latest(rows) == wanted.totals).await;
+        assert_eq!(difference(&Count::latest(&totals.rows), &wanted.totals), None, "totals");
         self.check_quick(address, &events).await;
         self.check_small(address).await;
         server.terminate();
@@ -271,36 +306,10 @@ impl Suite {
         last
     }
 
-    /// `kept` is to the row what it must be: for a client that was there all the time, and for one that comes now.
-    async fn compare(&mut self, address: SocketAddr, name: &'static str, wanted: &[i64]) {
-        let mut now = Reader::new(name, id_of_row);
-        for reader in [&mut self.kept, &mut now] {
-            assert_eq!(reader.read(address, |rows| rows.len() >= wanted.len()).await, Stopped::Enough);
-            let differs = reader.rows.iter().zip(wanted).position(|(row, wanted)| row != wanted);
-            assert_eq!((differs, reader.rows.len()), (None, wanted.len()), "{name}: the first row that differs");
-        }
-        assert_eq!(rows_of(&self.client, address, name).await, wanted.len(), "{name}");
-    }
-
-    async fn compare_counts(&mut self, address: SocketAddr, mut wanted: Vec<Count>) {
-        wanted.sort_unstable();
-        let mut now = Reader::new("counts", Count::of_row);
-        for reader in [&mut self.counts, &mut now] {
-            assert_eq!(reader.read(address, |rows| rows.len() >= wanted.len()).await, Stopped::Enough);
-            assert!(reader.rows.is_sorted_by_key(|count| count.start_s), "windows come in the order of their ends");
-            let mut rows = reader.rows.clone();
-            rows.sort_unstable();
-            let differs = rows.iter().zip(&wanted).find(|(row, wanted)| row != wanted);
-            assert_eq!(differs, None, "counts: a row, and what it must be");
-            assert_eq!(rows.len(), wanted.len(), "counts");
-        }
-        assert_eq!(rows_of(&self.client, address, "counts").await, wanted.len(), "counts");
-    }
-
     /// What is acknowledged before it lasts may be lost, and is never doubled or out of order.
     async fn check_quick(&mut self, address: SocketAddr, events: &[Event]) {
         let last = events.last().expect("there is one").id;
-        assert_eq!(self.quick.read(address, |rows| rows.last() == Some(&last)).await, Stopped::Enough);
+        assert_eq!(self.quick.read_rest(address, |rows| rows.last() == Some(&last)).await, Stopped::Enough);
         let mut events = events.iter();
         for id in &self.quick.rows {
             assert!(events.any(|event| event.id == *id), "quick: row {id} is doubled or out of order");
@@ -311,7 +320,7 @@ impl Suite {
     async fn check_small(&mut self, address: SocketAddr) {
         let sent = self.small_book.lock().expect("no holder panics").next;
         let mut now = Reader::new("small", id_of_row);
-        assert_eq!(now.read(address, |rows| rows.last() == Some(&(sent - 1))).await, Stopped::Enough);
+        assert_eq!(now.read_rest(address, |rows| rows.last() == Some(&(sent - 1))).await, Stopped::Enough);
         let kept = sent - now.rows.len() as i64..sent;
         assert!(now.rows.iter().copied().eq(kept.clone()), "small: not {kept:?}");
     }
@@ -325,11 +334,4 @@ pub(crate) async fn execute(client: &reqwest::Client, address: SocketAddr, sql: 
     let told = answer.text().await.map_err(|_| Gone)?;
     assert!(status.is_success(), "{sql}: {told}");
     Ok(())
-}
-
-/// Rows that a stream keeps.
-async fn rows_of(client: &reqwest::Client, address: SocketAddr, name: &str) -> usize {
-    let url = format!("http://{address}/api/v1/streams/{name}");
-    let told: Value = client.get(url).send().await.expect("an answer").json().await.expect("JSON");
-    told["log_rows"].as_u64().unwrap_or_else(|| panic!("{told}")) as usize
 }

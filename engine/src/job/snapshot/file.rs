@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Point, Snapshot};
 use crate::error::EngineError;
+use crate::failpoint::Failpoint;
 use crate::operator::Part;
 use crate::stream::{DiskError, Volume, VolumeFile};
 
@@ -79,6 +80,7 @@ pub(super) fn write(
         at += bytes.len() as u64;
     }
     file.sync().map_err(disk)?;
+    Failpoint::SnapshotState.pass();
     let manifest = Manifest { format: FORMAT, point: Cow::Owned(point), parts };
     let text = serde_json::to_string(&manifest).map_err(|error| EngineError::Internal(Box::new(error)))?;
     let new = path(folder, generation, NEW);
@@ -86,8 +88,12 @@ pub(super) fn write(
     file.truncate(0).map_err(disk)?;
     file.write_all_at(format!("{:08x} {text}", crc32c::crc32c(text.as_bytes())).as_bytes(), 0).map_err(disk)?;
     file.sync().map_err(disk)?;
+    Failpoint::SnapshotWritten.pass();
     volume.rename(&new, &path(folder, generation, MANIFEST)).map_err(disk)?;
-    volume.sync_folder(folder).map_err(disk)
+    Failpoint::SnapshotRenamed.pass();
+    volume.sync_folder(folder).map_err(disk)?;
+    Failpoint::SnapshotEnds.pass();
+    Ok(())
 }
 
 /// Reads what was written.
@@ -117,6 +123,7 @@ pub(super) fn read(volume: &dyn Volume, folder: &Path, generation: u64) -> Resul
         }
         parts.push(decoded(facts.note, part)?);
     }
+    Failpoint::SnapshotRead.pass();
     Ok(Snapshot { point: manifest.point.into_owned(), state: parts.into_iter().collect() })
 }
 
@@ -125,7 +132,7 @@ pub(super) fn remove(volume: &dyn Volume, folder: &Path, generation: u64) -> Res
     for ending in [MANIFEST, STATE] {
         match volume.remove(&path(folder, generation, ending)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
+            _ => Failpoint::SnapshotRemoves.pass(),
         }
     }
     Ok(())
