@@ -17,6 +17,8 @@ use squilla_gateway::{Answer, Refusal, Service};
 use crate::client::{engine_config, open};
 use expected::{Kind, Model, Only, Query, Refused, Row, SECOND};
 
+/// Of the sequences, unless many are tried.
+const SEED: u64 = 7;
 /// How long sequences are tried, beside the last.
 const BUDGET: Duration = Duration::from_secs(15);
 const LONG_BUDGET: Duration = Duration::from_secs(900);
@@ -101,6 +103,16 @@ impl Run {
             && self.model.tells_windows(&name(*over))
         {
             return Ok(());
+        }
+        // Nor when windows close of which only a batch without rows tells.
+        match step {
+            Step::Stream(_, over, Query::Windows(_)) | Step::Alter(_, over, Query::Windows(_))
+                if self.model.leaves_time_open(&name(*over)) =>
+            {
+                return Ok(());
+            }
+            Step::Alter(altered, over, _) if self.model.moves_windows(&name(*altered), &name(*over)) => return Ok(()),
+            _ => {}
         }
         match step {
             Step::Source(number) => {
@@ -238,8 +250,9 @@ impl Run {
         found.iter().zip(wanted).find_map(|(info, (name, relation))| {
             let paused = matches!(relation.kind, Kind::Stream { paused: true, .. });
             let mut watermark = info.watermark.map(|at| at.0 - BEGIN * SECOND);
-            if self.model.tells_windows(name) && watermark > relation.watermark {
-                // It may say already that nothing comes before the end of the windows that are open.
+            // It may say already that nothing comes before the end of the windows that are open.
+            let tells_more = self.model.tells_windows(name) || watermark <= self.model.latest(name);
+            if tells_more && watermark > relation.watermark {
                 watermark = relation.watermark;
             }
             let is = (info.log_rows as usize, info.paused.is_some(), watermark);
@@ -283,15 +296,21 @@ impl Run {
     }
 }
 
+/// Copies what is there; what is removed meanwhile is not.
 fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &target)?;
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let copied = if is_folder {
+            copy_folder(&entry.path(), &target)
         } else {
-            std::fs::copy(entry.path(), target)?;
+            std::fs::copy(entry.path(), target).map(|_| ())
+        };
+        match copied {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            copied => copied?,
         }
     }
     Ok(())
@@ -310,12 +329,23 @@ async fn run(steps: &[Step]) -> Result<(), String> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_goes_over_tells_its_readers_how_far_time_has_come() {
+    let only = |modulus| Query::Rows(Only { modulus, rest: 0 });
+    let begin = [Step::Source(0), Step::Stream(2, 0, only(1)), Step::Publish(0, 12)];
+    let chain = [Step::Stream(6, 0, only(3)), Step::Stream(4, 6, only(1)), Step::Publish(0, 9)];
+    let over = [Step::Stream(5, 0, only(2)), Step::Alter(5, 2, only(3)), Step::Alter(2, 0, only(2))];
+    let end = [Step::Publish(0, 5), Step::Restart(false), Step::Publish(0, 5)];
+    run(&[&begin[..], &chain, &over, &end].concat()).await.expect("all is as in the model");
+}
+
 #[test]
 fn catalog_and_results_always_agree_with_the_model() {
     let long = std::env::var("SQUILLA_LONG").is_ok_and(|long| long == "1");
     let told = std::env::var("SQUILLA_SEED").ok().map(|text| text.parse().expect("SQUILLA_SEED is a number"));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    let seed: u64 = told.unwrap_or(now.as_nanos() as u64);
+    // What fails by chance helps nobody who has changed something else.
+    let seed: u64 = told.unwrap_or(if long { now.as_nanos() as u64 } else { SEED });
     println!("seed {seed}: run it again with SQUILLA_SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());

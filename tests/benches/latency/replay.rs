@@ -42,7 +42,7 @@ pub(crate) async fn fill(service: &Service) {
 
 /// Reads the hour, as lines of JSON, from its first row to its last, over and over until it is dropped; tells `read`
 /// the time that each took.
-pub(crate) async fn read_over_and_over(address: SocketAddr, read: impl Fn(Duration)) {
+pub(crate) async fn read_over_and_over(address: SocketAddr, read: impl Fn(Duration) + Send) {
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
     let url = format!("http://{address}/api/v1/query");
     let query = json!({ "stream": "hour", "from": "earliest", "policy": "block", "limit": ROWS });

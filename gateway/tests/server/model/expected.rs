@@ -185,6 +185,32 @@ impl Model {
         }
     }
 
+    /// How far time can have come in a stream at the most. Its watermark is what rows have told; a batch without rows, such
+    /// as a stream writes when it goes over to another query, tells its readers more.
+    pub(super) fn latest(&self, name: &str) -> Option<i64> {
+        let relation = &self.relations[name];
+        let below = if relation.over.is_empty() { None } else { self.latest(&self.base(&relation.over).0) };
+        relation.watermark.max(below)
+    }
+
+    /// Whether rows do not tell how far time has come in what a query would read.
+    pub(super) fn leaves_time_open(&self, over: &str) -> bool {
+        self.relations.contains_key(over) && {
+            let base = self.base(over).0;
+            self.relations[&base].watermark < self.latest(&base)
+        }
+    }
+
+    /// Whether a stream with windows that others make of it would read something else.
+    pub(super) fn moves_windows(&self, name: &str, over: &str) -> bool {
+        let Some(relation) = self.relations.get(name).filter(|relation| !relation.over.is_empty()) else {
+            return false;
+        };
+        self.relations.contains_key(over)
+            && self.base(&relation.over).0 != self.base(over).0
+            && self.users(name).iter().any(|user| self.tells_windows(user))
+    }
+
     /// The source or stream below views, and what these let through.
     pub(super) fn base(&self, name: &str) -> (String, Vec<Only>) {
         match &self.relations[name].kind {
