@@ -10,6 +10,8 @@ use crate::batch::StreamBatch;
 
 /// Rows of a batch that is small, at the most.
 const SMALL_ROWS: usize = 32;
+/// Bytes of a batch that is small, at the most: more would be copied in vain, and kept for as long as its neighbours.
+const SMALL_BYTES: usize = 16 << 10;
 /// Small batches whose rows come to lie in the same buffers.
 const TOGETHER: usize = 64;
 
@@ -33,7 +35,7 @@ impl Loose {
 
 fn small(entry: &Entry) -> Option<&Arc<StreamBatch>> {
     match &entry.item {
-        Item::Batch(batch) if batch.rows.num_rows() <= SMALL_ROWS => Some(batch),
+        Item::Batch(batch) if batch.rows.num_rows() <= SMALL_ROWS && entry.bytes <= SMALL_BYTES => Some(batch),
         Item::Batch(_) | Item::End(_) => None,
     }
 }
