@@ -9,7 +9,7 @@ use super::log::{Entry, Item};
 use crate::batch::StreamBatch;
 
 /// Rows of a batch that is small, at the most.
-const SMALL_ROWS: usize = 32;
+const SMALL_ROWS: usize = 128;
 /// Bytes of a batch that is small, at the most: more would be copied in vain, and kept for as long as its neighbours.
 const SMALL_BYTES: usize = 16 << 10;
 /// Small batches whose rows come to lie in the same buffers.

@@ -26,14 +26,18 @@ fn clock() -> Arc<ManualClock> {
 
 /// Ten rows of a partition, at event times from `first` on.
 fn batch(partition: u32, first: u64, arrival: i64) -> StreamBatch {
+    batch_of(ROWS, partition, first, arrival)
+}
+
+fn batch_of(rows: usize, partition: u32, first: u64, arrival: i64) -> StreamBatch {
     let time = i64::try_from(first).expect("small");
-    let times = Arc::new(TimestampNanosecondArray::from_iter_values((0..10).map(|row| time + row)));
+    let times = Arc::new(TimestampNanosecondArray::from_iter_values((0..rows as i64).map(|row| time + row)));
     let columns: Vec<ArrayRef> = vec![times.clone(), times];
     StreamBatch {
         kind: RowKind::Append,
         partition,
         first: Offset(first),
-        next: Offset(first + ROWS as u64),
+        next: Offset(first + rows as u64),
         rows: RecordBatch::try_new(physical_schema(&Schema::empty()), columns).expect("the columns fit"),
         watermark: EventTime(time),
         arrival: EventTime(arrival),
@@ -100,6 +104,27 @@ async fn small_batches_are_read_as_they_came_from_common_buffers() {
     sizes.sort_unstable();
     assert_eq!(sizes[sizes.len() - 2..], [64, 64], "the first two times 64 lie together");
     assert_eq!(sizes.len(), 2 + 72);
+}
+
+#[tokio::test]
+async fn batches_of_many_rows_keep_buffers_of_their_own() {
+    for (rows, alone) in [(128, 72), (129, 200)] {
+        let stream = stream(1 << 24, &clock());
+        let mut owner = stream.own(0).expect("it is there");
+        for at in 0..200 {
+            let mut commit = commit(&mut owner, rows * at, at as i64);
+            commit.outputs = vec![batch_of(rows as usize, 0, rows * at, at as i64)];
+            stream.commit(commit).await.expect("there is room");
+        }
+        let mut reader = stream.clone().reader(&Start::Earliest, false);
+        let mut buffers = BTreeMap::new();
+        for at in 0..200 {
+            let Some(Read::Batch(read)) = reader.try_next() else { panic!("batch {at} is there") };
+            let column = read.rows.column(0).to_data();
+            *buffers.entry(column.buffers()[0].data_ptr()).or_insert(0) += 1;
+        }
+        assert_eq!(buffers.values().filter(|batches| **batches == 1).count(), alone, "of {rows} rows");
+    }
 }
 
 #[tokio::test]
