@@ -107,12 +107,15 @@ pub struct StreamOptions {
     pub resumes: bool,
     /// It rests from its start.
     pub paused: bool,
+    /// Which of its logs on disk: a stream that is altered may begin another, which has the next number.
+    pub generation: u32,
 }
 
 impl Default for StreamOptions {
     fn default() -> Self {
         let LogLimits { bytes, age } = LogLimits::NAMED;
-        Self { durability: Durability::Memory, retention: age, retention_bytes: bytes, resumes: false, paused: false }
+        let (durability, resumes, paused, generation) = (Durability::Memory, false, false, 0);
+        Self { durability, retention: age, retention_bytes: bytes, resumes, paused, generation }
     }
 }
 
@@ -200,7 +203,7 @@ impl Engine {
         // A name keeps its jobs running. Of a result that changes its own log gets what is final.
         let node = self.plan_final(query)?.named();
         let (lease, lasts) =
-            build_stream(&self.inner.shared, &node, &relations, name, query.plan.schema(), &options).await?;
+            build_stream(&self.inner.shared, (&node, &relations), name, query.plan.schema(), &options, None).await?;
         let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
         let relation = Relation::stream(name, reads, query, self.windows_of(query), (lease, lasts, late));
         if options.paused {
@@ -273,7 +276,7 @@ impl Engine {
                 job.cancel.cancel();
             }
             if let Some(logs) = &self.inner.shared.logs {
-                logs.remove(name);
+                logs.remove(name, relation.generation());
             }
         }
         Ok(())
@@ -397,10 +400,9 @@ impl Engine {
         losses(&self.inner.shared, self.live().values())
     }
 
-    /// The same by reason, of all reasons. Becomes less for the moment in which what has
-    /// ended is summed up, and when a damaged stream is dropped.
+    /// The same by reason, of all reasons. Never becomes less.
     pub fn lost(&self) -> Losses {
-        sums(&self.losses())
+        self.inner.shared.ledger.rising(sums(&self.losses()))
     }
 
     /// Live queries, oldest first.

@@ -198,11 +198,23 @@ pub struct Loss {
 pub(crate) struct Ledger {
     since: EventTime,
     ended: Mutex<Losses>,
+    /// The greatest sums that were told.
+    told: Mutex<Losses>,
 }
 
 impl Ledger {
     pub(crate) fn new(since: EventTime) -> Self {
-        Self { since, ended: Mutex::default() }
+        Self { since, ended: Mutex::default(), told: Mutex::default() }
+    }
+
+    /// Sums that never become less: what has ended is in none of them for a moment, until it is summed up.
+    pub(crate) fn rising(&self, sums: Losses) -> Losses {
+        let mut told = self.told.lock().expect("no holder of this lock panics");
+        for (reason, lost) in sums {
+            let known = told.entry(reason).or_default();
+            *known = Lost { rows: known.rows.max(lost.rows), gaps: known.gaps.max(lost.gaps) };
+        }
+        told.clone()
     }
 
     /// Somebody has ended.
@@ -345,6 +357,9 @@ mod tests {
         let ended = ledger.ended.lock().expect("nobody panicked").clone();
         assert_eq!(ended.len(), 2, "{ended:?}");
         assert_eq!(ended[&LossReason::Slow].rows, 14);
+        let rows = |rows| Losses::from([(LossReason::Slow, Lost { rows, gaps: 0 })]);
+        let told = [14, 7, 15].map(|now| ledger.rising(rows(now))[&LossReason::Slow].rows);
+        assert_eq!(told, [14, 14, 15], "a counter that goes back would be taken for a restart");
     }
 
     #[test]

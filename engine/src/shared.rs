@@ -122,6 +122,8 @@ pub(crate) struct Logs {
 /// A stream that lasts.
 pub(crate) struct Lasting<'a> {
     pub(crate) name: &'a str,
+    /// Which of its logs.
+    pub(crate) generation: u32,
     pub(crate) durability: Durability,
     pub(crate) schema: SchemaRef,
     pub(crate) partitions: u32,
@@ -164,7 +166,7 @@ impl Logs {
         stream: Lasting<'_>,
     ) -> Result<(Arc<MemoryStream>, Resumed), EngineError> {
         let options = DiskOptions {
-            folder: self.folder_of(stream.name),
+            folder: self.folder_of(stream.name, stream.generation),
             schema: stream.schema,
             partitions: stream.partitions,
             durability: stream.durability,
@@ -205,13 +207,14 @@ impl Logs {
         Ok((opened, resumed))
     }
 
-    /// The snapshots of a stream, in its log's folder.
+    /// The snapshots of a stream, in the folder of one of its logs.
     ///
     /// # Errors
     /// [`EngineError::Disk`].
-    pub(crate) async fn snapshots(&self, name: &str) -> Result<Arc<Snapshots>, EngineError> {
-        let (volume, folder) = (self.volume.clone(), self.folder_of(name).join("snapshots"));
-        let opening = tokio::task::spawn_blocking(move || Snapshots::open(volume, folder));
+    pub(crate) async fn snapshots(&self, name: &str, generation: u32) -> Result<Arc<Snapshots>, EngineError> {
+        let (volume, folder) = (self.volume.clone(), self.folder_of(name, generation).join("snapshots"));
+        let budget = self.budget.clone();
+        let opening = tokio::task::spawn_blocking(move || Snapshots::open(volume, folder, budget));
         let opened = opening.await.map_err(|error| EngineError::Internal(Box::new(error)))?;
         let opened = opened.map(Arc::new).map_err(|error| EngineError::Disk(Arc::new(error)))?;
         let mut snapshots = self.snapshots.lock().expect("no holder of this lock panics");
@@ -220,17 +223,24 @@ impl Logs {
         Ok(opened)
     }
 
-    /// Removes what a dropped stream has kept, soon.
-    pub(crate) fn remove(&self, name: &str) {
-        let folder = self.folder_of(name);
+    /// Removes one of a stream's logs and what lies with it, soon.
+    pub(crate) fn remove(&self, name: &str, generation: u32) {
+        let folder = self.folder_of(name, generation);
         let (volume, gone) = (self.volume.clone(), folder.clone());
         let mut snapshots: Vec<_> = {
             let snapshots = self.snapshots.lock().expect("no holder of this lock panics");
             snapshots.iter().filter_map(Weak::upgrade).collect()
         };
         snapshots.retain(|snapshots| snapshots.lies_in(&folder));
+        let open: Vec<Arc<DiskLog>> = {
+            let mut open = self.open.lock().expect("no holder of this lock panics");
+            open.retain(|log| log.strong_count() > 0);
+            open.iter().filter_map(Weak::upgrade).filter(|log| log.lies_in(&folder)).collect()
+        };
+        open.iter().for_each(|log| log.give_back());
         let removal = tokio::task::spawn_blocking(move || {
             snapshots.iter().for_each(|snapshots| snapshots.end());
+            open.iter().for_each(|log| log.end());
             if let Err(error) = DiskLog::remove(volume.as_ref(), &gone) {
                 tracing::error!(%error, folder = %gone.display(), "a dropped stream's log cannot be removed");
             }
@@ -252,13 +262,13 @@ impl Logs {
         }
     }
 
-    /// Removes all but what streams of these names keep: a process may end between two steps of making a stream or of
-    /// dropping one.
+    /// Removes all but these logs: a process may end between two steps of making a stream, of dropping one, or of
+    /// beginning its log anew.
     ///
     /// # Errors
     /// [`EngineError::Disk`].
-    pub(crate) async fn remove_all_but(&self, names: &[&str]) -> Result<(), EngineError> {
-        let kept: HashSet<PathBuf> = names.iter().map(|name| self.folder_of(name)).collect();
+    pub(crate) async fn remove_all_but(&self, logs: &[(&str, u32)]) -> Result<(), EngineError> {
+        let kept: HashSet<PathBuf> = logs.iter().map(|(name, generation)| self.folder_of(name, *generation)).collect();
         let (volume, folder) = (self.volume.clone(), self.folder.clone());
         let removing = tokio::task::spawn_blocking(move || -> Result<(), DiskError> {
             volume.create_folder(&folder)?;
@@ -285,13 +295,13 @@ impl Logs {
     }
 
     /// Names are written so that each is a folder's: letters, digits, `_` and `-` stay, other bytes are `%` and two
-    /// digits.
-    fn folder_of(&self, name: &str) -> PathBuf {
+    /// digits. Behind that of a log that was begun anew stand a dot and its number.
+    fn folder_of(&self, name: &str, generation: u32) -> PathBuf {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
         let escaped: String = name
             .bytes()
             .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
             .collect();
-        self.folder.join(escaped)
+        self.folder.join(if generation == 0 { escaped } else { format!("{escaped}.{generation}") })
     }
 }

@@ -93,7 +93,7 @@ pub(crate) fn stream(create: &CreateStream) -> Result<StreamOptions, Vec<Diagnos
     let (durability, retention, retention_bytes) = log(&mut options);
     let mistakes = options.finish("a stream");
     if mistakes.is_empty() {
-        Ok(StreamOptions { durability, retention, retention_bytes, resumes: false, paused: false })
+        Ok(StreamOptions { durability, retention, retention_bytes, resumes: false, paused: false, generation: 0 })
     } else {
         Err(mistakes)
     }

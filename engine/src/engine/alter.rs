@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use squilla_query::{NamedWindows, Query, WindowSpec, late_name};
 
-use super::Engine;
+use super::{Engine, StreamOptions};
 use crate::clock::EventTime;
 use crate::error::EngineError;
-use crate::job::{Altered, Before, HandedOver, Job, Lasts, Relations, Told, alter, replace};
+use crate::job::{Altered, Anew, Before, HandedOver, Job, Relations, Replaced, Told, alter, replace};
 use crate::operator::RESULT_LAG_NS;
 use crate::relation::{Relation, base_name};
 use crate::stream::Durability;
+use crate::subscription::LiveQuery;
 
 /// What became of a stream that was to go over to another query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub enum Alteration {
     /// It has gone over, with another epoch: its live readers were ended with [`EngineError::Altered`]. Why they could not
     /// stay, in words.
     Replaced(Handover, String),
-    /// It has not: its readers would find its rows to be of another kind, and its log or others need what it was. What is
-    /// other, and who needs what was.
+    /// It has not: its readers would find its rows to be of another kind, and others need what it was. What is other, and
+    /// who needs what was.
     Other(String, Vec<String>),
 }
 
@@ -32,6 +33,8 @@ pub enum Handover {
     Rows,
     /// At a place in each input, where the windows of the old query that were open then are not told.
     OpenWindows,
+    /// Where a new query begins: what the inputs' logs keep counts again.
+    Anew,
     /// At a place in each input. What was kept of the rows before it (to join them with others, say) is forgotten.
     State,
     /// At the end of windows: the old query told the results of those that end by then, the new one tells those after.
@@ -45,30 +48,26 @@ pub enum Handover {
 }
 
 impl Engine {
-    /// Has a named stream go over to another query while it runs. `decide` is awaited when nothing stands in the
-    /// way any more, and can still refuse.
+    /// Has a named stream go over to another query while it runs. `options`: those that it was created with. `decide` is
+    /// called with the number of the log that it will write, and awaited, when nothing stands in the way any more; it can
+    /// still refuse.
     ///
     /// # Errors
     /// [`EngineError::UnknownRelation`]; [`EngineError::NotRunning`] for what is no named stream, rests or has ended;
     /// [`EngineError::InUse`] while its late rows are read; as [`Engine::create_stream`]; what `decide` says. The old query
     /// goes on then.
-    pub async fn alter_stream(
+    pub async fn alter_stream<Decision>(
         &self,
         name: &str,
         query: &Query,
-        decide: impl Future<Output = Result<(), EngineError>> + Send,
-    ) -> Result<Alteration, EngineError> {
+        options: StreamOptions,
+        decide: impl FnOnce(u32) -> Decision + Send,
+    ) -> Result<Alteration, EngineError>
+    where
+        Decision: Future<Output = Result<(), EngineError>> + Send,
+    {
         let relation = self.relation(name)?;
         let job = relation.alterable()?;
-        if query.plan.is_changing() || relation.is_changing() {
-            return Ok(Alteration::Other("results that change have no offsets to go on with".into(), Vec::new()));
-        }
-        if relation.has_snapshots() {
-            return Ok(Alteration::Other(
-                "snapshots of what it keeps are stored, and are of its query".into(),
-                Vec::new(),
-            ));
-        }
         let users = relation.late_users();
         if !users.is_empty() {
             return Err(EngineError::InUse { name: late_name(name), users });
@@ -88,10 +87,15 @@ impl Engine {
         let kinds = (before, query.plan.is_windowed() && !counts_rows(&query.plan));
         let shared = &self.inner.shared;
         let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
-        let mut decide = Box::pin(decide);
-        let other = match other_columns(&relation.schema(), query.plan.schema()) {
+        let generation = relation.generation();
+        let mut decide = Some(decide);
+        let mut decide = async |log: u32| match decide.take() {
+            Some(decide) => decide(log).await,
+            None => Err(EngineError::Stopped),
+        };
+        let other = match ends_readers(&relation, query) {
             Some(other) => other,
-            None => match alter(shared, &job, &node, &relations, kinds, decide.as_mut()).await? {
+            None => match alter(shared, &job, &node, &relations, kinds, decide(generation)).await? {
                 Altered::Other(other) => other,
                 Altered::Done(at, before, told) => {
                     let last = relations.values().all(|read| read.job().output.durability() == Durability::Durable);
@@ -102,29 +106,52 @@ impl Engine {
                 }
             },
         };
-        let needed = self.needed_as_it_is(name, &job);
+        let needed = self.needed_as_it_is(name);
         if !needed.is_empty() {
             return Ok(Alteration::Other(other, needed));
         }
-        let (lease, at, now) = replace(shared, &job, &node, &relations, kinds, decide.as_mut()).await?;
+        let lasting = options.durability != Durability::Memory;
+        let options = StreamOptions { generation: if lasting { generation + 1 } else { 0 }, ..options };
+        let (schema, changing) = (query.plan.schema(), query.plan.is_changing() || relation.is_changing());
+        let anew = Anew { schema, options: &options, changing };
+        let decision = decide(options.generation);
+        let Replaced { lease, lasts, at, told: now } =
+            replace(shared, &job, (&node, &relations), kinds, anew, decision).await?;
         let windows = self.windows_of(query);
-        let replaced = Relation::stream(name, reads, query, windows, (lease, Lasts::none(), late));
+        let replaced = Relation::stream(name, reads, query, windows, (lease, lasts, late));
         self.relations().insert(name.to_owned(), Arc::new(replaced));
         self.begin(&relations);
+        self.end_replaced(&relation, &job, &other);
+        let how = if changing { Handover::Anew } else { handover(at, told, now) };
+        Ok(Alteration::Replaced(how, other))
+    }
+
+    /// Ends what another job has taken the place of, with its log and its readers.
+    fn end_replaced(&self, relation: &Relation, job: &Arc<Job>, what: &str) {
+        let (shared, name) = (&self.inner.shared, &relation.name);
         relation.stop();
-        let own = |below: &Arc<Job>| Arc::ptr_eq(below, &job);
+        let own = |below: &Arc<Job>| Arc::ptr_eq(below, job);
         for job in shared.registry.jobs().iter().filter(|job| job.chain().iter().any(own)) {
             job.cancel.cancel();
         }
-        let readers: Vec<_> =
-            self.live().values().filter(|query| query.reads.iter().any(|read| read == name)).cloned().collect();
-        readers.iter().for_each(|query| query.end(EngineError::Altered { name: name.to_owned(), what: other.clone() }));
-        Ok(Alteration::Replaced(handover(at, told, now), other))
+        let reads = |query: &&Arc<LiveQuery>| query.reads.iter().any(|read| read == name);
+        let readers: Vec<String> = self.live().values().filter(reads).map(|query| query.id.clone()).collect();
+        self.end_altered(&readers, name, what);
+        if let Some(logs) = shared.logs.as_ref().filter(|_| job.output.durability() != Durability::Memory) {
+            logs.remove(name, relation.generation());
+        }
     }
 
-    /// Who needs a stream's log to go on as it is.
-    fn needed_as_it_is(&self, name: &str, job: &Job) -> Vec<String> {
-        let log = (job.output.durability() != Durability::Memory).then(|| "its log on disk".to_owned());
+    /// Ends live queries: the stream that they read was altered so that they cannot go on. `what`: what is other.
+    pub fn end_altered(&self, queries: &[String], stream: &str, what: &str) {
+        let live = self.live();
+        for query in live.values().filter(|query| queries.contains(&query.id)) {
+            query.end(EngineError::Altered { name: stream.to_owned(), what: what.to_owned() });
+        }
+    }
+
+    /// Who needs a stream to go on as it is.
+    fn needed_as_it_is(&self, name: &str) -> Vec<String> {
         let streams: Vec<String> = {
             let relations = self.relations();
             let reading = relations.values().filter(|other| other.reads(name));
@@ -133,7 +160,7 @@ impl Engine {
         let live = self.live();
         let sinks = live.values().filter(|query| query.sink && query.reads.iter().any(|read| read == name));
         let sinks = sinks.map(|query| format!("sink \"{}\"", query.id));
-        log.into_iter().chain(streams).chain(sinks).collect()
+        streams.into_iter().chain(sinks).collect()
     }
 
     /// The grid of the windows that a query's rows are results of; `None`: there is none.
@@ -181,6 +208,17 @@ pub(crate) fn counts_rows(plan: &squilla_query::Plan) -> bool {
     use squilla_query::{GatherKind, Plan};
     matches!(plan, Plan::Gather { gather, .. } if matches!(gather.kind, GatherKind::Count { .. }))
         || plan.inputs().iter().any(|input| counts_rows(input))
+}
+
+/// Why readers of a stream cannot go on when its query becomes another; `None`: nothing tells that beforehand.
+fn ends_readers(relation: &Relation, query: &Query) -> Option<String> {
+    if let Some(other) = other_columns(&relation.schema(), query.plan.schema()) {
+        return Some(other);
+    }
+    if relation.is_changing() || query.plan.is_changing() {
+        return Some("results that change are told anew".into());
+    }
+    relation.has_snapshots().then(|| "what it keeps is stored in snapshots".into())
 }
 
 /// How columns differ for those who read them; `None`: they do not.

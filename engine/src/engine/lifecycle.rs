@@ -83,6 +83,12 @@ impl Engine {
         Ok((live.sql.clone(), kept))
     }
 
+    /// Ids of the jobs that a named stream is made by, its own and all below.
+    pub fn jobs_of(&self, name: &str) -> Vec<String> {
+        let job = self.relation(name).ok().and_then(|relation| relation.job());
+        job.map(|job| job.chain().iter().map(|job| job.id.clone()).collect()).unwrap_or_default()
+    }
+
     /// Ids of the live queries that read one of these relations at first hand, oldest first; those of sinks aside.
     pub fn readers(&self, names: &[&str]) -> Vec<String> {
         let live = self.live();
@@ -92,14 +98,14 @@ impl Engine {
         live.values().filter(reads).map(|query| query.id.clone()).collect()
     }
 
-    /// Removes what streams have left on disk that are none of these: the process ended while they were made or dropped.
-    /// For the time before anything is created.
+    /// Removes the logs on disk that are none of these, streams' names and the logs' numbers: the process ended while
+    /// they were begun or dropped. For the time before anything is created.
     ///
     /// # Errors
     /// [`EngineError::Disk`].
-    pub async fn remove_logs_but(&self, names: &[&str]) -> Result<(), EngineError> {
+    pub async fn remove_logs_but(&self, kept: &[(&str, u32)]) -> Result<(), EngineError> {
         match &self.inner.shared.logs {
-            Some(logs) => logs.remove_all_but(names).await,
+            Some(logs) => logs.remove_all_but(kept).await,
             None => Ok(()),
         }
     }

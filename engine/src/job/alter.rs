@@ -7,6 +7,7 @@
 //! one. Other state (of joins, of ranks without windows): at a place in each input, with nothing kept.
 
 mod record;
+mod replace;
 mod shape;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use squilla_query::{WindowKind, WindowSpec};
 use tokio::sync::oneshot;
 
 pub(super) use record::{recorded, recorded_until, told_until};
+pub(crate) use replace::{Anew, Replaced, replace};
 
 use shape::Kept;
 
@@ -22,7 +24,7 @@ use super::branch::OpSpec;
 use super::build::{Limb, Node, Relations, build, build_at};
 use super::feed::Begin;
 use super::history::bases;
-use super::lasting::Shape;
+use super::lasting::{Shape, is_kept};
 use super::run::{JobSpec, spawn_job};
 use super::stage::{Stage, Stateful};
 use super::{Branch, Command, Job, Lease};
@@ -122,7 +124,13 @@ pub(crate) async fn alter(
     decide: impl Future<Output = Result<(), EngineError>> + Send,
 ) -> Result<Altered, EngineError> {
     let making = Making { shared, job, relations, before };
-    let (inputs, told) = making.inputs(node, windowed)?;
+    let (inputs, told, one_step) = making.inputs(node, windowed)?;
+    if !one_step {
+        return Ok(Altered::Other("what it keeps without windows takes more than one step".into()));
+    }
+    if making.stores_state(node, inputs) {
+        return Ok(Altered::Other("what it keeps is stored in snapshots".into()));
+    }
     let next = making.next(inputs, told, making.told_until())?;
     if let Some(other) = making.other(&next, told) {
         return Ok(Altered::Other(other));
@@ -138,32 +146,6 @@ pub(crate) async fn alter(
     handle.done.await.map_err(|_| making.gone())?;
     Failpoint::HandOverEnds.pass();
     Ok(Altered::Done(ready.at, before.told, told))
-}
-
-/// The same where readers cannot go on: the job ends there, and another writes a log of its own from there on. What it
-/// tells, and where it took over.
-pub(crate) async fn replace(
-    shared: &Arc<Shared>,
-    job: &Arc<Job>,
-    node: &Node,
-    relations: &Relations,
-    (before, windowed): (Before, bool),
-    decide: impl Future<Output = Result<(), EngineError>> + Send,
-) -> Result<(Arc<Lease>, HandedOver, Told), EngineError> {
-    let making = Making { shared, job, relations, before };
-    let (inputs, told) = making.inputs(node, windowed)?;
-    let (ready, handle) = making.ready(told, None).await?;
-    let next = making.next(inputs, told, ready.at.watermark)?;
-    let begun = making.begin(next, &ready.read)?;
-    Failpoint::HandOverBegins.pass();
-    let decision = decide.await;
-    Failpoint::HandOverDecided.pass();
-    // It waits for this alone.
-    let _ = handle.decided.send(decision.is_ok());
-    decision?;
-    let complete_from = begun.job().chain().iter().map(|job| job.complete_from()).max();
-    let complete_from = complete_from.unwrap_or(EventTime::MIN);
-    Ok((begun, HandedOver { complete_from, ..ready.at }, told))
 }
 
 /// What becomes of a job that is ready.
@@ -199,8 +181,8 @@ impl Making<'_> {
         Ok((ready, Handle { decided, done: is_done }))
     }
 
-    /// What the query's last job reads, and what its rows are.
-    fn inputs<'n>(&self, node: &'n Node, windowed: bool) -> Result<(&'n [Limb], Told), EngineError> {
+    /// What the query's last job reads, what its rows are, and whether that takes one step that keeps rows at the most.
+    fn inputs<'n>(&self, node: &'n Node, windowed: bool) -> Result<(&'n [Limb], Told, bool), EngineError> {
         let Node::Job { inputs, .. } = node else {
             return Err(EngineError::Plan("a stream is made by a job".into()));
         };
@@ -208,16 +190,18 @@ impl Making<'_> {
             Told::Rows
         } else if windowed {
             Told::Windows
-        } else if matches!(inputs.as_slice(), [only] if only.state().is_some()) {
-            Told::State
         } else {
-            return Err(EngineError::Plan(
-                "a stream cannot go over to what keeps rows without windows in more than one step: CREATE STREAM under \
-                 another name runs beside it"
-                    .into(),
-            ));
+            Told::State
         };
-        Ok((inputs, told))
+        let one_step = told != Told::State || matches!(inputs.as_slice(), [only] if only.state().is_some());
+        Ok((inputs, told, one_step))
+    }
+
+    /// Whether snapshots are taken of what a query keeps.
+    fn stores_state(&self, node: &Node, inputs: &[Limb]) -> bool {
+        let lasts = |lease: &Arc<Lease>| lease.job().output.durability() == Durability::Durable;
+        let all_last = self.job.output.durability() == Durability::Durable && self.relations.values().all(lasts);
+        all_last && matches!(Shape::of(inputs), Shape::Other) && is_kept(node)
     }
 
     fn next(&self, inputs: &[Limb], told: Told, until: EventTime) -> Result<Next, EngineError> {
@@ -230,33 +214,6 @@ impl Making<'_> {
             Told::Windows => Ok(Next::Windows(self.windows(inputs, until)?)),
             Told::Rows | Told::State => Ok(Next::Rows(self.straight(inputs)?)),
         }
-    }
-
-    /// Starts the job that takes the other's place, with a log of its own.
-    fn begin(&self, next: Next, read: &[(Arc<Job>, Position)]) -> Result<Arc<Lease>, EngineError> {
-        let (branches, begin) = match next {
-            Next::Rows(branches) => {
-                let begin = Begin::Each(begins(&branches, read));
-                (branches, begin)
-            }
-            Next::Windows(branches) => (branches, Begin::Earliest),
-            Next::State { below, step, ops } => {
-                (vec![begin_state(self.shared, &self.name(), (below, step, ops), read, false)?], Begin::Earliest)
-            }
-        };
-        let spec = JobSpec {
-            number: self.shared.next_id(),
-            branches,
-            stage: Stage::Named,
-            begin,
-            needed: EventTime::MAX,
-            stream: Some(self.name()),
-            private: false,
-            holding: false,
-            output: None,
-            paused: false,
-        };
-        Ok(Arc::new(spawn_job(self.shared, spec, &self.name())?))
     }
 
     /// The event time of the first results of windows that readers have not been told.

@@ -16,7 +16,8 @@ use arrow::datatypes::SchemaRef;
 use serde::Serialize;
 
 use self::kept::Kept;
-use super::alter::{Told, recorded, recorded_until};
+pub(super) use self::kept::is_kept;
+use super::alter::{Told, begins, recorded, recorded_until};
 use super::branch::OpSpec;
 use super::build::{Limb, Named, Node, Relations, Use, build, is_random};
 use super::feed::Begin;
@@ -24,7 +25,7 @@ use super::history::{Base, bases, from_logs};
 use super::run::{JobSpec, spawn_job};
 use super::stage::{Stage, Stateful};
 use super::writer::Writer;
-use super::{Branch, Lease, Snapshots};
+use super::{Branch, Job, Lease, Snapshots};
 use crate::batch::{Memo, RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::engine::StreamOptions;
@@ -53,25 +54,44 @@ pub(crate) struct Lasts {
     pub(crate) why: Option<String>,
     /// Its snapshots; `None`: its own log tells enough.
     pub(crate) snapshots: Option<Arc<Snapshots>>,
+    /// Which of its logs on disk it writes.
+    pub(crate) generation: u32,
 }
+
+/// Where a stream takes over from what it was.
+pub(crate) struct Onset<'a> {
+    /// Where each log had been read to; those that are not there are read from their end on.
+    pub(crate) read: &'a [(Arc<Job>, Position)],
+    /// Results of windows with earlier event times were told; `MIN`: none was.
+    pub(crate) told: EventTime,
+    /// It tells results of windows.
+    pub(crate) windowed: bool,
+    /// It keeps rows in one step, from the place on at which it takes over.
+    pub(crate) at_place: bool,
+    /// What it reads if it does not go on where it ended when the process does; `None`: what comes.
+    pub(crate) live: &'a (dyn Fn() -> Result<Option<Beginning>, EngineError> + Send + Sync),
+}
+
+/// What a job reads, and where it begins.
+pub(crate) type Beginning = (Vec<Branch>, Begin);
 
 impl Lasts {
     /// Of what is in memory.
     pub(crate) fn none() -> Self {
-        Self { recovery: Recovery::Live, why: None, snapshots: None }
+        Self { recovery: Recovery::Live, why: None, snapshots: None, generation: 0 }
     }
 
     /// Once the stream has gone over to another query.
     pub(crate) fn altered(&self, told: Told, inputs_last: bool) -> Self {
         if !inputs_last && self.recovery == Recovery::ExactlyOnce {
             let why = Some("it was altered, and what it reads does not last".to_owned());
-            return Self { recovery: Recovery::Live, why, snapshots: None };
+            return Self { recovery: Recovery::Live, why, snapshots: None, generation: self.generation };
         }
         if told != Told::State || self.recovery == Recovery::Live {
             return self.clone();
         }
         let why = Some("it was altered: what it keeps is stored from the next start on".to_owned());
-        Self { recovery: Recovery::Live, why, snapshots: None }
+        Self { recovery: Recovery::Live, why, snapshots: None, generation: self.generation }
     }
 }
 
@@ -85,21 +105,28 @@ pub(super) enum Shape {
     Other,
 }
 
-/// Starts a named stream. `schema`: its visible fields.
+/// Starts a named stream. `schema`: its visible fields. `onset`: where it takes over from what it was; `None`: it is new.
 pub(crate) async fn build_stream(
     shared: &Arc<Shared>,
-    node: &Node,
-    relations: &Relations,
+    (node, relations): (&Node, &Relations),
     name: &str,
     schema: &SchemaRef,
     options: &StreamOptions,
+    onset: Option<&Onset<'_>>,
 ) -> Result<(Arc<Lease>, Lasts), EngineError> {
     let (Node::Job { inputs, stage }, true) = (node, options.durability != Durability::Memory) else {
+        if let Some((branches, begin)) = onset.map(|onset| (onset.live)()).transpose()?.flatten() {
+            let (number, needed, stream) = (shared.next_id(), EventTime::MAX, Some(name.to_owned()));
+            let (private, holding, output, paused) = (false, false, None, options.paused);
+            let stage = Stage::Named;
+            let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output, paused };
+            return Ok((Arc::new(spawn_job(shared, spec, name)?), Lasts::none()));
+        }
         let named = Named { stream: name, paused: options.paused };
         let built = build(shared, node, relations, name, Some(named), None)?;
         return Ok((built.lease, Lasts::none()));
     };
-    let stream = NewStream { shared, relations, name, schema, options, node, stage };
+    let stream = NewStream { shared, relations, name, schema, options, node, stage, onset };
     let lasts = |relation: &String| {
         let lease = relations.get(&Use::Rows(relation.clone())).filter(|_| base_name(relation) == relation);
         lease.is_some_and(|lease| lease.job().output.durability() == Durability::Durable)
@@ -110,22 +137,23 @@ pub(crate) async fn build_stream(
         Some(relation) => Some(format!("\"{relation}\" is not durable")),
         None => None,
     };
-    let exactly = |lease| (lease, Lasts { recovery: Recovery::ExactlyOnce, why: None, snapshots: None });
+    let generation = options.generation;
+    let exactly =
+        |(lease, snapshots)| (lease, Lasts { recovery: Recovery::ExactlyOnce, why: None, snapshots, generation });
+    let plain = |lease| exactly((lease, None));
     let why = match (why, Shape::of(inputs)) {
-        (None, Shape::Rows) => return stream.rows(inputs).await.map(exactly),
-        (None, Shape::Windows { inputs, step, ops }) => return stream.windows(&inputs, step, ops).await.map(exactly),
+        (None, Shape::Rows) => return stream.rows(inputs).await.map(plain),
+        (None, Shape::Windows { inputs, step, ops }) => return stream.windows(&inputs, step, ops).await.map(plain),
         (None, Shape::Other) => match Kept::of(node) {
             Ok(kept) => {
-                let (lease, snapshots) = stream.kept(kept).await?;
-                let snapshots = Some(snapshots);
-                return Ok((lease, Lasts { recovery: Recovery::ExactlyOnce, why: None, snapshots }));
+                return stream.kept(kept).await.map(|(lease, snapshots)| exactly((lease, Some(snapshots))));
             }
             Err(why) => why,
         },
         (Some(why), _) => why,
     };
     let lease = stream.other(inputs).await?;
-    Ok((lease, Lasts { recovery: Recovery::Live, why: Some(why), snapshots: None }))
+    Ok((lease, Lasts { recovery: Recovery::Live, why: Some(why), snapshots: None, generation }))
 }
 
 impl Shape {
@@ -187,6 +215,7 @@ struct NewStream<'a> {
     options: &'a StreamOptions,
     node: &'a Node,
     stage: &'a Stage,
+    onset: Option<&'a Onset<'a>>,
 }
 
 impl NewStream<'_> {
@@ -194,7 +223,10 @@ impl NewStream<'_> {
     async fn rows(&self, inputs: &[Limb]) -> Result<Arc<Lease>, EngineError> {
         let branches = from_logs(&self.branches(inputs, self.name)?);
         let (output, resumed) = self.open(&branches).await?;
-        let known = recorded(&branches, &resumed.inputs);
+        let known = match self.onset {
+            Some(onset) => begins(&branches, onset.read).into_iter().map(Some).collect(),
+            None => recorded(&branches, &resumed.inputs),
+        };
         let all = known.iter().all(Option::is_some);
         if self.options.resumes && !all {
             tracing::warn!(stream = self.name, "its inputs are not what they were: it goes on with their next rows");
@@ -202,7 +234,7 @@ impl NewStream<'_> {
         let end = |branch: &Branch| branch.job().output.end_position();
         let begin: Vec<Position> =
             known.into_iter().zip(&branches).map(|(known, branch)| known.unwrap_or_else(|| end(branch))).collect();
-        if !all {
+        if !all || self.onset.is_some() {
             let names = branches.iter().map(|branch| branch.job().display_name());
             self.mark(&output, EventTime::MIN, names.zip(begin.clone()).collect()).await?;
         }
@@ -221,7 +253,10 @@ impl NewStream<'_> {
         let below = from_logs(&self.branches(inputs, self.name)?);
         let replay = below.iter().any(|branch| branch.job().output.replay());
         let (output, resumed) = self.open_with(1, replay, true).await?;
-        let mut told = resumed.watermarks[0];
+        let mut told = self.onset.map_or(resumed.watermarks[0], |onset| onset.told);
+        if told > EventTime::MIN && self.onset.is_some() {
+            self.mark(&output, told, Vec::new()).await?;
+        }
         if told == EventTime::MIN && !self.options.resumes {
             let watermark = below.iter().map(|branch| branch.job().output.facts().watermark).min();
             if let Some(watermark) = watermark.filter(|at| *at > EventTime::MIN && *at < EventTime::MAX) {
@@ -241,12 +276,16 @@ impl NewStream<'_> {
 
     /// Goes on with what comes.
     async fn other(&self, inputs: &[Limb]) -> Result<Arc<Lease>, EngineError> {
-        let branches = self.branches(inputs, self.name)?;
+        let onset = self.onset.map(|onset| (onset.live)()).transpose()?.flatten();
+        let (branches, begin) = match onset {
+            Some(begun) => begun,
+            None => (self.branches(inputs, self.name)?, Begin::Fresh),
+        };
         let (output, resumed) = self.open(&branches).await?;
         let missed = if inputs.iter().all(Limb::is_rows) { self.missed(&branches, &resumed) } else { Vec::new() };
         let (number, needed) = (self.shared.next_id(), EventTime::MAX);
         let (stage, stream) = (self.stage.clone(), Some(self.name.to_owned()));
-        let (begin, output) = (Begin::Fresh, Some(output));
+        let output = Some(output);
         let (private, holding, paused) = (false, false, self.options.paused);
         let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output, paused };
         let lease = spawn_job(self.shared, spec, self.name)?;
@@ -296,6 +335,7 @@ impl NewStream<'_> {
         let logs = self.shared.logs.as_ref().ok_or_else(|| EngineError::NoLogFolder(self.name.to_owned()))?;
         let stream = Lasting {
             name: self.name,
+            generation: self.options.generation,
             durability: self.options.durability,
             schema: physical_schema(self.schema),
             partitions,

@@ -37,7 +37,7 @@ use crate::error::EngineError;
 use crate::ledger::{Ledger, LossReason, losses_of};
 use crate::stream::{MemoryStream, Offset};
 
-pub(crate) use alter::{Altered, Before, HandedOver, Successor, Told, Whereabouts, alter, replace};
+pub(crate) use alter::{Altered, Anew, Before, HandedOver, Replaced, Successor, Told, Whereabouts, alter, replace};
 pub(crate) use branch::{Branch, OpSpec};
 pub(crate) use build::{Built, Node, Relations, Use, build, explain, plan_jobs, wanted_columns};
 pub(crate) use demand::{Demand, DemandLease};

@@ -142,12 +142,23 @@ enum Work {
 
 impl Work {
     fn new(shared: &Shared, stage: &Stage, feed: &Feed, counters: &Arc<Counters>) -> Result<Self, EngineError> {
+        Self::begun(shared, stage, feed, (feed.start, feed.missing_before), counters)
+    }
+
+    /// The same; where it begins, and what its inputs lack.
+    fn begun(
+        shared: &Shared,
+        stage: &Stage,
+        feed: &Feed,
+        (start, missing_before): (EventTime, EventTime),
+        counters: &Arc<Counters>,
+    ) -> Result<Self, EngineError> {
         let Some(step) = stage.stateful() else { return Ok(Self::HandOn) };
         let setting = Setting {
             inputs: feed.inputs(),
             sides: feed.sides(),
-            start: feed.start,
-            missing_before: feed.missing_before,
+            start,
+            missing_before,
             forgets: !shared.config.lossless,
             state_limit_bytes: shared.config.query_state_bytes,
             counters: counters.clone(),
@@ -183,6 +194,8 @@ struct Task {
     /// Behind what was processed before the last crash, in each partition of the feed.
     repeated: Vec<Offset>,
     crashes: Crashes,
+    /// It is to go on once it rests, and skip what came: it was told so before it did.
+    wakes: Option<Command>,
     /// What it is to go over to; `None`: it stays as it is.
     altering: Option<Altering>,
     /// Results of windows with earlier event times were told by its last query; `None`: that matters no more.
@@ -216,6 +229,7 @@ impl Task {
             reached,
             repeated: Vec::new(),
             crashes: Crashes::default(),
+            wakes: None,
             altering: None,
             told_until: None,
             keeper: None,
@@ -459,7 +473,7 @@ impl Task {
 
     async fn write(&mut self, mut output: Output, arrival: EventTime) -> Result<(), EngineError> {
         let places = if output.rows.is_empty() { Vec::new() } else { self.places() };
-        self.leave_out(&mut output, &places);
+        self.leave_out(&mut output, &places)?;
         if !output.rows.is_empty() {
             let inputs = self.read_so_far(&output.rows, places);
             self.output.write(output.rows, inputs).await?;

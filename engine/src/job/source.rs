@@ -162,8 +162,18 @@ async fn open_output(
             let (name, durability) = (definition.name.as_str(), definition.durability);
             let (replay, resumes) = (info.replay, definition.resumes);
             let (whole_windows, waits) = (false, false);
-            let stream =
-                Lasting { name, durability, schema, partitions, replay, retention, resumes, whole_windows, waits };
+            let stream = Lasting {
+                name,
+                generation: 0,
+                durability,
+                schema,
+                partitions,
+                replay,
+                retention,
+                resumes,
+                whole_windows,
+                waits,
+            };
             let (stream, resumed) = logs.open(shared, stream).await?;
             definition.connector.resume(resumed.producers);
             Ok(stream)

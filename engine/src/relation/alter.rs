@@ -33,6 +33,11 @@ impl Relation {
         matches!(&self.definition, Definition::Stream { changing: true, .. })
     }
 
+    /// Which of its logs on disk it writes.
+    pub(crate) fn generation(&self) -> u32 {
+        self.lasts().map_or(0, |lasts| lasts.generation)
+    }
+
     /// Whether snapshots are taken of what it keeps.
     pub(crate) fn has_snapshots(&self) -> bool {
         self.lasts().is_some_and(|lasts| lasts.snapshots.is_some())
@@ -81,7 +86,7 @@ impl Relation {
                 reads,
                 event_time: event_time.to_owned(),
                 schema: schema.clone(),
-                changing: false,
+                changing: query.plan.is_changing(),
                 counts_rows: counts_rows(&query.plan),
                 windows,
                 lease: lease.clone(),

@@ -15,7 +15,7 @@ const FILE: &str = "catalog.sqlite";
 /// Locked for as long as a process uses the folder.
 const LOCK: &str = "lock";
 /// Version of the tables, kept in SQLite's `user_version`.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 /// Marks the file as ours, in SQLite's `application_id`: "sqll".
 const APPLICATION: i64 = 0x7371_6c6c;
 
@@ -30,11 +30,16 @@ const TABLES: &str = "
         -- A sink whose bounded inputs have ended: not started again.
         finished INTEGER NOT NULL DEFAULT 0,
         -- A stream that rests until it is resumed.
-        paused INTEGER NOT NULL DEFAULT 0
+        paused INTEGER NOT NULL DEFAULT 0,
+        -- Which of the logs on disk that a stream has had it writes.
+        log INTEGER NOT NULL DEFAULT 0
     ) STRICT;";
 
 /// What makes the tables of a format those of the next, the first format's first.
-const UPGRADES: [&str; 1] = ["ALTER TABLE statement ADD COLUMN paused INTEGER NOT NULL DEFAULT 0"];
+const UPGRADES: [&str; 2] = [
+    "ALTER TABLE statement ADD COLUMN paused INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE statement ADD COLUMN log INTEGER NOT NULL DEFAULT 0",
+];
 
 /// What a stored statement made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +90,8 @@ pub(crate) struct Stored {
     pub(crate) finished: bool,
     /// The stream rests until it is resumed.
     pub(crate) paused: bool,
+    /// Which of the logs on disk that the stream has had it writes.
+    pub(crate) log: u32,
 }
 
 /// Why the catalog cannot be used.
@@ -151,7 +158,7 @@ impl Store {
     pub(crate) async fn all(&self) -> Result<Vec<Stored>, StoreError> {
         self.with_disk(Vec::new, |connection| {
             let mut select = connection
-                .prepare("SELECT id, kind, name, sql, columns, finished, paused FROM statement ORDER BY id")?;
+                .prepare("SELECT id, kind, name, sql, columns, finished, paused, log FROM statement ORDER BY id")?;
             let mut rows = select.query([])?;
             let mut all = Vec::new();
             while let Some(row) = rows.next()? {
@@ -165,6 +172,7 @@ impl Store {
                     columns: columns.map(|json| read_columns(&json)).transpose()?,
                     finished: row.get(5)?,
                     paused: row.get(6)?,
+                    log: row.get(7)?,
                 });
             }
             Ok(all)
@@ -222,14 +230,15 @@ impl Store {
         .await
     }
 
-    /// Another text takes a statement's place.
-    pub(crate) async fn set_sql(&self, id: i64, sql: &str) -> Result<(), StoreError> {
+    /// Another text takes a statement's place, and another log a stream's; the log's number until then.
+    pub(crate) async fn set_sql(&self, id: i64, sql: &str, log: u32) -> Result<u32, StoreError> {
         let sql = sql.to_owned();
-        self.with_disk(
-            || (),
+        self.change(
+            || log,
             move |connection| {
-                connection.execute("UPDATE statement SET sql = ? WHERE id = ?", params![sql, id])?;
-                Ok(())
+                let before = connection.query_row("SELECT log FROM statement WHERE id = ?", [id], |row| row.get(0))?;
+                connection.execute("UPDATE statement SET sql = ?, log = ? WHERE id = ?", params![sql, log, id])?;
+                Ok(before)
             },
         )
         .await
@@ -423,8 +432,9 @@ mod tests {
         for wanted in [false, true] {
             let store = Store::open(folder.path()).expect("opens");
             let all = store.all().await.expect("read");
-            assert_eq!((all[0].name.as_str(), all[0].paused), ("a", wanted));
+            assert_eq!((all[0].name.as_str(), all[0].paused, all[0].log), ("a", wanted, u32::from(wanted)));
             store.set_paused(all[0].id, true).await.expect("stored");
+            assert_eq!(store.set_sql(all[0].id, "CREATE STREAM a AS b", 1).await.expect("stored"), u32::from(wanted));
         }
     }
 

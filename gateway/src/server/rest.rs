@@ -11,6 +11,7 @@ mod pause;
 mod publish;
 mod quarantine;
 mod statements;
+mod whole;
 
 use std::sync::Arc;
 

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use squilla_engine::{Alteration, EngineError, EventTime, Handover};
-use squilla_query::{AlterStream, CreateStream, Diagnostic, Params, Plan, Span, Statement};
+use squilla_engine::{Alteration, EngineError, EventTime, Handover, StreamOptions};
+use squilla_query::{AlterStream, CreateStream, Diagnostic, Params, Plan, RelationKind, Span, Statement};
+use squilla_sources::define_stream;
 
 use super::analyze::{analyze, place_of};
 use super::{Answer, Refusal, Service};
@@ -48,7 +49,12 @@ impl Service {
         };
         let after = names.with(same);
         refuse_other_readers(names.clone(), after.clone(), alter.name.clone(), alter.span).await?;
-        let alteration = self.go_over(definition, &alter, &text).await?;
+        let options = define_stream(&created).map_err(Refusal::Mistakes)?;
+        let alteration = self.go_over(definition, &alter, &text, options).await?;
+        let replaced = match &alteration {
+            Alteration::Replaced(_, other) => Some(other.clone()),
+            Alteration::Done(_) | Alteration::Other(..) => None,
+        };
         let told = match alteration {
             Alteration::Done(handover) => told(&alter.name, handover),
             Alteration::Replaced(handover, other) => {
@@ -57,29 +63,59 @@ impl Service {
             Alteration::Other(other, needed) => return Err(Refusal::mistake(is_other(&alter, &other, &needed))),
         };
         self.set_names(after);
+        if let Some(other) = replaced
+            && matches!(&definition.body, Body::Readable(relation) if !matches!(relation.kind, RelationKind::Stream))
+        {
+            self.end_readers_of_changing(names.clone(), &alter.name, &other).await?;
+        }
         Ok(Answer::Done(told))
     }
 
+    /// Ends the live queries that read a stream whose result changed: they read what it was made of.
+    async fn end_readers_of_changing(&self, names: Arc<Names>, name: &str, what: &str) -> Result<(), Refusal> {
+        let live: Vec<(String, String)> = self.queries().into_iter().map(|query| (query.id, query.sql)).collect();
+        let wanted = name.to_owned();
+        let work = move || {
+            let mut leads: Vec<String> = names.all_users(&wanted);
+            leads.push(wanted.clone());
+            let mentions = |sql: &str| leads.iter().any(|lead| place_of(lead, sql).is_some());
+            let reads = |sql: &str| mentions(sql) && analyze(&names, sql, &Params::new()).1.contains(&wanted);
+            live.into_iter().filter(|(_, sql)| reads(sql)).map(|(id, _)| id).collect::<Vec<_>>()
+        };
+        let readers = tokio::task::spawn_blocking(work).await.map_err(Refusal::panicked)?;
+        self.engine.end_altered(&readers, name, what);
+        Ok(())
+    }
+
     /// Writes the new definition when all is ready, and the old one again if the stream stays as it was.
-    async fn go_over(&self, old: &Definition, alter: &AlterStream, text: &str) -> Result<Alteration, Refusal> {
-        let (mut written, mut failed) = (false, None);
-        let decide = async {
-            match self.store.set_sql(old.id, text).await {
-                Ok(()) => written = true,
+    async fn go_over(
+        &self,
+        old: &Definition,
+        alter: &AlterStream,
+        text: &str,
+        options: StreamOptions,
+    ) -> Result<Alteration, Refusal> {
+        let (mut written, mut failed) = (None, None);
+        let (told, refused) = (&mut written, &mut failed);
+        let decide = |log: u32| async move {
+            match self.store.set_sql(old.id, text, log).await {
+                Ok(before) => {
+                    *told = Some(before);
+                    Ok(())
+                }
                 Err(error) => {
-                    failed = Some(error);
-                    return Err(EngineError::Stopped);
+                    *refused = Some(error);
+                    Err(EngineError::Stopped)
                 }
             }
-            Ok(())
         };
-        let altered = self.engine.alter_stream(&alter.name, &alter.query, decide).await;
+        let altered = self.engine.alter_stream(&alter.name, &alter.query, options, decide).await;
         match (altered, failed) {
             (_, Some(failed)) => Err(failed.into()),
             (Ok(altered), None) => Ok(altered),
             (Err(error), None) => {
-                if written {
-                    self.store.set_sql(old.id, &old.sql).await?;
+                if let Some(log) = written {
+                    self.store.set_sql(old.id, &old.sql, log).await?;
                 }
                 Err(Refusal::mistake(at_name(&error, alter)))
             }
@@ -232,6 +268,9 @@ fn told(name: &str, handover: Handover) -> String {
         Handover::OpenWindows => {
             "the new query goes on at the row at which the old one ended; windows that were open then are not told"
                 .to_owned()
+        }
+        Handover::Anew => {
+            "the new query begins as if it had been created now, with what its inputs' logs keep".to_owned()
         }
         Handover::State => {
             "the new query goes on at the row at which the old one ended, and begins with nothing kept of those before"

@@ -100,7 +100,8 @@ impl Service {
         let name = create.name;
         let relation = relation_of_query(&name, kind, &create.query.plan, &self.names());
         let (resumes, paused) = (task.stored.is_some(), task.stored.is_some_and(|stored| stored.paused));
-        let options = StreamOptions { resumes, paused, ..options };
+        let generation = task.stored.map_or(0, |stored| stored.log);
+        let options = StreamOptions { resumes, paused, generation, ..options };
         self.engine.create_stream(&name, &create.query, options).await.map_err(Refusal::Engine)?;
         self.record_running(&task, StoredKind::Stream, &name, relation).await?;
         Ok(Answer::Done(format!("created stream \"{name}\"")))

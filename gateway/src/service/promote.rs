@@ -43,6 +43,9 @@ impl Service {
         if exists {
             return Ok(answer);
         }
+        // A source that is read again from its start is read by another job.
+        let used = self.engine.jobs_of(&promote.name);
+        let jobs: Vec<String> = jobs.into_iter().filter(|job| used.contains(job)).collect();
         let state = if jobs.is_empty() { String::new() } else { format!(", with what {} hold", jobs.join(", ")) };
         let (name, query) = (&promote.name, &promote.query);
         Ok(Answer::Done(format!("created stream \"{name}\" from query \"{query}\"{state}")))

@@ -12,9 +12,9 @@ impl Service {
     pub(super) async fn restore(&self) -> Result<(), Refusal> {
         let _turn = self.take_turn().await;
         let mut left = self.store.all().await?;
-        let names: Vec<&str> = left.iter().map(|stored| stored.name.as_str()).collect();
-        if let Err(error) = self.engine.remove_logs_but(&names).await {
-            tracing::error!(%error, "what dropped streams have left cannot be removed");
+        let logs: Vec<(&str, u32)> = left.iter().map(|stored| (stored.name.as_str(), stored.log)).collect();
+        if let Err(error) = self.engine.remove_logs_but(&logs).await {
+            tracing::error!(%error, "what dropped and altered streams have left cannot be removed");
         }
         while !left.is_empty() {
             let count = left.len();

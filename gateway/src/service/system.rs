@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use squilla_engine::{JobInfo, QueryInfo, StreamInfo, SubscribeOptions, Subscription};
+use squilla_engine::{JobInfo, Loser, Loss, QueryInfo, StreamInfo, SubscribeOptions, Subscription};
 use squilla_query::{Diagnostic, Params, Statement};
 use squilla_sources::define_source;
 
@@ -125,6 +125,19 @@ impl Service {
         }
         jobs.retain(|job| !hidden.contains(&job.id));
         jobs
+    }
+
+    /// What was lost, but for what the server's own sources, jobs and queries have lost.
+    pub(crate) fn losses(&self) -> Vec<Loss> {
+        let shown: BTreeSet<String> = self.jobs().into_iter().map(|job| job.id).collect();
+        let mut losses = self.engine.losses();
+        losses.retain(|loss| match loss.kind {
+            Loser::Source => !self.system.has_source(&loss.name),
+            Loser::Query => !self.system.has_query(&loss.name),
+            Loser::Job => shown.contains(&loss.name),
+            Loser::Stream | Loser::Sink | Loser::Ended => true,
+        });
+        losses
     }
 
     /// Live queries of users.

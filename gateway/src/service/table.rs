@@ -23,7 +23,7 @@ impl Service {
             Show::Queries => queries(&self.queries()),
             Show::Sinks => self.sinks_table(),
             Show::Views => self.views_table(),
-            Show::Losses => losses(&self.engine.losses()),
+            Show::Losses => losses(&self.losses()),
         }
     }
 
@@ -81,6 +81,8 @@ impl Service {
             ("event_time", text(&|info| info.event_time.clone(), &|_| String::new())),
             ("users", text(&|info| info.users.join(", "), &|_| String::new())),
             ("labels", text(&|info| info.labels.join(", "), &|_| String::new())),
+            ("recovery", text(&|info| recovery(info).to_owned(), &|_| String::new())),
+            ("because", text(&|info| info.live_because.clone().unwrap_or_default(), &|_| String::new())),
         ])
     }
 
@@ -288,6 +290,15 @@ fn queries(queries: &[QueryInfo]) -> RecordBatch {
         ("rows", number(|query| query.rows)),
         ("status", strings(queries.iter().map(|query| if query.paused { "paused" } else { "running" }.to_owned()))),
     ])
+}
+
+/// How a named stream whose log is on disk goes on after a restart; empty for others.
+fn recovery(info: &StreamInfo) -> &'static str {
+    match info.recovery.filter(|_| info.durability != Durability::Memory) {
+        Some(Recovery::ExactlyOnce) => "exactly once",
+        Some(Recovery::Live) => "live",
+        None => "",
+    }
 }
 
 fn losses(losses: &[Loss]) -> RecordBatch {

@@ -37,6 +37,14 @@ async fn a_canary_goes_through_all_of_it_and_is_not_in_the_way() {
         let answer: Value = serde_json::from_str(&text(&server, path).await).expect("JSON");
         assert_eq!(answer, wanted, "{path}");
     }
+    // Nor what it has lost: nothing by itself.
+    let _ = server.service.publish("squilla_canary", "{\"n\":-1}\nnonsense".into()).await;
+    while !server.service.engine().losses().iter().any(|loss| loss.name == "squilla_canary") {
+        assert!(std::time::Instant::now() < patience, "what cannot be read is counted");
+        tokio::task::yield_now().await;
+    }
+    let told = text(&server, "/api/v1/losses").await;
+    assert!(!told.contains("squilla_canary") && told.contains("\"losses\":[]"), "{told}");
     for id in server.service.engine().queries().into_iter().map(|query| query.id) {
         assert!(server.service.execute(&format!("KILL QUERY '{id}'")).await.is_err(), "{id}");
         assert!(server.service.pause_query(&id).is_err(), "{id}");

@@ -1,6 +1,7 @@
 //! The server from outside: real sockets on the loopback, a real engine behind them.
 
 mod alter;
+mod anew;
 mod canary;
 mod catalog;
 mod client;

@@ -110,7 +110,10 @@ impl Run {
             {
                 true
             }
-            Step::Alter(altered, over, _) => self.model.moves_windows(&name(*altered), &name(*over)),
+            Step::Alter(altered, over, query) => {
+                let (altered, over) = (name(*altered), name(*over));
+                self.model.moves_windows(&altered, &over) || self.model.begins_somewhere(&altered, &over, *query)
+            }
             _ => false,
         }
     }

@@ -1,8 +1,12 @@
 //! Where fused steps begin: as each would as a job of its own.
 
+use std::sync::Arc;
+
 use super::{From, Fusion};
 use crate::clock::EventTime;
+use crate::job::alter::begins;
 use crate::job::branch::OpSpec;
+use crate::job::lasting::Onset;
 use crate::job::snapshot::Begins;
 use crate::job::{Branch, Job};
 use crate::stream::{Position, Start, Stream};
@@ -21,8 +25,20 @@ struct Beginning<'a> {
 }
 
 impl Fusion {
-    /// Where the steps begin now, and the first row of each leaf. `branches`: the leaves'.
-    pub(in crate::job) fn begin(&self, branches: &[Branch], now: EventTime) -> (Begins, Vec<Position>) {
+    /// Where the steps begin now, and the first row of each leaf. `branches`: the leaves'. `onset`: they take over there.
+    pub(in crate::job) fn begin(
+        &self,
+        branches: &[Branch],
+        now: EventTime,
+        onset: Option<&Onset<'_>>,
+    ) -> (Begins, Vec<Position>) {
+        if let Some(onset) = onset.filter(|onset| onset.at_place) {
+            let steps = vec![(EventTime::MIN, EventTime::MIN); self.steps.len()];
+            return (Begins { steps, ..Begins::default() }, begins(branches, onset.read));
+        }
+        let told = onset.filter(|onset| onset.windowed && onset.told > EventTime::MIN);
+        let told = told.map(|onset| onset.told);
+        let needed = told.unwrap_or(EventTime::MAX);
         let none = (EventTime::MIN, EventTime::MIN);
         let mut beginning = Beginning {
             fusion: self,
@@ -38,16 +54,20 @@ impl Fusion {
             untold = untold.max(match limb.from {
                 From::Leaf(leaf) => branches[leaf].job().missing_before,
                 From::Step(step) => {
-                    beginning.step(step, EventTime::MAX);
+                    beginning.step(step, needed);
                     beginning.untold[step]
                 }
             });
         }
         let known = |moment: EventTime| (moment > EventTime::MIN).then_some(moment);
         let (complete_from, untold) = (known(beginning.complete_from), known(untold));
-        let positions = branches.iter().zip(&beginning.leaves);
-        let positions = positions.map(|(branch, start)| branch.stream().clone().reader(start, false).position());
-        (Begins { steps: beginning.steps, complete_from, untold }, positions.collect())
+        let read = onset.map_or(&[][..], |onset| onset.read);
+        let position = |(branch, start): (&Branch, &Start)| {
+            let known = read.iter().find(|(job, _)| *start == Start::Latest && Arc::ptr_eq(job, branch.job()));
+            known.map_or_else(|| branch.stream().clone().reader(start, false).position(), |(_, at)| at.clone())
+        };
+        let positions = branches.iter().zip(&beginning.leaves).map(position).collect();
+        (Begins { steps: beginning.steps, complete_from, untold, told }, positions)
     }
 }
 
@@ -121,7 +141,7 @@ impl Beginning<'_> {
         below.min().unwrap_or(EventTime::MAX)
     }
 
-    fn job(&self, leaf: usize) -> &std::sync::Arc<Job> {
+    fn job(&self, leaf: usize) -> &Arc<Job> {
         self.branches[leaf].job()
     }
 }

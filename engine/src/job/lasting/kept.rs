@@ -37,6 +37,11 @@ impl<'a> Kept<'a> {
     }
 }
 
+/// Whether a stream can go on from a snapshot.
+pub(in crate::job) fn is_kept(node: &Node) -> bool {
+    Kept::of(node).is_ok()
+}
+
 fn find_changing<'a>(node: &'a Node, found: &mut Vec<&'a Node>) {
     let Node::Job { inputs, stage } = node else { return };
     if stage.stateful().is_some_and(|step| step.changes()) {
@@ -56,14 +61,14 @@ impl NewStream<'_> {
                 let partitions: Vec<u32> = branches.iter().map(|branch| branch.job().output.partitions()).collect();
                 let replay = branches.iter().any(|branch| branch.job().output.replay());
                 let (output, _) = self.open_with(fusion.partitions(&partitions), replay, false).await?;
-                let snapshots = logs.snapshots(self.name).await?;
+                let snapshots = logs.snapshots(self.name, self.options.generation).await?;
                 let lease = self.fused(fusion, self.schema, None, Some(output), &snapshots).await?;
                 Ok((lease, snapshots))
             }
             Kept::Changing(fusion, node) => {
                 let replay = self.relations.values().any(|lease| lease.job().output.replay());
                 let (output, _) = self.open_with(1, replay, false).await?;
-                let snapshots = logs.snapshots(self.name).await?;
+                let snapshots = logs.snapshots(self.name, self.options.generation).await?;
                 Ok((self.changing(fusion, node, output, &snapshots).await?, snapshots))
             }
         }
@@ -144,7 +149,7 @@ impl NewStream<'_> {
                 other => return other,
             }
         }
-        let (begins, mut inputs) = fusion.begin(&branches, self.shared.clock.now());
+        let (begins, mut inputs) = fusion.begin(&branches, self.shared.clock.now(), self.onset);
         let known = self.told(&branches, output.as_ref());
         if self.options.resumes {
             tracing::error!(stream = self.name, "it has no snapshot that can be used: what it kept is lost");

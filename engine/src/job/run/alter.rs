@@ -95,7 +95,9 @@ impl Task {
             // Not amid the results of a window.
             let reached = self.job.output.facts().watermark;
             let whole = self.job.output.last_event_time().is_none_or(|last| last < reached);
-            return (whole || successor.before.told != Told::Windows).then(Vec::new);
+            let may = whole || successor.before.told != Told::Windows;
+            let kept = || self.keeper.as_ref().and_then(|_| places(&self.whereabouts().inputs)).unwrap_or_default();
+            return may.then(kept);
         }
         if successor.before.told == Told::Rows {
             return places(&self.whereabouts().inputs);

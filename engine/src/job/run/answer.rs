@@ -2,8 +2,8 @@
 
 use super::alter::Altering;
 use super::{Task, Work};
-use crate::job::Command;
 use crate::job::hold::Rested;
+use crate::job::{Command, Status};
 
 impl Task {
     pub(super) fn answer(&mut self, command: Command) {
@@ -16,6 +16,13 @@ impl Task {
             }
             Command::Alter(successor) => {
                 self.altering = Some(Altering::new(successor));
+                return;
+            }
+            Command::Resume { skip: Some(_), .. }
+                if self.job.hold.is_paused() && matches!(self.job.status(), Status::Running) =>
+            {
+                // What it skips is known once it rests.
+                self.wakes = Some(command);
                 return;
             }
             Command::Resume { reply, .. } => {

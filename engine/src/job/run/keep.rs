@@ -7,11 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::BooleanArray;
+use arrow::compute::filter_record_batch;
 use futures::FutureExt;
 use tokio::task::JoinHandle;
 
 use super::{Task, Work, nanoseconds};
-use crate::batch::StreamBatch;
+use crate::batch::{Memo, StreamBatch};
 use crate::clock::EventTime;
 use crate::counters::Counters;
 use crate::error::EngineError;
@@ -189,11 +191,15 @@ impl Keeper {
     }
 
     /// Leaves out what was told before. `places`: how far the inputs were read for it.
-    fn untold(&mut self, rows: &mut Vec<StreamBatch>, places: &[Position]) {
+    fn untold(&mut self, rows: &mut Vec<StreamBatch>, places: &[Position]) -> Result<(), EngineError> {
+        if let Some(until) = self.keeping.begins.told {
+            rows.iter_mut().try_for_each(|batch| cut_before(batch, until))?;
+        }
         self.settle(places);
-        let Some(told) = &self.told else { return };
+        let Some(told) = &self.told else { return Ok(()) };
         let before = |partition: u32| told.get(partition as usize).is_some_and(|told| reached_by(places, told));
         rows.retain(|batch| !before(batch.partition));
+        Ok(())
     }
 
     /// Leaves nothing out any more once the inputs are read beyond what was told.
@@ -208,11 +214,12 @@ impl Task {
         if self.keeper.is_some() { self.feed.places() } else { self.feed.positions() }
     }
 
-    /// Leaves out what was told before the task went on from a snapshot.
-    pub(super) fn leave_out(&mut self, output: &mut Output, places: &[Position]) {
+    /// Leaves out what was told before: by another query, or by the task until it went on from a snapshot.
+    pub(super) fn leave_out(&mut self, output: &mut Output, places: &[Position]) -> Result<(), EngineError> {
         if let Some(keeper) = self.keeper.as_mut().filter(|_| !output.rows.is_empty()) {
-            keeper.untold(&mut output.rows, places);
+            keeper.untold(&mut output.rows, places)?;
         }
+        Ok(())
     }
 
     /// When the next snapshot is due; `None`: nothing was read since the last one.
@@ -373,6 +380,17 @@ impl Task {
             self.keep_now().await;
         }
     }
+}
+
+/// Leaves rows with earlier event times out.
+fn cut_before(batch: &mut StreamBatch, until: EventTime) -> Result<(), EngineError> {
+    if batch.event_times().iter().all(|time| *time >= until.0) {
+        return Ok(());
+    }
+    let keep: BooleanArray = batch.event_times().iter().map(|time| Some(*time >= until.0)).collect();
+    batch.rows = filter_record_batch(&batch.rows, &keep)?;
+    batch.memo = Memo::default();
+    Ok(())
 }
 
 /// Whether it was.

@@ -4,7 +4,6 @@ use super::{Task, Work};
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::job::late::Late;
-use crate::job::stage::Setting;
 use crate::operator::{Part, State};
 
 impl Task {
@@ -19,22 +18,14 @@ impl Task {
         let mut state = state.into_parts().map(written).collect::<Result<State, EngineError>>()?;
         self.feed.renew(&self.branches)?;
         self.feed.restore(&mut state)?;
-        if let (Work::Operator(operator), Some(step)) = (&mut self.work, self.stage.stateful()) {
-            let setting = Setting {
-                inputs: self.feed.inputs(),
-                sides: self.feed.sides(),
-                // The state says what was not told.
-                start: EventTime::MIN,
-                missing_before: EventTime::MIN,
-                forgets: !self.shared.config.lossless,
-                state_limit_bytes: self.shared.config.query_state_bytes,
-                counters: self.job.counters.clone(),
-            };
-            let mut fresh = step.operator(setting)?;
-            fresh.restore(&mut state)?;
-            fresh.track_late(self.job.late.as_ref().is_some_and(Late::is_wanted));
-            *operator = fresh;
+        // The state says what was not told.
+        let start = (EventTime::MIN, EventTime::MIN);
+        let mut fresh = Work::begun(&self.shared, &self.stage, &self.feed, start, &self.job.counters)?;
+        if let Work::Operator(operator) = &mut fresh {
+            operator.restore(&mut state)?;
+            operator.track_late(self.job.late.as_ref().is_some_and(Late::is_wanted));
         }
+        self.work = fresh;
         if !state.is_empty() {
             return Err(EngineError::State("it has more parts than were taken".into()));
         }

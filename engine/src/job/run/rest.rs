@@ -12,7 +12,12 @@ impl Task {
         let places = self.feed.let_go(&self.branches);
         self.job.hold.rest(places);
         // The job, which this task keeps, holds a sender.
-        while let Some(command) = self.inbox.recv().await {
+        loop {
+            let told = match self.wakes.take() {
+                Some(told) => Some(told),
+                None => self.inbox.recv().await,
+            };
+            let Some(command) = told else { return Ok(()) };
             match command {
                 Command::Resume { skip, reply } => {
                     // What it stopped at is tried again.
@@ -41,7 +46,6 @@ impl Task {
                 other => self.answer(other),
             }
         }
-        Ok(())
     }
 
     /// Windows that were open while rows were lost or skipped may be partial: whoever asks from now on is told.

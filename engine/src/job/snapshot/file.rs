@@ -127,6 +127,12 @@ pub(super) fn read(volume: &dyn Volume, folder: &Path, generation: u64) -> Resul
     Ok(Snapshot { point: manifest.point.into_owned(), state: parts.into_iter().collect() })
 }
 
+/// Bytes of a snapshot's files; those that are not there have none.
+pub(super) fn bytes(volume: &dyn Volume, folder: &Path, generation: u64) -> u64 {
+    let length = |ending| volume.open(&path(folder, generation, ending), false).and_then(|file| file.length());
+    [MANIFEST, STATE].into_iter().map(|ending| length(ending).unwrap_or(0)).sum()
+}
+
 /// Removes a snapshot: its manifest first.
 pub(super) fn remove(volume: &dyn Volume, folder: &Path, generation: u64) -> Result<(), DiskError> {
     for ending in [MANIFEST, STATE] {

@@ -20,7 +20,7 @@ use crate::clock::EventTime;
 use crate::counters::CountersSnapshot;
 use crate::error::EngineError;
 use crate::operator::State;
-use crate::stream::{DiskError, Position, Volume};
+use crate::stream::{DiskBudget, DiskError, Position, Volume};
 
 /// How many are kept.
 const KEPT: usize = 3;
@@ -57,6 +57,9 @@ pub(crate) struct Begins {
     pub(crate) complete_from: Option<EventTime>,
     /// Results with earlier event times are not told; `None`: all are.
     pub(crate) untold: Option<EventTime>,
+    /// Results of windows with earlier event times were told by the query before; `None`: none was.
+    #[serde(default)]
+    pub(crate) told: Option<EventTime>,
 }
 
 /// The snapshots of one job. All calls block but [`Snapshots::generations`] and [`Snapshots::lies_in`].
@@ -67,6 +70,9 @@ pub(crate) struct Snapshots {
     /// Those that there are, oldest first.
     generations: Mutex<Vec<u64>>,
     damaged: AtomicU64,
+    /// Its bytes are among those of all logs: written in any case, they leave less for rows.
+    budget: Arc<DiskBudget>,
+    bytes: AtomicU64,
     /// The stream is dropped: no more are written. Held while one is.
     dropped: Mutex<bool>,
 }
@@ -76,7 +82,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`DiskError`] when it cannot be made or read.
-    pub(crate) fn open(volume: Arc<dyn Volume>, folder: PathBuf) -> Result<Self, DiskError> {
+    pub(crate) fn open(volume: Arc<dyn Volume>, folder: PathBuf, budget: Arc<DiskBudget>) -> Result<Self, DiskError> {
         volume.create_folder(&folder)?;
         let mut generations = file::generations(volume.as_ref(), &folder)?;
         let surplus = generations.len().saturating_sub(KEPT);
@@ -84,11 +90,15 @@ impl Snapshots {
             // It was removed before, and is there again since the power failed.
             file::remove(volume.as_ref(), &folder, generation)?;
         }
+        let bytes = generations.iter().map(|generation| file::bytes(volume.as_ref(), &folder, *generation)).sum();
+        budget.change(0, bytes);
         Ok(Self {
             volume,
             folder,
             generations: Mutex::new(generations),
             damaged: AtomicU64::new(0),
+            budget,
+            bytes: AtomicU64::new(bytes),
             dropped: Mutex::new(false),
         })
     }
@@ -129,11 +139,25 @@ impl Snapshots {
             let surplus = generations.len().saturating_sub(KEPT);
             generations.drain(..surplus).collect()
         };
+        self.book(generation, true);
         for generation in gone {
+            self.book(generation, false);
             let removed = file::remove(self.volume.as_ref(), &self.folder, generation);
             removed.map_err(|error| EngineError::Disk(Arc::new(error)))?;
         }
         Ok(())
+    }
+
+    /// Counts the bytes of one that is there from now on, or no longer.
+    fn book(&self, generation: u64, is_there: bool) {
+        let bytes = file::bytes(self.volume.as_ref(), &self.folder, generation);
+        if is_there {
+            self.budget.change(0, bytes);
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        } else {
+            self.budget.change(bytes, 0);
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Has no more written, after the one that is being written: its folder goes, and may be another stream's then.
@@ -149,5 +173,11 @@ impl Snapshots {
     /// How many could not be used.
     pub(crate) fn damaged(&self) -> u64 {
         self.damaged.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Snapshots {
+    fn drop(&mut self) {
+        self.budget.change(self.bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -11,12 +11,13 @@ use crate::clock::EventTime;
 use crate::counters::CountersSnapshot;
 use crate::error::EngineError;
 use crate::operator::{Part, State};
-use crate::stream::{Offset, Position, TestVolume};
+use crate::stream::{DiskBudget, Offset, Position, TestVolume};
 
 const FOLDER: &str = "/streams/s/snapshots";
 
 fn open(volume: &TestVolume) -> Snapshots {
-    Snapshots::open(Arc::new(volume.clone()), FOLDER.into()).expect("it holds")
+    let budget = Arc::new(DiskBudget::new(1 << 40));
+    Snapshots::open(Arc::new(volume.clone()), FOLDER.into(), budget).expect("it holds")
 }
 
 fn snapshot(number: u64) -> Snapshot {
@@ -24,7 +25,7 @@ fn snapshot(number: u64) -> Snapshot {
     let keys: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("c")]));
     let sums: ArrayRef = Arc::new(Int64Array::from(vec![number as i64, 2, 3]));
     let rows = RecordBatch::try_from_iter_with_nullable([("k", keys, true), ("n", sums, true)]).expect("it holds");
-    let begins = Begins { steps: vec![(EventTime::MIN, EventTime(4))], complete_from: None, untold: None };
+    let begins = Begins { steps: vec![(EventTime::MIN, EventTime(4))], complete_from: None, untold: None, told: None };
     let point = Point {
         plan: "p".into(),
         inputs: vec![at(number)],

@@ -29,7 +29,8 @@ impl DiskBudget {
         Ok(())
     }
 
-    pub(super) fn change(&self, before: u64, now: u64) {
+    /// Takes note of a change of the bytes that somebody holds.
+    pub(crate) fn change(&self, before: u64, now: u64) {
         if now >= before {
             self.used_bytes.fetch_add(now - before, Ordering::Relaxed);
         } else {

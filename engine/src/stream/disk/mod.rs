@@ -110,6 +110,8 @@ pub(crate) struct DiskLog {
     unstored_rows: AtomicU64,
     /// It failed for good or was closed: nothing is appended until it is opened again.
     broken: AtomicBool,
+    /// It is about to be removed: no file of it is touched any more. Held while one is.
+    removed: Mutex<bool>,
     /// What readers have decoded and still hold.
     decoded: Mutex<HashMap<(u32, Offset), Weak<StreamBatch>>>,
 }
@@ -217,6 +219,7 @@ impl DiskLog {
             refusing: AtomicBool::new(false),
             unstored_rows: AtomicU64::new(0),
             broken: AtomicBool::new(false),
+            removed: Mutex::new(false),
             decoded: Mutex::default(),
             options,
         };
@@ -311,7 +314,8 @@ impl DiskLog {
     /// Appends one commit's batches, all of one partition. Blocks; only the writer calls it. Nothing of it stays when
     /// it fails.
     fn append(&self, encoder: &mut Encoder, append: &Append, buffer: &mut Vec<u8>) -> Result<(), DiskError> {
-        if self.broken.load(Ordering::Relaxed) {
+        let removed = self.removed.lock().expect("no holder of this lock panics");
+        if *removed || self.broken.load(Ordering::Relaxed) {
             return Err(DiskError::Closed);
         }
         let Some(first) = append.batches.first() else { return Ok(()) };
@@ -350,6 +354,11 @@ impl DiskLog {
     }
 
     fn sync(&self) -> Result<(), DiskError> {
+        let removed = self.removed.lock().expect("no holder of this lock panics");
+        if *removed { Ok(()) } else { self.sync_files() }
+    }
+
+    fn sync_files(&self) -> Result<(), DiskError> {
         if self.broken.load(Ordering::Relaxed) {
             // A second attempt may succeed though the first has lost rows: the system forgets what it could not write.
             return Err(DiskError::Closed);
@@ -384,7 +393,11 @@ impl DiskLog {
 
     /// Says that all that readers have seen is on disk: the log goes on in its epoch when it is opened again.
     fn close(&self) -> Result<(), DiskError> {
-        self.sync()?;
+        let removed = self.removed.lock().expect("no holder of this lock panics");
+        if *removed {
+            return Ok(());
+        }
+        self.sync_files()?;
         Failpoint::LogCloses.pass();
         let mut meta = self.meta.lock().expect("no holder of this lock panics");
         meta.close();
@@ -392,6 +405,26 @@ impl DiskLog {
         meta.write(self.volume.as_ref(), &self.options.folder)?;
         Failpoint::LogClosed.pass();
         Ok(())
+    }
+
+    /// Lets no file of it be touched any more, after the call that does: its folder goes, and may be another's then.
+    /// Blocks.
+    pub(crate) fn end(&self) {
+        *self.removed.lock().expect("no holder of this lock panics") = true;
+    }
+
+    /// Its bytes count no longer: it is about to be removed.
+    pub(crate) fn give_back(&self) {
+        self.budget.change(self.bytes.swap(0, Ordering::Relaxed), 0);
+    }
+
+    fn is_removed(&self) -> bool {
+        *self.removed.lock().expect("no holder of this lock panics")
+    }
+
+    /// Whether it lies in a folder.
+    pub(crate) fn lies_in(&self, folder: &Path) -> bool {
+        self.options.folder == folder
     }
 
     /// Removes a log with all that it holds. Blocks.

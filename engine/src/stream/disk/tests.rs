@@ -491,3 +491,23 @@ async fn a_buffered_log_is_on_disk_soon_and_counts_what_the_disk_refused() {
 }
 
 mod producers;
+
+#[test]
+fn a_log_that_is_removed_leaves_no_file_in_the_folder_of_the_next() {
+    let volume = TestVolume::default();
+    // A segment for each few records: the next record begins one.
+    let (log, _) =
+        open(&volume, DiskOptions { bytes: 1 << 12, ..options(Durability::Buffered, 1) }).expect("the volume is sound");
+    (0..8).for_each(|at| store(&log, vec![batch(0, at * 4, 4)]).expect("the volume is sound"));
+    log.end();
+    DiskLog::remove(&volume, Path::new(FOLDER)).expect("the volume is sound");
+    let next = filled(&volume);
+    let before = volume.list(&Path::new(FOLDER).join("p0")).expect("it is there");
+    (8..40).for_each(|at| assert!(matches!(append(&log, vec![batch(0, at * 4, 4)]), Err(DiskError::Closed))));
+    log.sync().and_then(|()| log.close()).expect("nothing is left to do");
+    assert_eq!(volume.list(&Path::new(FOLDER).join("p0")).expect("it is there"), before);
+    drop(next);
+    let (next, resumed) = open(&volume, options(Durability::Durable, 3)).expect("the volume is sound");
+    assert_eq!((resumed.cut_bytes, resumed.damaged_rows), (0, 0));
+    assert_eq!(read(&next).0, vec![upto(20), upto(10)]);
+}

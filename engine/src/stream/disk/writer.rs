@@ -189,7 +189,7 @@ impl Writing {
     fn append(&mut self, append: Append, done: Option<Done>) {
         let result = append.log.append(&mut self.encoder, &append, &mut self.buffer).map_err(Arc::new);
         let log = append.log;
-        if let (Err(error), false) = (&result, log.refusing()) {
+        if let (Err(error), false) = (&result, log.refusing() || log.is_removed()) {
             tracing::error!(%error, folder = %log.options.folder.display(), "a log on disk takes no rows");
         }
         log.refusing.store(result.is_err(), Ordering::Relaxed);

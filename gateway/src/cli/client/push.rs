@@ -1,7 +1,7 @@
 //! `squilla push`: NDJSON from a file or standard input to a stream.
 //!
-//! Its requests are numbered: one that got no answer is sent again, and its rows are there once. Not the first: until a
-//! server has answered, it may not be there or be another one.
+//! Its requests are numbered: one that got no answer is sent again, and its rows are there once. Only when nobody listens
+//! before a server has answered once, it ends at once: none may be there.
 
 use std::collections::hash_map::RandomState;
 use std::fs::File;
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::{Server, error_of, runtime};
 use crate::cli::Outcome;
 use crate::cli::args::PushArgs;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, chain};
 
 /// What is read from the input at once, in bytes.
 const READ_BYTES: usize = 256 << 10;
@@ -34,7 +34,9 @@ const REJECTS_TOLD: u64 = 20;
 /// First wait after the server said that its queue is full; it doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(5);
-/// How long a server that has answered before may be away, or its disk full.
+/// How long the answer to a request may take before it is sent again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long a server may be away, or its disk full.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Carries out the command.
@@ -157,27 +159,27 @@ impl Push<'_> {
         let lines = lines_of(&chunk);
         let url = self.server.url(&["streams", self.stream, "events"]);
         let mut wait = FIRST_WAIT;
-        let mut patience = Instant::now() + PATIENCE;
+        let mut patience: Option<Instant> = None;
         loop {
             let request = self.server.http.post(url.clone()).header("content-type", "application/x-ndjson");
             let request = request.header("producer-id", &self.producer).header("producer-seq", self.sequence);
             let answer = self.answer(request.body(chunk.clone())).await;
             let away = match &answer {
-                // A server that never answered is not there, or another one.
-                Err(_) => self.sequence > 0,
+                // Where nobody listens there may be no server.
+                Err((listens, _)) => *listens || self.sequence > 0,
                 Ok((status, ..)) => *status == StatusCode::INSUFFICIENT_STORAGE,
             };
-            if away && Instant::now() < patience {
+            if away && Instant::now() < *patience.get_or_insert_with(|| Instant::now() + PATIENCE) {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LAST_WAIT);
                 continue;
             }
-            let (status, retry_after, body) = answer?;
+            let (status, retry_after, body) = answer.map_err(|(_, failure)| failure)?;
             if status == StatusCode::TOO_MANY_REQUESTS {
                 tokio::time::sleep(wait.max(retry_after).min(LAST_WAIT)).await;
                 wait = (wait * 2).min(LAST_WAIT);
                 // It is there, and busy.
-                patience = Instant::now() + PATIENCE;
+                patience = None;
                 continue;
             }
             if !status.is_success() {
@@ -190,12 +192,14 @@ impl Push<'_> {
         }
     }
 
-    /// A request's status, when to send it again, and body.
-    async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Duration, Bytes), Failure> {
-        let response = self.server.send(request).await?;
+    /// A request's status, when to send it again, and body; the error says whether somebody listens, too.
+    async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Duration, Bytes), (bool, Failure)> {
+        let unreachable =
+            |error: reqwest::Error| (!error.is_connect(), self.server.unreachable(&chain(&error.without_url())));
+        let response = request.timeout(ANSWER_WITHIN).send().await.map_err(unreachable)?;
         let told = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let (status, retry_after) = (response.status(), told.map_or(Duration::ZERO, Duration::from_secs));
-        let body = response.bytes().await.map_err(|error| Failure::because(&error))?;
+        let body = response.bytes().await.map_err(unreachable)?;
         Ok((status, retry_after, body))
     }
 

@@ -52,6 +52,9 @@ pub(super) struct StreamBody {
     /// Of a named stream, how it goes on after a restart: `exactly_once` or `live`.
     #[schema(value_type = Option<String>)]
     recovery: Option<Recovery>,
+    /// Why it goes on with what comes then, though its log is on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live_because: Option<String>,
     /// Rows that readers saw and the disk did not take.
     unstored_rows: u64,
     /// Rows on disk that were found damaged.
@@ -223,6 +226,7 @@ impl StreamBody {
             log_bytes: 0,
             durability: Durability::Memory,
             recovery: None,
+            live_because: None,
             unstored_rows: 0,
             damaged_rows: 0,
             paused: None,
@@ -250,6 +254,7 @@ impl From<StreamInfo> for StreamBody {
             log_bytes: info.log_bytes,
             durability: info.durability,
             recovery: info.recovery,
+            live_because: info.live_because,
             unstored_rows: info.unstored_rows,
             damaged_rows: info.damaged_rows,
             paused: info.paused.map(|paused| PausedBody {

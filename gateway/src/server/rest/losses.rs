@@ -41,7 +41,7 @@ struct LossBody {
 /// Rows that did not come to where they were wanted, with the reason.
 #[utoipa::path(get, path = "/api/v1/losses", tag = "operation", responses((status = OK, body = Losses)))]
 pub(super) async fn losses(State(app): Shared) -> Json<Losses> {
-    Json(Losses { losses: app.service.engine().losses().into_iter().map(LossBody::from).collect() })
+    Json(Losses { losses: app.service.losses().into_iter().map(LossBody::from).collect() })
 }
 
 impl From<Loss> for LossBody {

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::whole::to_the_end;
 use super::{Body, Shared};
 use crate::server::error::{ApiError, ErrorAnswer};
 use crate::service::Refusal;
@@ -39,7 +40,7 @@ enum From {
     responses((status = OK, body = Done), (status = BAD_REQUEST, body = ErrorAnswer))
 )]
 pub(super) async fn pause_stream(State(app): Shared, Path(name): Path<String>) -> Result<Json<Done>, ApiError> {
-    done(app.service.pause_stream(&name, None).await)
+    done(to_the_end(async move { app.service.pause_stream(&name, None).await }).await)
 }
 
 /// Lets a stream go on that rests.
@@ -54,7 +55,7 @@ pub(super) async fn resume_stream(
     how: Body<GoOn>,
 ) -> Result<Json<Done>, ApiError> {
     let Json(how) = how?;
-    done(app.service.resume_stream(&name, None, how.from.is_some()).await)
+    done(to_the_end(async move { app.service.resume_stream(&name, None, how.from.is_some()).await }).await)
 }
 
 /// Lets a live query rest. What its reader does not get waits as long as the logs keep it.
@@ -101,7 +102,7 @@ pub(super) async fn promote_query(
     name: Body<Name>,
 ) -> Result<Json<Done>, ApiError> {
     let Json(Name { name }) = name?;
-    done(app.service.promote_query(&id, &name).await)
+    done(to_the_end(async move { app.service.promote_query(&id, &name).await }).await)
 }
 
 fn done(told: Result<String, Refusal>) -> Result<Json<Done>, ApiError> {

@@ -13,6 +13,7 @@ use squilla_query::{Parameter, ParameterKind, Params, parameters, split_statemen
 use squilla_sources::encode::json::write_rows_array;
 use utoipa::ToSchema;
 
+use super::whole::to_the_end;
 use super::{Body, Shared};
 use crate::server::error::{ApiError, ErrorAnswer, ErrorBody, Mistake};
 use crate::server::limits::STATEMENTS;
@@ -140,7 +141,8 @@ pub(super) async fn execute(State(app): Shared, script: Body<Script>) -> Result<
         let own = parameters(&statement.sql);
         let params = params.iter().filter(|(name, _)| own.contains(*name));
         let params: Params = params.map(|(name, value)| (name.clone(), value.clone())).collect();
-        match app.service.execute_with(&statement.sql, &params).await {
+        let (service, sql, values) = (app.service.clone(), statement.sql.clone(), params.clone());
+        match to_the_end(async move { service.execute_with(&sql, &values).await }).await {
             Ok(answer) => results.push(StatementResult::of(answer, statement.sql, &params)),
             Err(refusal) => {
                 let error = ApiError::from(refusal).in_statement(&statement.sql).shifted(statement.span.start);

@@ -107,10 +107,14 @@ impl Model {
         let same = matches!((query, to), (Query::Rows(_), Query::Rows(_)) | (Query::Windows(_), Query::Windows(_)));
         match (same, paused) {
             (true, false) => {}
-            // Both are in the way.
+            // Both may be in the way.
             (false, true) => return Err(&["not_running", "in_use"]),
             (true, true) => return Err(&["not_running"]),
-            (false, false) => return Err(&["in_use"]),
+            (false, false) if !users.is_empty() => return Err(&["in_use"]),
+            (false, false) => {
+                self.begin_anew(name, over, to);
+                return Ok(());
+            }
         }
         let (before, (after, _)) = (self.base(&self.relations[name].over).0, self.base(over));
         let end = (self.relations[&after].rows.len(), self.relations[&after].steps);
@@ -124,6 +128,37 @@ impl Model {
         (stream.over, stream.kind) = (over.into(), Kind::Stream { query: to, paused });
         self.settle();
         Ok(())
+    }
+
+    /// Its log begins anew, where the old query ended.
+    fn begin_anew(&mut self, name: &str, over: &str, to: Query) {
+        let below = &self.relations[&self.base(over).0];
+        let (read, seen, reached) = (below.rows.len(), below.steps, below.watermark);
+        let stream = self.relations.get_mut(name).expect("it is there");
+        let told = match (to, stream.watermark, reached) {
+            (Query::Windows(_), Some(at), _) => Some((at, at)),
+            (Query::Windows(size), None, Some(at)) => Some((told_until(size, told(at), None), told(at))),
+            _ => None,
+        };
+        stream.rows.clear();
+        (stream.read, stream.seen) = (read, seen);
+        (stream.from, stream.watermark) = (told.map(|told| told.0), told.map(|told| told.1));
+        (stream.over, stream.kind) = (over.into(), Kind::Stream { query: to, paused: false });
+        self.settle();
+    }
+
+    /// Whether a stream's log would begin anew, and where that is, or whether it may, is not known here.
+    pub(super) fn begins_somewhere(&self, name: &str, over: &str, to: Query) -> bool {
+        let Some(relation) = self.relations.get(name) else { return false };
+        let Kind::Stream { query, .. } = relation.kind else { return false };
+        let to_windows = matches!(to, Query::Windows(_));
+        if !self.relations.contains_key(over) || to_windows == matches!(query, Query::Windows(_)) {
+            return false;
+        }
+        let users = self.users(name);
+        let views = users.iter().all(|user| matches!(self.relations[user].kind, Kind::View(_)));
+        let elsewhere = relation.watermark != self.latest(name) || self.base(&relation.over).0 != self.base(over).0;
+        !users.is_empty() && views || to_windows && elsewhere
     }
 
     pub(super) fn drop(&mut self, name: &str, cascade: bool) -> Refused {
