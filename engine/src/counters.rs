@@ -131,6 +131,11 @@ impl Counters {
         self.busy_ns.fetch_add(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
+    /// So many nanoseconds were spent on batches.
+    pub(crate) fn spend_ns(&self, ns: u64) {
+        self.busy_ns.fetch_add(ns, Relaxed);
+    }
+
     /// Time spent on batches, in microseconds.
     pub(crate) fn busy_us(&self) -> u64 {
         self.busy_ns.load(Relaxed) / 1_000

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::error::EngineError;
 use crate::info::{ExplainedJob, JobInfo, QueryInfo, StreamInfo};
 use crate::job::{
-    Job, Lease, Linger, Node, Registry, Relations, Use, build_stream, explain, plan_jobs, wanted_columns,
+    Job, Lease, Linger, Node, Registry, Relations, Use, build_stream, explain, plan_jobs, plan_last, wanted_columns,
 };
 use crate::ledger::{Loss, Losses, losses, sums};
 use crate::relation::{Relation, base_name};
@@ -446,20 +446,21 @@ impl Engine {
     }
 
     fn plan(&self, query: &Query) -> Result<Node, EngineError> {
-        self.plan_told(query, query.told(self.inner.shared.config.lossless) != Emit::OnWindowClose)
+        let updates = query.told(self.inner.shared.config.lossless) != Emit::OnWindowClose;
+        plan_last(&query.plan, updates, &self.fields())
     }
 
     fn plan_final(&self, query: &Query) -> Result<Node, EngineError> {
-        self.plan_told(query, false)
+        plan_jobs(&query.plan, false, &self.fields())
     }
 
-    fn plan_told(&self, query: &Query, updates: bool) -> Result<Node, EngineError> {
+    /// The visible fields of relations and of their late rows, as they are now.
+    fn fields(&self) -> impl Fn(&str) -> Option<SchemaRef> {
         let relations = self.relations().clone();
-        let fields = |name: &str| -> Option<SchemaRef> {
+        move |name: &str| {
             let relation = relations.get(base_name(name))?;
             if late_of(name).is_some() { relation.late_schema() } else { Some(relation.schema()) }
-        };
-        plan_jobs(&query.plan, updates, &fields)
+        }
     }
 
     /// Uses the relations that a query reads.

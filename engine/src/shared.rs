@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::engine::EngineConfig;
 use crate::error::EngineError;
-use crate::job::{Registry, Snapshots};
+use crate::job::{Registry, Routers, Snapshots};
 use crate::ledger::Ledger;
 use crate::stream::{
     Disk, DiskBudget, DiskError, DiskLog, DiskOptions, DiskWriter, Durability, LogLimits, MemoryStream, RealVolume,
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<Ledger>,
     /// Where streams that last lie; `None`: nowhere.
     pub(crate) logs: Option<Logs>,
+    /// The tasks that filter streams for many queries.
+    pub(crate) routers: Routers,
     /// The tasks of which snapshots are taken: when the engine stops they take a last one.
     pub(crate) kept: TaskTracker,
     stops: AtomicBool,
@@ -56,6 +58,7 @@ impl Shared {
             registry,
             ledger,
             logs,
+            routers: Routers::default(),
             kept: TaskTracker::new(),
             stops: AtomicBool::new(false),
             ids: AtomicU64::new(1),

@@ -2,7 +2,7 @@
 //!
 //! A plan is cut behind the filters of each stream, behind each aggregate, and at the end. So queries with the same
 //! filter share it whatever they compute from it, and queries with the same windows share those whatever they show
-//! of them.
+//! of them. A live query that does no more than filter a stream is one job: there the stream's index finds its rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,15 +13,16 @@ use squilla_query::{JoinTime, Plan, RankTime, ranks_groups, running_key};
 use super::branch::OpSpec;
 use super::feed::{Begin, leading_filters};
 use super::history::from_logs;
-use super::run::{JobSpec, describe, fingerprint, spawn_job};
+use super::route::conditions_of;
+use super::run::{JobSpec, fingerprint, spawn_job, spawn_last};
 use super::stage::{
     AggregateJob, FillJob, GatherJob, JoinJob, LookupJob, RankJob, RankRunningJob, RunningJob, Stage, Stateful,
     TrackJob,
 };
-use super::{Branch, Lease, Registry};
+use super::{Branch, Lease};
+use crate::batch::physical_schema;
 use crate::clock::EventTime;
 use crate::error::EngineError;
-use crate::info::ExplainedJob;
 use crate::operator::FillSpec;
 use crate::shared::Shared;
 use crate::stream::Start;
@@ -96,13 +97,36 @@ pub(crate) fn plan_jobs(
 ) -> Result<Node, EngineError> {
     let mut limbs = limbs(plan, updates, fields)?;
     limbs.iter_mut().for_each(Limb::settle);
+    Ok(last_of(limbs))
+}
+
+/// The same for a live query: filters that a stream's index finds the rows of are not made jobs of their own.
+pub(crate) fn plan_last(
+    plan: &Plan,
+    updates: bool,
+    fields: &dyn Fn(&str) -> Option<SchemaRef>,
+) -> Result<Node, EngineError> {
+    let mut limbs = limbs(plan, updates, fields)?;
+    limbs.iter_mut().for_each(Limb::settle);
+    if let [only] = limbs.as_slice()
+        && !only.updates
+        && let Node::Relation(name) = only.input.as_ref()
+        && let Some(known) = fields(name)
+        && conditions_of(&only.ops, &physical_schema(&known)).is_some()
+    {
+        return Ok(Node::Job { inputs: limbs, stage: Stage::Stateless });
+    }
+    Ok(last_of(limbs))
+}
+
+fn last_of(limbs: Vec<Limb>) -> Node {
     if let [only] = limbs.as_slice()
         && only.ops.is_empty()
         && !only.updates
     {
-        return Ok(only.input.as_ref().clone());
+        return only.input.as_ref().clone();
     }
-    Ok(Node::Job { inputs: limbs.into_iter().map(Limb::cut).collect(), stage: Stage::Stateless })
+    Node::Job { inputs: limbs.into_iter().map(Limb::cut).collect(), stage: Stage::Stateless }
 }
 
 fn limbs(plan: &Plan, updates: bool, fields: &dyn Fn(&str) -> Option<SchemaRef>) -> Result<Vec<Limb>, EngineError> {
@@ -307,7 +331,7 @@ impl Node {
     }
 
     /// How it uses a relation; `None`: it is a job of the query's own.
-    fn used(&self) -> Option<Use> {
+    pub(super) fn used(&self) -> Option<Use> {
         match self {
             Self::Relation(name) => Some(Use::Rows(name.clone())),
             Self::Table(name) => Some(Use::Table(name.clone())),
@@ -342,6 +366,16 @@ pub(crate) fn build(
     build_at(shared, node, relations, user, stream, (from, EventTime::MAX))
 }
 
+/// The same for a live query that begins afresh: what its last job filters, it may filter together with others.
+pub(crate) fn build_last(
+    shared: &Arc<Shared>,
+    node: &Node,
+    relations: &Relations,
+    user: &str,
+) -> Result<Built, EngineError> {
+    build_in(shared, node, relations, user, None, (None, EventTime::MAX), true)
+}
+
 /// The same for who needs results from an event time on: windows that end later are told, if the logs still have them.
 pub(super) fn build_at(
     shared: &Arc<Shared>,
@@ -349,7 +383,19 @@ pub(super) fn build_at(
     relations: &Relations,
     user: &str,
     stream: Option<Named<'_>>,
+    asked: (Option<&Start>, EventTime),
+) -> Result<Built, EngineError> {
+    build_in(shared, node, relations, user, stream, asked, false)
+}
+
+fn build_in(
+    shared: &Arc<Shared>,
+    node: &Node,
+    relations: &Relations,
+    user: &str,
+    stream: Option<Named<'_>>,
     (from, needed): (Option<&Start>, EventTime),
+    last: bool,
 ) -> Result<Built, EngineError> {
     let (inputs, stage) = match node {
         Node::Job { inputs, stage } => (inputs, stage),
@@ -400,67 +446,11 @@ pub(super) fn build_at(
     let (stage, stream) = (stage.clone(), stream.map(|named| named.stream.to_owned()));
     let (holding, output) = (false, None);
     let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output, paused };
-    Ok(Built { lease: Arc::new(spawn_job(shared, spec, user)?), updates: false, fresh: true })
+    let spawn = if last { spawn_last } else { spawn_job };
+    Ok(Built { lease: Arc::new(spawn(shared, spec, user)?), updates: false, fresh: true })
 }
 
 /// Whether a job's rows differ from those of an equal job: each reader then has its own.
 pub(super) fn is_random(inputs: &[Limb], stage: &Stage) -> bool {
     inputs.iter().flat_map(|limb| &limb.ops).any(OpSpec::is_random) || stage.is_random()
-}
-
-/// What building a node would start and share, inputs first.
-pub(crate) fn explain(
-    registry: &Registry,
-    node: &Node,
-    relation: &dyn Fn(&Use) -> (String, ExplainedJob),
-) -> Vec<ExplainedJob> {
-    let mut jobs = Vec::new();
-    collect(registry, node, relation, &mut jobs);
-    jobs
-}
-
-/// Adds a node and what it reads; tells its name in messages and its step.
-fn collect(
-    registry: &Registry,
-    node: &Node,
-    relation: &dyn Fn(&Use) -> (String, ExplainedJob),
-    jobs: &mut Vec<ExplainedJob>,
-) -> (String, usize) {
-    let (name, job) = match node {
-        Node::Relation(name) | Node::Table(name) => {
-            let used = node.used().unwrap_or_else(|| Use::Rows(name.clone()));
-            (name.clone(), relation(&used).1)
-        }
-        Node::Job { inputs, stage } => {
-            let (names, steps): (Vec<_>, Vec<_>) = inputs
-                .iter()
-                .map(|limb| {
-                    let (name, step) = collect(registry, &limb.input, relation, jobs);
-                    ((name, limb.ops.as_slice()), step)
-                })
-                .unzip();
-            let running = registry.find(&node.fingerprint(None, &|used| relation(used).0));
-            let kind = if let Some(step) = stage.stateful() {
-                step.kind()
-            } else if inputs.len() > 1 {
-                "union"
-            } else if leading_filters(&inputs[0].ops) == inputs[0].ops.len() {
-                "filter"
-            } else {
-                "project"
-            };
-            let job = ExplainedJob {
-                kind: kind.into(),
-                description: describe(&names, stage),
-                inputs: steps,
-                shared: running.as_ref().map(|job| job.id.clone()),
-                users: running.as_ref().map(|job| job.users()).unwrap_or_default(),
-                state: stage.describe_state(),
-                emits: stage.stateful().map_or_else(|| "rows as they come".into(), |step| step.describe_emission()),
-            };
-            (format!("step {}", jobs.len() + 1), job)
-        }
-    };
-    jobs.push(job);
-    (name, jobs.len())
 }

@@ -376,6 +376,7 @@ impl Inlet {
         counters: &Arc<Counters>,
     ) -> Result<Self, EngineError> {
         let stream = branch.stream();
+        branch.job().stand_apart();
         Ok(Self {
             history: VecDeque::new(),
             live: stream.clone().reader(start, holding),

@@ -5,6 +5,7 @@ mod alter;
 mod branch;
 mod build;
 mod demand;
+mod explain;
 mod feed;
 mod fused;
 mod harm;
@@ -14,6 +15,7 @@ mod lasting;
 mod late;
 mod pipeline;
 mod registry;
+mod route;
 mod run;
 mod snapshot;
 mod source;
@@ -39,8 +41,9 @@ use crate::stream::{MemoryStream, Offset};
 
 pub(crate) use alter::{Altered, Anew, Before, HandedOver, Replaced, Successor, Told, Whereabouts, alter, replace};
 pub(crate) use branch::{Branch, OpSpec};
-pub(crate) use build::{Built, Node, Relations, Use, build, explain, plan_jobs, wanted_columns};
+pub(crate) use build::{Built, Node, Relations, Use, build, build_last, plan_jobs, plan_last, wanted_columns};
 pub(crate) use demand::{Demand, DemandLease};
+pub(crate) use explain::explain;
 pub(crate) use feed::{Begin, Fed};
 pub use harm::Quarantine;
 pub(crate) use history::split_position;
@@ -51,6 +54,7 @@ pub(crate) use lasting::{Lasts, build_stream};
 pub(crate) use late::{Late, start_late};
 pub(crate) use pipeline::Pipeline;
 pub(crate) use registry::Registry;
+pub(crate) use route::Routers;
 pub(crate) use snapshot::Snapshots;
 pub(crate) use source::{ClockLease, SourceJob, make_source, start_source};
 pub(crate) use stage::{Stage, keep_table};
@@ -83,6 +87,8 @@ pub(crate) struct Job {
     pub(crate) late: Option<Late>,
     pub(crate) demand: Demand,
     pub(crate) hold: hold::Hold,
+    /// One task filters its input for it and others: see `route`.
+    pub(crate) routed: AtomicBool,
     pub(crate) harm: harm::Harm,
     pub(crate) counters: Arc<Counters>,
     pub(crate) commands: mpsc::Sender<Command>,
@@ -139,6 +145,8 @@ pub(crate) enum Command {
     Where(oneshot::Sender<Whereabouts>),
     /// A named stream's job goes over to another definition.
     Alter(Box<Successor>),
+    /// To go on as a task of its own.
+    Apart,
 }
 
 /// How a job stands.
@@ -215,6 +223,14 @@ impl Job {
             Status::Running => "running".into(),
             Status::Ended => "ended".into(),
             Status::Failed(error) => format!("failed: {error}"),
+        }
+    }
+
+    /// It gets a task of its own, if it has none: whoever reads it is not to wait for its watermarks.
+    pub(crate) fn stand_apart(&self) {
+        if self.routed.load(Ordering::Acquire) {
+            // Whatever is asked of it makes it so: it need not be asked again when it is asked much.
+            let _ = self.commands.try_send(Command::Apart);
         }
     }
 

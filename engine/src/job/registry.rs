@@ -63,6 +63,7 @@ impl Registry {
         let chosen = choose();
         for job in &chosen {
             job.hold.pause();
+            job.stand_apart();
             let found = jobs.get(&job.fingerprint).is_some_and(|known| known.ptr_eq(&Arc::downgrade(job)));
             if found && job.stream.is_none() {
                 jobs.remove(&job.fingerprint);

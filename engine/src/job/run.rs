@@ -7,13 +7,17 @@ mod keep;
 mod make;
 mod renew;
 mod rest;
+mod together;
 
 pub(super) use again::text_of;
 use again::{Reached, Recipe};
 use alter::Altering;
 use keep::Keeper;
 pub(super) use keep::{Keeping, Onward};
-use make::make_job;
+pub(super) use make::make_job;
+use together::beginning;
+pub(super) use together::go_apart;
+pub(crate) use together::spawn_last;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -105,11 +109,7 @@ fn spawn(
     kept: Option<(Keeping, Onward)>,
 ) -> Result<Lease, EngineError> {
     let counters = Arc::new(Counters::default());
-    let can_wait = spec.branches.iter().all(|branch| branch.job().can_wait);
-    let rereadable = spec.branches.iter().all(|branch| branch.job().rereadable);
-    let lossless = shared.config.lossless;
-    let holding = lossless || spec.holding || (can_wait && (spec.stream.is_some() || rereadable));
-    let begin = if lossless || rereadable && spec.begin == Begin::Fresh { Begin::Earliest } else { spec.begin.clone() };
+    let (begin, holding) = beginning(shared, &spec);
     let begin = (&begin, spec.needed, shared.clock.now());
     let mut feed = Feed::open(&spec.branches, &spec.stage, begin, holding, &counters)?;
     let mut work = Work::new(shared, &spec.stage, &feed, &counters)?;

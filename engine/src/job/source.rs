@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, RwLock};
 
 use futures::FutureExt;
@@ -131,6 +131,7 @@ pub(crate) async fn make_source(
         late: None,
         demand: Demand::new(),
         hold: Hold::new(false),
+        routed: AtomicBool::new(false),
         harm: Harm::default(),
         counters: Arc::new(Counters::default()),
         commands,

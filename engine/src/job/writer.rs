@@ -34,6 +34,26 @@ impl Writer {
         self.write_marked(batches, inputs, Vec::new()).await
     }
 
+    /// Commits a batch without waiting, once `count` has counted it. False: it would have to wait; nothing was done.
+    pub(crate) fn offer(&mut self, batch: StreamBatch, count: impl FnOnce()) -> Result<bool, EngineError> {
+        let (partition, next) = (batch.partition, batch.next);
+        let owner = &mut self.owners[partition as usize];
+        let commit = Commit {
+            partition,
+            generation: owner.generation,
+            expected_sequence: owner.sequence,
+            outputs: vec![batch],
+            state: None,
+            inputs: Vec::new(),
+            marks: Vec::new(),
+        };
+        if !self.stream.offer(commit, count)? {
+            return Ok(false);
+        }
+        (owner.sequence, owner.next) = (owner.sequence + 1, next);
+        Ok(true)
+    }
+
     /// The same of publishers' requests, which are remembered with the first partition's rows.
     pub(crate) async fn write_marked(
         &mut self,

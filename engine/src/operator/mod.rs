@@ -34,6 +34,7 @@ mod numbered_keys;
 mod numbering;
 mod pane;
 mod placement;
+mod predicate_index;
 mod progress;
 mod project;
 mod rank;
@@ -96,6 +97,7 @@ pub use join::{
     IntervalJoin, IntervalJoinSpec, JoinInputs, KeepLatest, LookupJoin, LookupSpec, WindowJoin, WindowJoinSpec,
 };
 pub use late::LateRows;
+pub(crate) use predicate_index::{Matches, Predicate, PredicateIndex};
 pub(crate) use progress::Progress;
 pub use project::Project;
 pub use rank::{Rank, RankInput};

@@ -19,7 +19,7 @@ use crate::clock::EventTime;
 use crate::counters::Counters;
 use crate::engine::SubscribeOptions;
 use crate::error::EngineError;
-use crate::job::{Branch, Built, Command, Job, Node, OpSpec, Pipeline, Relations, build, split_position};
+use crate::job::{Branch, Built, Command, Job, Node, OpSpec, Pipeline, Relations, build, build_last, split_position};
 use crate::shared::Shared;
 use crate::stream::{Gap, GapReason, MemoryStream, Offset, Position, Start, Stream};
 
@@ -146,7 +146,7 @@ fn choose(
     relations: &Relations,
     user: &str,
 ) -> Result<Chosen, EngineError> {
-    let afresh = || build(shared, node, relations, user, None, None);
+    let afresh = || build_last(shared, node, relations, user);
     let private = |from: &Start| build(shared, node, relations, user, None, Some(from));
     let chosen = |built, start| Ok(Chosen { built, start, recovered: None, private: false });
     if shared.config.lossless {
@@ -185,7 +185,7 @@ pub(super) fn resume(
     position: &Position,
 ) -> Result<Chosen, EngineError> {
     let start = Start::Position(position.clone());
-    let built = build(shared, node, relations, user, None, None)?;
+    let built = build_last(shared, node, relations, user)?;
     let job = built.lease.job().clone();
     let stream = if built.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
     if stream.covers(position) || job.logged || built.updates {

@@ -3,6 +3,7 @@
 mod cases;
 mod distinct_memory;
 mod endurance;
+mod filters_together;
 mod functions;
 mod kept;
 mod live;

@@ -23,6 +23,11 @@ impl Feed {
         self.pass(at, batch)
     }
 
+    /// Reads a batch once more that the only branch lies behind.
+    pub(crate) fn read_again(&mut self, batch: Arc<StreamBatch>) {
+        self.singles.push_back((0, batch));
+    }
+
     /// Passes on the next of the rows that come one by one; false when there is none.
     pub(super) fn pass_single(&mut self) -> Result<bool, EngineError> {
         let Some((at, row)) = self.singles.pop_front() else { return Ok(false) };

@@ -53,6 +53,11 @@ impl Reached {
     pub(super) fn at(positions: Vec<Position>) -> Self {
         Self { positions, ..Self::default() }
     }
+
+    /// All before these places was processed, and counted, by a task that others shared.
+    pub(super) fn with_others(positions: Vec<Position>, counters: crate::counters::CountersSnapshot) -> Self {
+        Self { positions, counters, ..Self::default() }
+    }
 }
 
 impl Recipe {
@@ -169,6 +174,7 @@ impl Task {
                     // Whoever asked may have gone.
                     let _ = reply.send(Ok((Vec::new(), next)));
                 }
+                Some(Command::Apart) => {}
                 // The job, which this task keeps, holds a sender.
                 other => return other,
             }

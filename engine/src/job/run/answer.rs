@@ -14,6 +14,8 @@ impl Task {
                 let _ = reply.send(self.whereabouts());
                 return;
             }
+            // It is a task of its own.
+            Command::Apart => return,
             Command::Alter(successor) => {
                 self.altering = Some(Altering::new(successor));
                 return;

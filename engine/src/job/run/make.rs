@@ -1,6 +1,6 @@
 //! The job that a task runs, as others see it.
 
-use std::sync::atomic::{AtomicI64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use crate::job::{Branch, Command, Demand, Inputs, Job, PRIVATE, Status};
 use crate::shared::Shared;
 use crate::stream::{LogLimits, MemoryStream, Position};
 
-pub(super) fn make_job(
+pub(in crate::job) fn make_job(
     shared: &Shared,
     spec: JobSpec,
     feed: &Feed,
@@ -73,6 +73,7 @@ pub(super) fn make_job(
         key_columns: key_columns.unwrap_or_default(),
         demand: Demand::new(),
         hold: Hold::new(spec.paused),
+        routed: AtomicBool::new(false),
         harm: Harm::default(),
         counters,
         commands,

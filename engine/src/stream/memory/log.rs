@@ -160,6 +160,18 @@ impl Log {
         true
     }
 
+    /// Drops batches without rows that others have followed: whoever has not read them learns as much from those.
+    pub(super) fn evict_bare(&mut self) {
+        let held = self.held_from();
+        let bare = |entry: &Entry| matches!(&entry.item, Item::Batch(batch) if batch.rows.num_rows() == 0);
+        while self.entries.len() > 2 * self.partitions.len()
+            && self.entries.front().is_some_and(bare)
+            && held.is_none_or(|at| at > self.first)
+        {
+            self.evict_first();
+        }
+    }
+
     pub(super) fn push(&mut self, item: Item, committed: EventTime) {
         let (rows, bytes, max_event_time) = match &item {
             Item::Batch(batch) => {

@@ -278,6 +278,27 @@ impl MemoryStream {
         Some(end.offsets.iter().map(since).sum())
     }
 
+    /// Commits to a stream in memory without waiting, once `count` has counted it. False: a holding reader makes it wait;
+    /// nothing was done.
+    ///
+    /// # Errors
+    /// As [`Stream::commit`].
+    pub(crate) fn offer(&self, mut commit: Commit, count: impl FnOnce()) -> Result<bool, CommitError> {
+        let mut log = self.write();
+        log.check(&commit)?;
+        let now = self.clock.now();
+        if !log.evict(&self.limits, now) {
+            return Ok(false);
+        }
+        count();
+        let outputs = commit.outputs.drain(..).map(Arc::new).collect();
+        log.apply(commit, outputs, now);
+        log.evict_bare();
+        drop(log);
+        self.wake();
+        Ok(true)
+    }
+
     /// Whether every row since the position is in memory.
     fn in_memory(&self, position: &Position) -> bool {
         let log = self.read();

@@ -1,0 +1,184 @@
+//! A job among those that filter the same stream.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use arrow::array::RecordBatch;
+
+use super::tail::Tail;
+use crate::batch::{Memo, RowKind, StreamBatch};
+use crate::clock::EventTime;
+use crate::counters::add;
+use crate::error::EngineError;
+use crate::job::feed::{Begin, Feed};
+use crate::job::stage::Stage;
+use crate::job::writer::Writer;
+use crate::job::{Job, Status};
+use crate::shared::Shared;
+use crate::stream::{Offset, Position, Stream};
+
+/// Where a stream is in one of its partitions, and since which batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) next: Offset,
+    pub(super) watermark: EventTime,
+    pub(super) arrival: EventTime,
+    pub(super) idle: bool,
+    /// The number of the last batch; zero: there was none.
+    pub(super) batch: u64,
+}
+
+/// What all have been shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shown {
+    /// Batches.
+    pub(super) batches: u64,
+    pub(super) rows: u64,
+    /// Time spent, divided by the jobs that there were.
+    pub(super) busy_ns: u64,
+}
+
+pub(super) struct Member {
+    pub(super) job: Arc<Job>,
+    pub(super) tail: Tail,
+    writer: Writer,
+    /// The first offset that it gets, of each partition; empty once it has come to all of them.
+    pub(super) first: Vec<Offset>,
+    /// What its counters say.
+    counted: Shown,
+    /// The number of the last batch by which its output has come as far as the stream in all partitions.
+    pub(super) told: u64,
+    /// The number of the last batch of which it got rows.
+    pub(super) given: u64,
+    /// It is to have a task of its own: what that reads.
+    pub(super) leaving: Option<Box<Feed>>,
+}
+
+impl Member {
+    pub(super) fn new(job: Arc<Job>, tail: Tail, first: Vec<Offset>, shown: Shown) -> Result<Self, EngineError> {
+        let writer = Writer::new(job.output.clone(), false)?;
+        Ok(Self { job, tail, writer, first, counted: shown, told: 0, given: 0, leaving: None })
+    }
+
+    /// How many rows at the front of a batch are not its own: it began behind them.
+    pub(super) fn before(&self, batch: &StreamBatch) -> usize {
+        let Some(first) = self.first.get(batch.partition as usize) else { return 0 };
+        let rows = batch.rows.num_rows();
+        if *first >= batch.next {
+            return rows;
+        }
+        let dense = batch.next.0 - batch.first.0 == rows as u64;
+        if dense { usize::try_from(first.0.saturating_sub(batch.first.0)).unwrap_or(rows) } else { 0 }
+    }
+
+    /// Rows that were shown were none of its own.
+    pub(super) fn pass_by(&mut self, rows: usize) {
+        self.counted.rows += rows as u64;
+    }
+
+    /// Whether it began behind a place of the stream.
+    pub(super) fn began_behind(&self, places: &[Place]) -> bool {
+        self.first.iter().zip(places).any(|(first, place)| *first > place.next)
+    }
+
+    /// Counts what it was shown, of which so many rows met its conditions.
+    pub(super) fn count(&mut self, shown: Shown, met: usize) {
+        let rows = shown.rows.saturating_sub(self.counted.rows);
+        let counters = &self.job.counters;
+        counters.rows_in.fetch_add(rows, Relaxed);
+        counters.filtered.fetch_add(rows - (met as u64).min(rows), Relaxed);
+        counters.spend_ns(shown.busy_ns.saturating_sub(self.counted.busy_ns));
+        self.counted = shown;
+    }
+
+    /// Gives it rows of a batch, of which `met` met its conditions. False: its reader makes it wait; nothing was done.
+    pub(super) fn give(
+        &mut self,
+        batch: &StreamBatch,
+        rows: RecordBatch,
+        (shown, met): (Shown, usize),
+    ) -> Result<bool, EngineError> {
+        let mut own = batch.with_rows(rows);
+        own.first = own.first.max(self.writer.next(batch.partition));
+        let count = own.rows.num_rows();
+        let given = self.writer.offer(own, || {
+            let counters = &self.job.counters;
+            add(&counters.passed, count);
+            add(&counters.rows_out, count);
+        })?;
+        if given {
+            self.count(shown, met);
+            self.given = shown.batches;
+        }
+        Ok(given)
+    }
+
+    /// Brings its output as far as the stream is. False: its reader makes it wait.
+    pub(super) fn carry(&mut self, places: &[Place], shown: Shown) -> Result<bool, EngineError> {
+        self.count(shown, 0);
+        for (partition, place) in (0..).zip(places) {
+            let at = self.writer.next(partition);
+            if place.batch <= self.told || place.batch <= self.given && places.len() == 1 || place.next < at {
+                continue;
+            }
+            let batch = StreamBatch {
+                kind: RowKind::Append,
+                partition,
+                first: at,
+                next: place.next,
+                rows: RecordBatch::new_empty(self.job.output.schema().clone()),
+                watermark: place.watermark,
+                arrival: place.arrival,
+                idle: place.idle,
+                memo: Memo::default(),
+            };
+            if !self.writer.offer(batch, || {})? {
+                return Ok(false);
+            }
+        }
+        self.told = shown.batches;
+        Ok(true)
+    }
+
+    /// What a task of its own reads. `again`: the last batch, which it has not been given.
+    pub(super) fn feed(
+        &self,
+        shared: &Shared,
+        places: &[Place],
+        holding: bool,
+        again: Option<Arc<StreamBatch>>,
+    ) -> Result<Feed, EngineError> {
+        let inputs = self.job.inputs();
+        let epoch = inputs.branches[0].stream().epoch();
+        let first = |at: usize| self.first.get(at).copied().unwrap_or_default();
+        let offsets = (0..).zip(places).map(|(at, place)| (at, (place.next.max(first(at as usize)), 0))).collect();
+        let begin = Begin::Each(vec![Position { epoch, offsets }]);
+        let begin = (&begin, EventTime::MAX, shared.clock.now());
+        let mut feed = Feed::open(&inputs.branches, &Stage::Stateless, begin, holding, &self.job.counters)?;
+        if let Some(batch) = again {
+            let before = self.before(&batch);
+            let own = match before {
+                0 => batch,
+                _ => {
+                    let rows = batch.rows.slice(before, batch.rows.num_rows() - before);
+                    Arc::new(StreamBatch { first: Offset(batch.first.0 + before as u64), ..batch.with_rows(rows) })
+                }
+            };
+            feed.read_again(own);
+        }
+        Ok(feed)
+    }
+
+    /// Its input has ended.
+    pub(super) fn end(&self) {
+        (0..self.job.output.partitions()).for_each(|partition| self.job.output.end(partition));
+        self.job.set_status(Status::Ended);
+        self.job.routed.store(false, Release);
+    }
+
+    pub(super) fn fail(&self, error: Arc<EngineError>) {
+        self.job.set_status(Status::Failed(error.clone()));
+        self.job.output.fail(error);
+        self.job.routed.store(false, Release);
+    }
+}

@@ -1,0 +1,302 @@
+//! An index of predicates: which rows of a batch meet which of thousands of conditions, without trying each.
+//!
+//! Every predicate is a conjunction of atoms: comparisons of a column with constants. One atom is *looked up*: an equality
+//! (or a list of values) by a hash table from the column's values to those who wait for them, one probe a row behind a
+//! sieve of bits that lets go of most rows; else a range, by two searches in the column's sorted values. The others are
+//! judged on the rows found so, column by column; what is no atom by expressions that equal conditions share. All is
+//! as if each predicate had been evaluated on each row: comparisons are DataFusion's (NaN equals NaN, and is greater than
+//! all else), and a null meets no comparison. Predicates that could fail on a row never come here.
+//!
+//! It follows F. Fabret et al., "Filtering Algorithms and Implementation for Very Fast Publish/Subscribe Systems" (2001).
+
+mod equal;
+mod predicate;
+mod range;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+
+use crate::clock::EventTime;
+use crate::error::EngineError;
+
+use equal::{Equal, Found};
+pub(crate) use predicate::Predicate;
+use predicate::{Atom, Others};
+use range::Ranges;
+use values::{Columns, mark, texts, valid};
+
+/// Predicates over rows of one schema, each under a number that its owner gave it.
+pub(crate) struct PredicateIndex {
+    input: SchemaRef,
+    entries: Vec<Option<Entry>>,
+    numbers: BTreeMap<usize, Equal<u64>>,
+    texts: BTreeMap<usize, Equal<Box<str>>>,
+    ranges: BTreeMap<usize, Ranges>,
+    /// Conditions that are no atoms, by what they say.
+    others: HashMap<String, Weak<Others>>,
+    columns: Columns,
+    found: Found,
+}
+
+/// One predicate.
+struct Entry {
+    /// How its candidates are found; `None`: no row meets it.
+    access: Option<Atom>,
+    atoms: Box<[Atom]>,
+    others: Box<[Arc<Others>]>,
+}
+
+/// Which rows meet which predicates.
+#[derive(Debug, Default)]
+pub(crate) struct Matches {
+    rows: Vec<u32>,
+    runs: Vec<(u32, Range<usize>)>,
+}
+
+impl Matches {
+    /// Numbers of predicates, ascending, with the rows that meet each, ascending; those that none meets are left out.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u32])> {
+        self.runs.iter().map(|(slot, run)| (*slot, &self.rows[run.clone()]))
+    }
+
+    /// Rows from several lookups of one predicate come to lie behind each other.
+    fn settle(&mut self) {
+        self.runs.sort_unstable_by_key(|(slot, run)| (*slot, run.start));
+        let several = self.runs.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        if !several {
+            return;
+        }
+        let mut settled: Vec<(u32, Range<usize>)> = Vec::with_capacity(self.runs.len());
+        for group in std::mem::take(&mut self.runs).chunk_by(|a, b| a.0 == b.0) {
+            if let [only] = group {
+                settled.push(only.clone());
+                continue;
+            }
+            let from = self.rows.len();
+            for (_, run) in group {
+                self.rows.extend_from_within(run.clone());
+            }
+            self.rows[from..].sort_unstable();
+            settled.push((group[0].0, from..self.rows.len()));
+        }
+        self.runs = settled;
+    }
+}
+
+impl PredicateIndex {
+    /// An empty index for physical batches of schema `input`.
+    pub(crate) fn new(input: &SchemaRef) -> Self {
+        Self {
+            input: input.clone(),
+            entries: Vec::new(),
+            numbers: BTreeMap::new(),
+            texts: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            others: HashMap::new(),
+            columns: Columns::default(),
+            found: Found::default(),
+        }
+    }
+
+    /// Adds a predicate under a number that no other has.
+    ///
+    /// # Errors
+    /// [`EngineError::Plan`] when one of its conditions cannot be computed.
+    pub(crate) fn add(&mut self, slot: u32, predicate: Predicate) -> Result<(), EngineError> {
+        let others = predicate.others.iter().map(|condition| self.other(condition)).collect::<Result<_, _>>()?;
+        let empty = predicate.is_empty();
+        let mut atoms = predicate.atoms;
+        let best = (0..atoms.len()).min_by_key(|at| self.cost(&atoms[*at]));
+        let access = best.filter(|_| !empty).map(|at| atoms.swap_remove(at));
+        if let Some(access) = &access {
+            match access {
+                Atom::Within { column, low, high } if low == high => {
+                    self.numbers.entry(*column).or_default().add(low, slot);
+                }
+                Atom::Within { column, low, high } => self.ranges.entry(*column).or_default().add(*low, *high, slot),
+                Atom::Numbers { column, values } => {
+                    let waiting = self.numbers.entry(*column).or_default();
+                    values.iter().for_each(|value| waiting.add(value, slot));
+                }
+                Atom::Texts { column, values } => {
+                    let waiting = self.texts.entry(*column).or_default();
+                    values.iter().for_each(|value| waiting.add(value, slot));
+                }
+                Atom::Null { .. } => {}
+            }
+        }
+        let at = slot as usize;
+        if self.entries.len() <= at {
+            self.entries.resize_with(at + 1, || None);
+        }
+        self.entries[at] = Some(Entry { access, atoms: atoms.into(), others });
+        Ok(())
+    }
+
+    /// Takes a predicate out.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::take) else { return };
+        match &entry.access {
+            Some(Atom::Within { column, low, high }) if low == high => {
+                drop_from(&mut self.numbers, *column, std::slice::from_ref(low), slot);
+            }
+            Some(Atom::Within { column, .. }) => {
+                if let Some(ranges) = self.ranges.get_mut(column) {
+                    ranges.remove(slot);
+                    if ranges.is_empty() {
+                        self.ranges.remove(column);
+                    }
+                }
+            }
+            Some(Atom::Numbers { column, values }) => drop_from(&mut self.numbers, *column, values, slot),
+            Some(Atom::Texts { column, values }) => drop_from(&mut self.texts, *column, values, slot),
+            Some(Atom::Null { .. }) | None => {}
+        }
+        if !entry.others.is_empty() {
+            drop(entry);
+            self.others.retain(|_, condition| condition.strong_count() > 0);
+        }
+    }
+
+    /// How many candidates an atom may find, compared with others: those for whose values fewer wait come first.
+    fn cost(&self, atom: &Atom) -> usize {
+        match atom {
+            Atom::Within { column, low, high } if low == high => {
+                self.numbers.get(column).map_or(0, |waiting| waiting.waiting(low))
+            }
+            Atom::Numbers { column, values } => {
+                let waiting = self.numbers.get(column);
+                values.iter().map(|value| waiting.map_or(0, |waiting| waiting.waiting(value)) + 1).sum()
+            }
+            Atom::Texts { column, values } => {
+                let waiting = self.texts.get(column);
+                let one = usize::from(values.len() > 1);
+                values.iter().map(|value| waiting.map_or(0, |waiting| waiting.waiting(value)) + one).sum()
+            }
+            // The narrower the better, of what is worse than any equality.
+            Atom::Within { low, high, .. } => usize::MAX / 2 + (high.saturating_sub(*low) >> 2) as usize,
+            Atom::Null { .. } => usize::MAX,
+        }
+    }
+
+    fn other(&mut self, condition: &datafusion_expr::Expr) -> Result<Arc<Others>, EngineError> {
+        let says = format!("{condition:?}");
+        if let Some(known) = self.others.get(&says).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let made = Arc::new(Others::new(&self.input, condition)?);
+        self.others.insert(says, Arc::downgrade(&made));
+        Ok(made)
+    }
+
+    /// Finds the rows of a batch that meet each predicate.
+    ///
+    /// # Errors
+    /// Our own mistake only.
+    pub(crate) fn find(
+        &mut self,
+        rows: &RecordBatch,
+        arrival: EventTime,
+        matches: &mut Matches,
+    ) -> Result<(), EngineError> {
+        matches.rows.clear();
+        matches.runs.clear();
+        self.columns.begin(rows);
+        let Self { entries, numbers, texts: by_text, ranges, columns, found, .. } = self;
+        let mut judge = Judge { rows, arrival, entries, matches };
+        for (column, waiting) in numbers.iter_mut() {
+            load(rows, columns, *column)?;
+            let (values, valid) = (columns.numbers(*column), valid(rows, *column));
+            let is_valid = |row: u32| valid.as_ref().is_none_or(|valid| valid.is_valid(row as usize));
+            let bucket = |places: &datafusion_common::HashMap<u64, u32>, row: u32| {
+                places.get(&values[row as usize]).copied().filter(|_| is_valid(row))
+            };
+            waiting.find(values.iter().copied(), bucket, found);
+            waiting.tell(found, |slots, rows| judge.all(slots, rows, columns))?;
+        }
+        for (column, waiting) in by_text.iter_mut() {
+            let values = texts(rows, *column).ok_or_else(|| unread(rows, *column))?;
+            let valid = valid(rows, *column);
+            let is_valid = |row: u32| valid.as_ref().is_none_or(|valid| valid.is_valid(row as usize));
+            let bucket = |places: &datafusion_common::HashMap<Box<str>, u32>, row: u32| {
+                places.get(values.value(row as usize)).copied().filter(|_| is_valid(row))
+            };
+            waiting.find((0..values.len()).map(|row| mark(values.value(row))), bucket, found);
+            waiting.tell(found, |slots, rows| judge.all(slots, rows, columns))?;
+        }
+        for (column, waiting) in ranges.iter_mut() {
+            load(rows, columns, *column)?;
+            waiting.sort(columns.numbers(*column), valid(rows, *column).as_ref());
+            for (slot, candidates) in waiting.found() {
+                judge.one(slot, &candidates, columns)?;
+            }
+        }
+        matches.settle();
+        Ok(())
+    }
+}
+
+fn drop_from<K: equal::Value>(waiting: &mut BTreeMap<usize, Equal<K>>, column: usize, values: &[K], slot: u32) {
+    let Some(known) = waiting.get_mut(&column) else { return };
+    values.iter().for_each(|value| known.remove(value, slot));
+    if known.is_empty() {
+        waiting.remove(&column);
+    }
+}
+
+fn load(rows: &RecordBatch, columns: &mut Columns, column: usize) -> Result<(), EngineError> {
+    if columns.load(rows, column) { Ok(()) } else { Err(unread(rows, column)) }
+}
+
+fn unread(rows: &RecordBatch, column: usize) -> EngineError {
+    EngineError::Internal(format!("column \"{}\" is not read", rows.schema().field(column).name()).into())
+}
+
+/// Judges candidates by what was not looked up.
+struct Judge<'a> {
+    rows: &'a RecordBatch,
+    arrival: EventTime,
+    entries: &'a [Option<Entry>],
+    matches: &'a mut Matches,
+}
+
+impl Judge<'_> {
+    fn all(&mut self, slots: &[u32], candidates: &[u32], columns: &mut Columns) -> Result<(), EngineError> {
+        slots.iter().try_for_each(|slot| self.one(*slot, candidates, columns))
+    }
+
+    fn one(&mut self, slot: u32, candidates: &[u32], columns: &mut Columns) -> Result<(), EngineError> {
+        let Some(entry) = self.entries.get(slot as usize).and_then(Option::as_ref) else { return Ok(()) };
+        let Matches { rows: found, runs } = &mut *self.matches;
+        let from = found.len();
+        found.extend_from_slice(candidates);
+        for atom in &entry.atoms {
+            if found.len() == from {
+                return Ok(());
+            }
+            atom.load(self.rows, columns)?;
+            atom.retain(self.rows, columns, found, from);
+        }
+        for condition in &entry.others {
+            if found.len() == from {
+                return Ok(());
+            }
+            condition.retain(self.rows, self.arrival, found, from)?;
+        }
+        if found.len() > from {
+            if !found[from..].is_sorted() {
+                found[from..].sort_unstable();
+            }
+            runs.push((slot, from..found.len()));
+        }
+        Ok(())
+    }
+}
