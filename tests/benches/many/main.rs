@@ -1,0 +1,209 @@
+//! What many questions about one stream cost, each beside what one costs in the same run.
+//!
+//! - 10,000 queries that each filter on another value of a column: at least 0.8 of the throughput of one query that
+//!   passes as many rows (1 %);
+//! - 1,000 different filters of ranges and equalities over two to four columns, of which 1 % of the rows pass some: at
+//!   least 0.5 of it;
+//! - 1,000 equal windowed queries: at least 0.95 of the throughput of one; 100 that differ in `SELECT` list or `HAVING`
+//!   only: at least 0.5;
+//! - starting and stopping 100 new queries a second, or 1,000 whose plan is known: others' 99th percentile from a
+//!   row's making to its reading at most 1.2 of what it was;
+//! - a live filter query takes at most 20 KiB of memory.
+//!
+//! Throughput is of an engine in this process over Arrow batches that are there already, medians of three runs that
+//! alternate; its readers share the machine. The exit code is 1 when a figure is missed by more than 15 %.
+//!
+//! `cargo run --release -p squilla-tests --bin many [BATCHES]`, each of 8,192 rows.
+
+mod churn;
+mod generator;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::future::join_all;
+use squilla_engine::{EngineConfig, SubscribeOptions, Subscription, SubscriptionEvent, SystemClock};
+use squilla_tests::lab::Lab;
+use tokio::runtime::{Builder, Runtime};
+
+use generator::{BATCH_ROWS, CREATE, Generator, IDS, KINDS, Pace, REGIONS};
+
+/// Batches of a run, unless said otherwise: 16 M rows.
+const BATCHES: usize = 2_000;
+const RUNS: usize = 3;
+/// Queries of the first figure: one in a hundred ids.
+const FILTERS: u64 = IDS / 100;
+const RANGES: u64 = 1_000;
+const EQUAL: usize = 1_000;
+const ALIKE: u64 = 100;
+/// What is still taken for met.
+const SLACK: f64 = 0.15;
+
+fn main() -> ExitCode {
+    let batches = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(BATCHES);
+    let clients = Builder::new_multi_thread().enable_all().worker_threads(1).thread_name("clients").build();
+    let clients = clients.expect("threads start");
+    let met = [filters(&clients, batches), windows(&clients, batches), churn::report(&clients)];
+    if met.into_iter().all(|met| met) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn filters(clients: &Runtime, batches: usize) -> bool {
+    let one = vec![format!("SELECT * FROM s WHERE id < {FILTERS}")];
+    let values: Vec<String> = (0..FILTERS).map(|id| format!("SELECT * FROM s WHERE id = {id}")).collect();
+    let ranges: Vec<String> = (0..RANGES).map(range).collect();
+    let mut took = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..RUNS {
+        for (took, queries) in took.iter_mut().zip([&one, &values, &ranges]) {
+            took.push(clients.block_on(run(queries, batches)));
+        }
+    }
+    let [one, values, ranges] = took.map(median);
+    println!("one filter: {:.1} M rows/s, {} rows told", one.rate() / 1e6, one.told);
+    let told = |cost: &Cost| format!("{:.1} M rows/s, {} rows told", cost.rate() / 1e6, cost.told);
+    let each_kib = values.bytes as f64 / FILTERS as f64 / 1024.0;
+    let met = [
+        at_least(&format!("{FILTERS} values: {}", told(&values)), values.rate() / one.rate(), 0.8),
+        at_least(&format!("{RANGES} ranges: {}", told(&ranges)), ranges.rate() / one.rate(), 0.5),
+        at_most("a live filter, in KiB", each_kib, 20.0),
+    ];
+    met.into_iter().all(|met| met)
+}
+
+/// Filters that one row in 100,000 passes.
+fn range(number: u64) -> String {
+    let kind = number % KINDS;
+    let low = number / KINDS * 90 + number % 7;
+    match number % 3 {
+        0 => format!("SELECT * FROM s WHERE kind = {kind} AND price >= {low} AND price < {low} + 1"),
+        1 => format!("SELECT * FROM s WHERE kind = {kind} AND price BETWEEN {low} AND {} AND qty < 100", low + 10),
+        _ => {
+            let region = number / 3 % REGIONS;
+            format!(
+                "SELECT * FROM s WHERE kind = {kind} AND region = 'region {region}' AND price > {low} \
+                 AND price <= {} AND qty >= 600",
+                low + 50
+            )
+        }
+    }
+}
+
+fn windows(clients: &Runtime, batches: usize) -> bool {
+    let select = |list: &str, having: &str| {
+        format!(
+            "SELECT window_end, kind, {list} FROM TUMBLE(s, DESCRIPTOR(ts), INTERVAL '1 second') \
+             GROUP BY window_start, window_end, kind {having}"
+        )
+    };
+    let one = vec![select("count(*) AS n, sum(price) AS total", "")];
+    let equal = vec![one[0].clone(); EQUAL];
+    let alike: Vec<String> = (0..ALIKE)
+        .map(|number| match number % 2 {
+            0 => select("count(*) AS n, sum(price) AS total", &format!("HAVING count(*) > {}", 9_000 + number * 10)),
+            _ => select(&format!("count(*) + {number} AS n, sum(price) / {number} AS share"), ""),
+        })
+        .collect();
+    let mut took = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..RUNS {
+        for (took, queries) in took.iter_mut().zip([&one, &equal, &alike]) {
+            took.push(clients.block_on(run(queries, batches)));
+        }
+    }
+    let [one, equal, alike] = took.map(median);
+    println!("one windowed query: {:.1} M rows/s", one.rate() / 1e6);
+    let met = [
+        at_least(&format!("{EQUAL} equal: {:.1} M rows/s", equal.rate() / 1e6), equal.rate() / one.rate(), 0.95),
+        at_least(&format!("{ALIKE} alike: {:.1} M rows/s", alike.rate() / 1e6), alike.rate() / one.rate(), 0.5),
+    ];
+    met.into_iter().all(|met| met)
+}
+
+/// What a run took.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    seconds: f64,
+    rows: usize,
+    told: usize,
+    /// Memory that its queries took before the first row.
+    bytes: u64,
+}
+
+impl Cost {
+    fn rate(&self) -> f64 {
+        self.rows as f64 / self.seconds
+    }
+}
+
+fn median(mut costs: Vec<Cost>) -> Cost {
+    let bytes = costs.iter().map(|cost| cost.bytes).max().unwrap_or_default();
+    costs.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    Cost { bytes, ..costs[costs.len() / 2] }
+}
+
+/// Runs queries over so many batches, from the first row to the last that is read.
+async fn run(queries: &[String], batches: usize) -> Cost {
+    let config = EngineConfig { lossless: true, ..EngineConfig::default() };
+    let lab = lab(config, Pace::Saturating { batches }).await;
+    let before = resident_bytes();
+    let mut readers = Vec::with_capacity(queries.len());
+    for query in queries {
+        readers.push(subscribe(&lab, query).await);
+    }
+    let bytes = resident_bytes().saturating_sub(before);
+    let readers: Vec<_> = readers.into_iter().map(|reader| tokio::spawn(read(reader))).collect();
+    let started = Instant::now();
+    lab.engine.start_sources();
+    let told = join_all(readers).await.into_iter().map(|told| told.expect("a reader does not panic")).sum();
+    let seconds = started.elapsed().as_secs_f64();
+    lab.engine.shutdown().await;
+    Cost { seconds, rows: batches * BATCH_ROWS, told, bytes }
+}
+
+async fn lab(config: EngineConfig, pace: Pace) -> Lab {
+    let lab = Lab::new(config, Arc::new(SystemClock)).expect("threads start");
+    let connected =
+        lab.execute(CREATE, &mut |_, schema| Ok(Arc::new(Generator { pace, schema: schema.clone() }))).await;
+    connected.unwrap_or_else(|refusal| panic!("{refusal}"));
+    lab
+}
+
+async fn subscribe(lab: &Lab, query: &str) -> Subscription {
+    let query = lab.query(query);
+    lab.engine.subscribe(&query, SubscribeOptions::default()).await.expect("the query runs")
+}
+
+async fn read(mut reader: Subscription) -> usize {
+    let mut rows = 0;
+    loop {
+        match reader.next().await {
+            SubscriptionEvent::Rows { batch, skip, .. } => rows += batch.rows.num_rows() - skip,
+            SubscriptionEvent::Progress(_) => {}
+            SubscriptionEvent::Complete => return rows,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it says");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
+}
+
+fn at_least(what: &str, value: f64, goal: f64) -> bool {
+    tell(what, value, format!("at least {goal}"), value >= goal, value >= goal * (1.0 - SLACK))
+}
+
+fn at_most(what: &str, value: f64, goal: f64) -> bool {
+    tell(what, value, format!("at most {goal}"), value <= goal, value <= goal * (1.0 + SLACK))
+}
+
+fn tell(what: &str, value: f64, goal: String, met: bool, nearly: bool) -> bool {
+    let verdict = match (met, nearly) {
+        (true, _) => "met",
+        (false, true) => "missed by less than 15 %",
+        (false, false) => "MISSED",
+    };
+    println!("{what:<56} {value:>8.2}  goal {goal:<14} {verdict}");
+    nearly
+}
