@@ -98,6 +98,8 @@ pub(crate) trait Cells {
     fn is_null(raw: &[u8]) -> bool;
     /// The value in words, for a message.
     fn found(raw: &[u8]) -> String;
+    /// A value that is a whole number in digits alone. `None`: another value, or a null.
+    fn plain_integer(raw: &[u8]) -> Option<i64>;
     fn integer(raw: &[u8]) -> Result<i128, Misfit>;
     fn float(raw: &[u8]) -> Result<f64, Misfit>;
     fn boolean(raw: &[u8]) -> Result<bool, Misfit>;
@@ -187,7 +189,12 @@ impl Conversion<'_> {
             DataType::Timestamp(of, zone) => {
                 let zone = zone.clone();
                 let read = |raw: &[u8]| C::timestamp(raw, unit);
+                let plain = |number: i64| number.checked_mul(unit.nanoseconds());
                 match of {
+                    TimeUnit::Nanosecond if let Some(times) = self.plain::<C, _>(spans, plain) => {
+                        let times = PrimitiveArray::<TimestampNanosecondType>::new(times.into(), None);
+                        Arc::new(times.with_timezone_opt(zone))
+                    }
                     TimeUnit::Nanosecond => Arc::new(
                         self.primitives::<C, TimestampNanosecondType>(name, spans, read).with_timezone_opt(zone),
                     ),
@@ -257,6 +264,18 @@ impl Conversion<'_> {
         nulls.finish()
     }
 
+    /// The values of a column of plain whole numbers, which most are: without a thought of nulls and misfits. `None`: one
+    /// is something else.
+    #[inline]
+    fn plain<C: Cells, V>(&self, spans: Spans<'_>, value: impl Fn(i64) -> Option<V>) -> Option<Vec<V>> {
+        let mut values = Vec::with_capacity(spans.len());
+        for at in 0..spans.len() {
+            let raw = &self.block[spans.get(at).range()?];
+            values.push(value(C::plain_integer(raw)?)?);
+        }
+        Some(values)
+    }
+
     #[inline]
     fn primitives<C: Cells, T: ArrowPrimitiveType>(
         &mut self,
@@ -276,6 +295,9 @@ impl Conversion<'_> {
     where
         T::Native: TryFrom<i128>,
     {
+        if let Some(values) = self.plain::<C, _>(spans, |number| i128::from(number).try_into().ok()) {
+            return Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(values), None));
+        }
         Arc::new(self.primitives::<C, T>(name, spans, |raw| C::integer(raw)?.try_into().map_err(|_| Misfit::Range)))
     }
 

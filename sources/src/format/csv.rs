@@ -281,6 +281,11 @@ impl Cells for CsvCells {
         format!("\"{}\"", String::from_utf8_lossy(&raw[..raw.len().min(40)]))
     }
 
+    #[inline]
+    fn plain_integer(raw: &[u8]) -> Option<i64> {
+        scalar::plain_integer(raw)
+    }
+
     fn integer(raw: &[u8]) -> Result<i128, Misfit> {
         scalar::integer(plain(raw)).map_err(|unfit| match unfit {
             scalar::Unfit::NotANumber => Misfit::Expected("a whole number"),

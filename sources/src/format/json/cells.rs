@@ -42,6 +42,11 @@ impl Cells for JsonCells {
     }
 
     #[inline]
+    fn plain_integer(raw: &[u8]) -> Option<i64> {
+        scalar::plain_integer(raw)
+    }
+
+    #[inline]
     fn integer(raw: &[u8]) -> Result<i128, Misfit> {
         if let Some(value) = scalar::plain_integer(raw) {
             return Ok(value.into());

@@ -148,10 +148,26 @@ pub(crate) fn number(bytes: &[u8], at: usize) -> Result<usize, Fault> {
 #[inline]
 fn digits(bytes: &[u8], at: usize) -> Result<usize, Fault> {
     let mut end = at;
+    while let Some(eight) = bytes.get(end..).and_then(|rest| rest.first_chunk()) {
+        let count = leading_digits(*eight);
+        end += count;
+        if count < eight.len() {
+            return if end == at { fault(at, "number without digits") } else { Ok(end) };
+        }
+    }
     while let Some(b'0'..=b'9') = bytes.get(end) {
         end += 1;
     }
     if end == at { fault(at, "number without digits") } else { Ok(end) }
+}
+
+/// How many of eight bytes, from the first on, are digits.
+#[inline]
+fn leading_digits(text: [u8; 8]) -> usize {
+    // Digits become 0 to 9, and only what is greater comes to the uppermost bit of its byte, without a carry.
+    let values = u64::from_le_bytes(text) ^ 0x3030_3030_3030_3030;
+    let others = (((values & 0x7f7f_7f7f_7f7f_7f7f) + 0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
+    (others.trailing_zeros() / 8) as usize
 }
 
 /// Checks the object that begins at `at` and shows each field: the key between its quotes, and the value's place.
@@ -269,6 +285,18 @@ mod tests {
             "1 2",
         ] {
             assert!(!valid(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_end_where_their_digits_do() {
+        for length in 1..30 {
+            let digits: String = ('0'..='9').cycle().skip(1).take(length).collect();
+            for behind in ["", ",", "}", "/", ":", "e", "\u{80}", "\u{b0}", "\n", " 123456789"] {
+                let text = format!("{digits}{behind}");
+                let expected = if behind == "e" { None } else { Some(length) };
+                assert_eq!(number(text.as_bytes(), 0).ok(), expected, "{text:?}");
+            }
         }
     }
 
