@@ -17,6 +17,7 @@ use crate::engine::EngineConfig;
 use crate::error::EngineError;
 use crate::job::{Registry, Routers, Snapshots};
 use crate::ledger::Ledger;
+use crate::operator::Crew;
 use crate::stream::{
     Disk, DiskBudget, DiskError, DiskLog, DiskOptions, DiskWriter, Durability, LogLimits, MemoryStream, RealVolume,
     Resumed, Volume,
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) routers: Routers,
     /// The tasks of which snapshots are taken: when the engine stops they take a last one.
     pub(crate) kept: TaskTracker,
+    /// Helps jobs with large pieces of work; `None`: there is one thread.
+    pub(crate) crew: Option<Arc<Crew>>,
     stops: AtomicBool,
     ids: AtomicU64,
     state_bytes: AtomicUsize,
@@ -51,6 +54,7 @@ impl Shared {
         logs: Option<Logs>,
     ) -> Self {
         let ledger = Arc::new(Ledger::new(clock.now()));
+        let crew = (config.compute_threads > 1).then(|| Arc::new(Crew::new(config.compute_threads)));
         Self {
             config,
             clock,
@@ -60,6 +64,7 @@ impl Shared {
             logs,
             routers: Routers::default(),
             kept: TaskTracker::new(),
+            crew,
             stops: AtomicBool::new(false),
             ids: AtomicU64::new(1),
             state_bytes: AtomicUsize::new(0),

@@ -3,6 +3,7 @@
 mod behind;
 mod exact;
 mod lookup;
+mod more;
 mod rest;
 mod state;
 mod suspects;

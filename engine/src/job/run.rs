@@ -3,6 +3,7 @@
 mod again;
 mod alter;
 mod answer;
+mod gather;
 mod keep;
 mod make;
 mod renew;
@@ -162,6 +163,7 @@ impl Work {
             forgets: !shared.config.lossless,
             state_limit_bytes: shared.config.query_state_bytes,
             counters: counters.clone(),
+            crew: shared.crew.clone(),
         };
         step.operator(setting).map(Self::Operator)
     }
@@ -392,6 +394,9 @@ impl Task {
                 }
                 (Some(interval), true) => {
                     ticking(operator.as_mut(), batch, nanoseconds(interval), &mut self.next_tick, &mut output)?;
+                }
+                (None, true) if operator.gathers() && !self.shared.config.restores => {
+                    self.gather(batch, &mut output)?;
                 }
                 _ => operator.process(batch, &mut output)?,
             },

@@ -2,25 +2,29 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{filter_record_batch, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
+use arrow::datatypes::SchemaRef;
 use squilla_query::{AggregateCall, NamedExpr, WindowSpec};
 
-use super::aggregate_call::ARRIVAL;
+use super::admit::{Admission, Open, numbered};
 use super::carried::Carried;
+use super::crew::{Crew, Part};
 use super::emit::{Saying, Series};
-use super::expression::{Expressions, filter_columns, text};
 use super::grid::Grid;
 use super::grouping::Grouping;
-use super::placement::{Judge, Rows, Verdicts, closed_until, place};
+use super::placement::{closed_until, place};
 use super::progress::Progress;
+use super::shards::{Dealer, Dealt, can_deal, columns_of};
 use super::windows::Windows;
 use super::{LateRows, Operator, Output, RESULT_LAG_NS, State};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
+
+/// Rows below which it is not worth a helper's coming: so many lie ready when this is what others wait for.
+const SHARED_ROWS: usize = 40_000;
+/// Groups of a pane below which it is not worth dealing out its rows.
+const SHARED_GROUPS: usize = 64;
 
 /// What an [`Aggregate`] computes.
 #[derive(Debug, Clone)]
@@ -64,10 +68,11 @@ pub struct AggregateSpec {
 /// (VLDB 2015).
 pub struct Aggregate {
     schema: SchemaRef,
-    grace: i64,
     earliest: i64,
+    admission: Arc<Admission>,
     windows: Windows,
-    exprs: Expressions,
+    /// Who helps, and how rows are dealt out then; `None`: nobody, or they cannot be.
+    crew: Option<(Arc<Crew>, Arc<Dealer>)>,
     /// Whether an aggregate needs each row's arrival number behind the input's columns.
     numbered: bool,
     /// Rows numbered so far.
@@ -101,11 +106,13 @@ impl Aggregate {
         }
         let schema = physical_schema(&spec.schema);
         let earliest = if spec.start == EventTime::MIN { grid.earliest() } else { grid.first_from(spec.start.0) };
+        let grace = spec.grace_ns.max(0);
+        let admission = Admission { grid: grid.clone(), grace, exprs, counters: Arc::clone(&counters) };
         Ok(Self {
-            grace: spec.grace_ns.max(0),
             earliest,
+            admission: Arc::new(admission),
             windows: Windows::new(grid, grouping, earliest),
-            exprs,
+            crew: None,
             numbered: needs_number,
             arrivals: 0,
             progress: Progress::new(spec.partitions),
@@ -122,6 +129,18 @@ impl Aggregate {
         })
     }
 
+    /// The same with helpers for [`Operator::process_all`], where the groups can be dealt out.
+    pub(crate) fn with_crew(mut self, crew: Option<Arc<Crew>>) -> Self {
+        let (keys, exprs) = (self.windows.keys(), &self.admission.exprs);
+        let can_deal = keys > 0 && !self.numbered && exprs.types()[..keys].iter().all(can_deal);
+        self.crew = crew.filter(|_| can_deal).map(|crew| {
+            let dealer = Dealer { keys, shards: crew.threads(), constant: exprs.constants() };
+            (crew, Arc::new(dealer))
+        });
+        self.windows.set_crew(self.crew.clone());
+        self
+    }
+
     /// True once all partitions have ended: everything has been told.
     pub fn ended(&self) -> bool {
         self.progress.has_ended()
@@ -129,114 +148,93 @@ impl Aggregate {
 
     /// Takes the rows that are in time into their panes.
     fn absorb(&mut self, batch: &StreamBatch, output: &mut Output) -> Result<(), EngineError> {
-        let judge = Judge {
-            grid: self.windows.grid(),
-            grace: self.grace,
-            earliest: self.earliest,
-            open_from: self.windows.open_from(),
-        };
-        let mut verdicts = judge.judge(batch.event_times(), batch.watermarks());
-        self.count(&verdicts, &batch.rows);
+        let open = self.open();
+        let number = if self.numbered { Some(&mut self.arrivals) } else { None };
+        let admitted = self.admission.admit(batch, open, number)?;
         if self.keeps_late {
             let told_at = self.progress.watermark();
-            output.late.extend(LateRows::pick(&batch.rows, batch.partition, &verdicts.tardy, told_at)?);
+            output.late.extend(LateRows::pick(&batch.rows, batch.partition, &admitted.tardy, told_at)?);
         }
-        let rows = match verdicts.keep.take() {
-            Some(keep) => filter_record_batch(&batch.rows, &BooleanArray::from(keep))?,
-            None => batch.rows.clone(),
-        };
-        if rows.num_rows() == 0 {
+        let times = admitted.times();
+        if times.is_empty() {
             return Ok(());
         }
-        let rows = self.number(rows)?;
-        let mut evaluated = self.exprs.evaluate(&rows, batch.arrival)?;
-        let hidden = rows.num_columns() - 2 - usize::from(self.numbered);
-        let mut times = Arc::clone(rows.column(hidden));
-        let mut from = verdicts.from;
-        if let Some(left) = evaluated.survivors(rows.num_rows()) {
-            add(&self.counters.failed, evaluated.failures.len());
-            evaluated.sample(&rows, &self.counters);
-            times = filter_columns(&[times], &left)?.remove(0);
-            if let Some(from) = &mut from {
-                let mut left = left.values().iter();
-                from.retain(|_| left.next().unwrap_or(false));
-            }
-        }
-        let times = times.as_primitive::<TimestampNanosecondType>().values();
-        if !times.is_empty() {
-            self.update(&std::mem::take(&mut evaluated.columns), times, from.as_deref())?;
-        }
-        Ok(())
-    }
-
-    fn update(&mut self, columns: &[ArrayRef], times: &[i64], from: Option<&[i64]>) -> Result<(), EngineError> {
-        for (key, rows) in place(self.windows.grid(), times, from) {
-            match rows {
-                Rows::All => self.windows.update(key, columns, times.len())?,
-                Rows::Slice(range) => {
-                    let slices: Vec<_> = columns.iter().map(|column| column.slice(range.start, range.len())).collect();
-                    self.windows.update(key, &slices, range.len())?;
-                }
-                Rows::Picked(picked) => {
-                    let picked = UInt32Array::from(picked);
-                    let taken =
-                        columns.iter().map(|column| take(column, &picked, None)).collect::<Result<Vec<_>, _>>()?;
-                    self.windows.update(key, &taken, picked.len())?;
-                }
-            }
+        for (key, rows) in place(self.windows.grid(), times, admitted.from.as_deref()) {
+            let (columns, count) = columns_of(&admitted.columns, times.len(), rows)?;
+            self.windows.update(key, &columns, count)?;
         }
         add(&self.counters.absorbed, times.len());
         Ok(())
     }
 
-    fn count(&self, verdicts: &Verdicts, rows: &RecordBatch) {
-        add(&self.counters.failed, verdicts.failed.len());
-        add(&self.counters.filtered, verdicts.between);
-        add(&self.counters.before_start, verdicts.before_start);
-        add(&self.counters.late, verdicts.late);
-        add(&self.counters.late_idle, verdicts.late_idle);
-        add(&self.counters.late_assignments, verdicts.late_assignments);
-        if let Some(row) = verdicts.failed.last() {
-            self.counters.sample("its windows do not fit in 64 bits", &text(rows, *row));
-        }
+    fn open(&self) -> Open {
+        Open { earliest: self.earliest, from: self.windows.open_from() }
     }
 
-    /// Adds the arrival number, when it is needed.
-    fn number(&mut self, rows: RecordBatch) -> Result<RecordBatch, EngineError> {
-        if !self.numbered {
-            return Ok(rows);
+    /// Whether these batches may be taken in before the windows are told that the first of them close. A row is late by
+    /// its own watermark, whatever has been told, unless its partition was idle: then what was told counts.
+    fn may_share(&self, batches: &[StreamBatch]) -> bool {
+        let rows: usize = batches.iter().map(|batch| batch.rows.num_rows()).sum();
+        let idle = self.progress.has_idle() || batches.iter().any(|batch| batch.idle);
+        let watched = self.tracking || self.keeps_late;
+        rows >= SHARED_ROWS && !idle && !watched && self.windows.most_groups() >= SHARED_GROUPS
+    }
+
+    /// Takes several batches in at once: each is judged and computed by itself, then each shard of the groups takes its
+    /// rows.
+    fn share(
+        &mut self,
+        batches: Vec<StreamBatch>,
+        (crew, dealer): (Arc<Crew>, Arc<Dealer>),
+        output: &mut Output,
+    ) -> Result<(), EngineError> {
+        let open = self.open();
+        let marks: Vec<_> =
+            batches.iter().map(|batch| (batch.partition, batch.watermark.0, batch.idle, batch.arrival)).collect();
+        let parts = batches.into_iter().map(|batch| -> Part<Result<Vec<Dealt>, EngineError>> {
+            let (admission, dealer) = (Arc::clone(&self.admission), Arc::clone(&dealer));
+            Box::new(move || {
+                let admitted = admission.admit(&batch, open, None)?;
+                add(&admission.counters.absorbed, admitted.times().len());
+                dealer.deal_all(&admission.grid, &admitted)
+            })
+        });
+        let dealt = crew.all(parts.collect()).into_iter().collect::<Result<Vec<_>, _>>()?;
+        self.windows.update_all(dealt.into_iter().flatten().collect())?;
+        for (partition, watermark, idle, arrival) in marks {
+            self.arrival = arrival;
+            self.progress.advance(partition, watermark, idle)?;
         }
-        let count = i64::try_from(rows.num_rows()).expect("a batch has fewer rows than 2^63");
-        let numbers = Int64Array::from_iter_values(self.arrivals..self.arrivals + count);
-        self.arrivals += count;
-        let mut columns = rows.columns().to_vec();
-        columns.push(Arc::new(numbers));
-        // Columns that nobody reads may have come without their type.
-        Ok(RecordBatch::try_new(numbered(&rows.schema()), columns)?)
+        self.advance(output)?;
+        self.check_budget()
     }
 
     /// Tells the windows that the watermark closes, and carries the watermark on.
     fn advance(&mut self, output: &mut Output) -> Result<(), EngineError> {
-        let closed = closed_until(self.progress.watermark(), self.grace);
+        let closed = closed_until(self.progress.watermark(), self.admission.grace);
         let told = output.rows.len();
         while let Some(start) = self.windows.next_start() {
             let end = self.windows.grid().end(start);
             if end > closed {
                 break;
             }
-            let results = self.windows.close(start)?;
-            add(&self.counters.rows_out, results.len);
+            let mut results = self.windows.close(start)?;
+            add(&self.counters.rows_out, results.iter().map(|part| part.len).sum());
             let before = self.watermark.max(end.saturating_sub(RESULT_LAG_NS));
             let after = self.open_watermark();
             let start = self.windows.grid().start(start);
-            let mut saying = Saying { kind: RowKind::Append, start, end, before, after, arrival: self.arrival };
-            if self.tracking {
-                let again = results.clone();
-                saying.kind = RowKind::Final;
-                self.updates.results(again, &saying, &mut output.updates)?;
-                saying.kind = RowKind::Append;
+            let whole = Saying { kind: RowKind::Append, start, end, before, after, arrival: self.arrival };
+            results.retain(|part| part.len > 0);
+            let last = results.pop();
+            let parts = results.into_iter().map(|part| (part, before)).chain(last.map(|part| (part, after)));
+            for (part, after) in parts {
+                let saying = Saying { after, ..whole };
+                if self.tracking {
+                    let again = Saying { kind: RowKind::Final, ..saying };
+                    self.updates.results(part.clone(), &again, &mut output.updates)?;
+                }
+                self.told.results(part, &saying, &mut output.rows)?;
             }
-            self.told.results(results, &saying, &mut output.rows)?;
             self.watermark = after;
         }
         self.windows.skip_to(self.windows.grid().first_open(closed));
@@ -283,13 +281,6 @@ impl Aggregate {
     }
 }
 
-/// The fields with the arrival number behind.
-fn numbered(input: &SchemaRef) -> SchemaRef {
-    let mut fields: Vec<_> = input.fields().iter().cloned().collect();
-    fields.push(Arc::new(Field::new(ARRIVAL, DataType::Int64, false)));
-    Arc::new(Schema::new_with_metadata(fields, input.metadata().clone()))
-}
-
 impl Operator for Aggregate {
     fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -301,6 +292,17 @@ impl Operator for Aggregate {
         self.progress.advance(batch.partition, batch.watermark.0, batch.idle)?;
         self.advance(output)?;
         self.check_budget()
+    }
+
+    fn gathers(&self) -> bool {
+        self.crew.is_some()
+    }
+
+    fn process_all(&mut self, batches: Vec<StreamBatch>, output: &mut Output) -> Result<(), EngineError> {
+        match self.crew.clone() {
+            Some(crew) if self.may_share(&batches) => self.share(batches, crew, output),
+            _ => batches.into_iter().try_for_each(|batch| self.process(batch, output)),
+        }
     }
 
     fn end_partition(&mut self, partition: u32, output: &mut Output) -> Result<(), EngineError> {

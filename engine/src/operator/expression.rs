@@ -12,6 +12,7 @@ use datafusion_common::{DFSchema, DataFusionError};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::{Expr, cast, col};
+use datafusion_physical_expr::expressions::Literal;
 use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use squilla_query::{ArrivalFunction, timestamp_type};
@@ -108,6 +109,11 @@ impl Expressions {
     /// The types of the columns.
     pub(super) fn types(&self) -> &[DataType] {
         &self.types
+    }
+
+    /// For each whether it is the same for all rows.
+    pub(super) fn constants(&self) -> Vec<bool> {
+        self.exprs.iter().map(|expr| expr.downcast_ref::<Literal>().is_some()).collect()
     }
 
     /// Evaluates all of them on each row of `rows`, which came at `arrival`. When one fails, the batch is halved until the failing rows are

@@ -49,6 +49,8 @@ pub(super) struct Sealed {
     pub(super) keys: Vec<ArrayRef>,
     pub(super) states: Vec<ArrayRef>,
     pub(super) len: usize,
+    /// They are those of one of so many shards, and no group of another shard is among them; `None`: nothing is known.
+    pub(super) shard: Option<(usize, usize)>,
 }
 
 /// The results of groups: their keys, then their aggregates.
@@ -181,7 +183,7 @@ impl Grouping {
         let kinds: Vec<DataType> = keys.chain(self.calls.iter().flat_map(|call| &call.states)).cloned().collect();
         check_kinds(rows.columns(), &kinds)?;
         let (keys, states) = rows.columns().split_at(self.keys());
-        Ok(Sealed { keys: keys.to_vec(), states: states.to_vec(), len: rows.num_rows() })
+        Ok(Sealed { keys: keys.to_vec(), states: states.to_vec(), len: rows.num_rows(), shard: None })
     }
 
     /// The keys of all groups in `parts`, each once, and how many there are.
@@ -290,7 +292,7 @@ impl Groups {
             Some(values) if self.len > 0 => values.copy()?,
             _ => Vec::new(),
         };
-        Ok(Sealed { keys, states: self.states()?, len: self.len })
+        Ok(Sealed { keys, states: self.states()?, len: self.len, shard: None })
     }
 
     /// Takes back what was poured out.
@@ -317,7 +319,7 @@ impl Groups {
     pub(super) fn seal(mut self) -> Result<Sealed, EngineError> {
         let mut keys = self.keys()?;
         fit(&mut keys, self.len);
-        Ok(Sealed { keys, states: self.states()?, len: self.len })
+        Ok(Sealed { keys, states: self.states()?, len: self.len, shard: None })
     }
 
     fn states(&mut self) -> Result<Vec<ArrayRef>, EngineError> {
@@ -359,7 +361,7 @@ impl Groups {
 impl Sealed {
     /// No groups.
     pub(super) fn none() -> Self {
-        Self { keys: Vec::new(), states: Vec::new(), len: 0 }
+        Self { keys: Vec::new(), states: Vec::new(), len: 0, shard: None }
     }
 
     /// Puts the groups behind what a state holds.
@@ -373,7 +375,7 @@ impl Sealed {
 
     pub(super) fn filter(&self, keep: &BooleanArray) -> Result<Self, EngineError> {
         let keys = filter_columns(&self.keys, keep)?;
-        Ok(Self { keys, states: filter_columns(&self.states, keep)?, len: keep.true_count() })
+        Ok(Self { keys, states: filter_columns(&self.states, keep)?, len: keep.true_count(), shard: None })
     }
 
     /// Some of the groups, in the order given.
@@ -381,7 +383,7 @@ impl Sealed {
         let pick = |columns: &[ArrayRef]| -> Result<Vec<ArrayRef>, EngineError> {
             Ok(columns.iter().map(|column| take(column, rows, None)).collect::<Result<_, _>>()?)
         };
-        Ok(Self { keys: pick(&self.keys)?, states: pick(&self.states)?, len: rows.len() })
+        Ok(Self { keys: pick(&self.keys)?, states: pick(&self.states)?, len: rows.len(), shard: None })
     }
 
     /// Bytes held.

@@ -322,7 +322,8 @@ fn gather(pieces: &[Piece], places: &[(usize, usize)]) -> Result<Sealed, EngineE
     let Some(first) = pieces.first() else { return Ok(Sealed::none()) };
     let keys = (0..first.states.keys.len()).map(|at| pick(&|states| states.keys[at].clone()));
     let states = (0..first.states.states.len()).map(|at| pick(&|states| states.states[at].clone()));
-    Ok(Sealed { keys: keys.collect::<Result<_, _>>()?, states: states.collect::<Result<_, _>>()?, len: places.len() })
+    let (keys, states) = (keys.collect::<Result<_, _>>()?, states.collect::<Result<_, _>>()?);
+    Ok(Sealed { keys, states, len: places.len(), shard: None })
 }
 
 fn too_many() -> EngineError {

@@ -4,6 +4,7 @@
 //! a partition's watermark never goes back; a batch without rows still carries its watermark on; nothing comes
 //! after the end; and the job's [`Counters`](crate::Counters) account for every row.
 
+mod admit;
 mod aggregate;
 mod aggregate_call;
 mod aggregate_running;
@@ -15,6 +16,7 @@ mod carried;
 mod conform;
 mod count_parts;
 mod count_window;
+mod crew;
 mod deduplicate;
 mod distinct;
 mod emit;
@@ -47,6 +49,7 @@ mod session_groups;
 mod session_kept;
 mod session_table;
 mod session_told;
+mod shards;
 mod state;
 mod track;
 mod track_memory;
@@ -77,6 +80,8 @@ mod running_tests;
 #[cfg(test)]
 mod session_tests;
 #[cfg(test)]
+mod shared_tests;
+#[cfg(test)]
 mod stateless_tests;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -89,6 +94,7 @@ pub use assign_window::AssignWindow;
 pub use by_arrival::ByArrival;
 pub use conform::Conform;
 pub use count_window::{CountWindow, CountWindowSpec};
+pub(crate) use crew::Crew;
 pub use deduplicate::{Deduplicate, RankingInput};
 pub use fill::{Fill, FillInput, FillSpec};
 pub use filter::Filter;
@@ -128,6 +134,20 @@ pub trait Operator: Send {
     /// Only what ends the job: a budget overrun or our own mistake. A row on which an expression fails is set aside
     /// and counted.
     fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError>;
+
+    /// Whether [`Operator::process_all`] does better than one batch after the other.
+    fn gathers(&self) -> bool {
+        false
+    }
+
+    /// Takes in several batches that have come by now, as one by one, or at once where that changes nothing but the order
+    /// of results for which there is none.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn process_all(&mut self, batches: Vec<StreamBatch>, output: &mut Output) -> Result<(), EngineError> {
+        batches.into_iter().try_for_each(|batch| self.process(batch, output))
+    }
 
     /// A partition has ended. The last one's end closes everything: all windows are flushed.
     ///

@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef};
 
 use super::grouping::{Grouping, Groups, Sealed};
 use super::keyed_states::KeyedStates;
+use super::shards::{Dealer, Hand};
 use super::state::State;
 use crate::error::EngineError;
 
@@ -27,6 +28,8 @@ pub(super) struct PaneKey {
 #[derive(Default)]
 pub(super) struct Pane {
     live: Option<Groups>,
+    /// The same, dealt out by their keys, instead; empty: they are not.
+    shards: Vec<Groups>,
     /// What they held when the pane was saved, until the next rows come: then they take it back as if nothing had been.
     /// Without `live`: what others held, which was restored.
     frozen: Option<Sealed>,
@@ -58,12 +61,90 @@ impl Pane {
             None => self.live.insert(grouping.groups()?),
         };
         live.update(grouping, columns, rows, ids)?;
+        self.measure(rows, columns.iter().map(|column| column.get_array_memory_size()).sum());
+        Ok(())
+    }
+
+    /// Measures what takes rows, if enough rows have come since it was measured last.
+    fn measure(&mut self, rows: usize, bytes: usize) {
         self.unmeasured_rows += rows;
-        self.unmeasured_bytes += columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>();
-        if self.unmeasured_bytes >= UNMEASURED_BYTES || self.unmeasured_rows * UNMEASURED_GROUPS >= live.len() {
-            self.live_bytes = live.bytes();
+        self.unmeasured_bytes += bytes;
+        if self.unmeasured_bytes >= UNMEASURED_BYTES || self.unmeasured_rows * UNMEASURED_GROUPS >= self.len() {
+            self.live_bytes = self.live.iter().chain(&self.shards).map(Groups::bytes).sum();
             (self.unmeasured_rows, self.unmeasured_bytes) = (0, 0);
         }
+    }
+
+    /// Takes in rows of each shard.
+    ///
+    /// # Errors
+    /// As [`Pane::update`].
+    pub(super) fn update_shards(
+        &mut self,
+        grouping: &Grouping,
+        dealer: &Dealer,
+        hands: &[Hand],
+        ids: &mut Vec<usize>,
+    ) -> Result<(), EngineError> {
+        let mut shards = self.take_shards(grouping, dealer, ids)?;
+        for (groups, hand) in shards.iter_mut().zip(hands) {
+            groups.update(grouping, &hand.columns, hand.rows, ids)?;
+        }
+        self.shards = shards;
+        let columns = hands.iter().flat_map(|hand| &hand.columns);
+        self.measure(
+            hands.iter().map(|hand| hand.rows).sum(),
+            columns.map(|column| column.get_array_memory_size()).sum(),
+        );
+        Ok(())
+    }
+
+    /// Takes the groups of each shard out, which are to be given back before anything else. Those that were not dealt out
+    /// so far are now.
+    ///
+    /// # Errors
+    /// As [`Pane::update`].
+    pub(super) fn take_shards(
+        &mut self,
+        grouping: &Grouping,
+        dealer: &Dealer,
+        ids: &mut Vec<usize>,
+    ) -> Result<Vec<Groups>, EngineError> {
+        if !self.shards.is_empty() {
+            return Ok(std::mem::take(&mut self.shards));
+        }
+        self.thaw(grouping, ids)?;
+        let Some(live) = self.live.take() else {
+            return (0..dealer.shards).map(|_| grouping.groups()).collect();
+        };
+        let sealed = live.seal()?;
+        let shards = dealer.pick(&sealed.keys, sealed.len)?;
+        shards.iter().map(|rows| grouping.merge([&sealed.pick(rows)?], ids)).collect()
+    }
+
+    /// Gives back what was taken out, which now holds so many bytes.
+    pub(super) fn give_shards(&mut self, shards: Vec<Groups>, bytes: usize) {
+        self.shards = shards;
+        self.live_bytes = bytes;
+    }
+
+    /// True when its groups are dealt out.
+    pub(super) fn is_dealt(&self) -> bool {
+        !self.shards.is_empty()
+    }
+
+    /// Puts the groups that are dealt out together again.
+    ///
+    /// # Errors
+    /// As [`Pane::update`].
+    pub(super) fn join_shards(&mut self, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<(), EngineError> {
+        if self.shards.is_empty() {
+            return Ok(());
+        }
+        let shards: Vec<Sealed> = self.shards.drain(..).map(Groups::seal).collect::<Result<_, _>>()?;
+        let live = grouping.merge(&shards, ids)?;
+        self.live_bytes = live.bytes();
+        self.live = Some(live);
         Ok(())
     }
 
@@ -77,10 +158,15 @@ impl Pane {
             (None, Some(live)) => Some(live.seal()?),
             (None, None) => None,
         };
-        if let Some(sealed) = sealed {
-            self.fresh.push(sealed);
+        let before = self.fresh.len();
+        self.fresh.extend(sealed);
+        let shards = self.shards.len();
+        for (shard, groups) in self.shards.drain(..).enumerate().filter(|(_, groups)| groups.len() > 0) {
+            self.fresh.push(Sealed { shard: Some((shard, shards)), ..groups.seal()? });
+        }
+        if self.fresh.len() > before {
             self.live_bytes = 0;
-            compact(&mut self.fresh, grouping, ids)?;
+            compact(&mut self.fresh, MAX_PARTS * shards.max(1), grouping, ids)?;
             self.measure_sealed();
         }
         Ok(())
@@ -134,7 +220,7 @@ impl Pane {
         Ok(pane)
     }
 
-    /// The groups, when nothing of them has been sealed.
+    /// The groups, in one or by shards, when nothing of them has been sealed.
     ///
     /// # Errors
     /// As [`Pane::update`].
@@ -142,23 +228,24 @@ impl Pane {
         &mut self,
         grouping: &Grouping,
         ids: &mut Vec<usize>,
-    ) -> Result<Option<Groups>, EngineError> {
+    ) -> Result<Option<Vec<Groups>>, EngineError> {
         if !self.fresh.is_empty() || self.told.is_some() {
             return Ok(None);
         }
         self.thaw(grouping, ids)?;
-        Ok(self.live.take())
+        let groups: Vec<Groups> = self.live.take().into_iter().chain(self.shards.drain(..)).collect();
+        Ok((!groups.is_empty()).then_some(groups))
     }
 
     /// Groups that take rows.
     pub(super) fn len(&self) -> usize {
         let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.len);
-        self.live.as_ref().map_or(frozen, Groups::len)
+        self.live.as_ref().map_or(frozen, Groups::len) + self.shards.iter().map(Groups::len).sum::<usize>()
     }
 
     /// True when there is something that running results have not told.
     pub(super) fn is_changed(&self) -> bool {
-        self.live.is_some() || self.frozen.is_some() || !self.fresh.is_empty()
+        self.live.is_some() || self.is_dealt() || self.frozen.is_some() || !self.fresh.is_empty()
     }
 
     /// What was sealed since the last running results.
@@ -229,8 +316,13 @@ impl Pane {
 }
 
 /// Merges parts when there are too many.
-fn compact(parts: &mut Vec<Sealed>, grouping: &Grouping, ids: &mut Vec<usize>) -> Result<(), EngineError> {
-    if parts.len() > MAX_PARTS {
+fn compact(
+    parts: &mut Vec<Sealed>,
+    max_parts: usize,
+    grouping: &Grouping,
+    ids: &mut Vec<usize>,
+) -> Result<(), EngineError> {
+    if parts.len() > max_parts {
         *parts = vec![grouping.merge(parts.iter(), ids)?.seal()?];
     }
     Ok(())

@@ -75,6 +75,11 @@ impl Progress {
         left.peek().is_some() && left.all(|partition| partition.idle)
     }
 
+    /// True when a partition is idle that has not ended.
+    pub(crate) fn has_idle(&self) -> bool {
+        self.partitions.iter().any(|partition| partition.idle && !partition.ended)
+    }
+
     fn partition(&mut self, partition: u32) -> Result<&mut Partition, EngineError> {
         let count = self.partitions.len();
         self.partitions

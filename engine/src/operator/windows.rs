@@ -1,19 +1,35 @@
 //! The open windows of an aggregate, as panes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 
+use super::crew::{Crew, Part};
 use super::grid::Grid;
-use super::grouping::{Grouping, Results, Sealed};
+use super::grouping::{Grouping, Groups, Results, Sealed};
 use super::pane::{Pane, PaneKey};
+use super::shards::{Dealer, Dealt, Hand};
 use super::state::State;
 use crate::error::EngineError;
+
+/// Groups below which results are not worth a helper's coming.
+const SHARED_GROUPS: usize = 1_024;
+
+/// Panes that are begun dealt out after others were: joining the groups of one that was not costs as much as gathering
+/// them.
+const DEALT_PANES: u32 = 16;
 
 /// Panes with rows, and which of the windows over them are still to be told.
 pub(super) struct Windows {
     grid: Grid,
-    grouping: Grouping,
+    grouping: Arc<Grouping>,
+    /// Who helps with panes whose groups are dealt out, and how they are; `None`: nobody.
+    crew: Option<(Arc<Crew>, Arc<Dealer>)>,
+    /// The most groups that a pane had when it was closed.
+    most_groups: usize,
+    /// Panes to come that are dealt out from their first row, since others were lately.
+    deals: u32,
     panes: BTreeMap<PaneKey, Pane>,
     /// Start of the first window still to be told, `i64::MAX` when there is none.
     open_from: i64,
@@ -34,7 +50,23 @@ pub(super) type Told = (i64, Results);
 impl Windows {
     /// No rows yet; windows that start before `open_from` are never told.
     pub(super) fn new(grid: Grid, grouping: Grouping, open_from: i64) -> Self {
-        Self { grid, grouping, panes: BTreeMap::new(), open_from, bytes: 0, ids: Vec::new() }
+        let (grouping, panes) = (Arc::new(grouping), BTreeMap::new());
+        Self { grid, grouping, crew: None, most_groups: 0, deals: 0, panes, open_from, bytes: 0, ids: Vec::new() }
+    }
+
+    /// Who helps from now on.
+    pub(super) fn set_crew(&mut self, crew: Option<(Arc<Crew>, Arc<Dealer>)>) {
+        self.crew = crew;
+    }
+
+    /// How many keys there are.
+    pub(super) fn keys(&self) -> usize {
+        self.grouping.keys()
+    }
+
+    /// The most groups that a pane has had.
+    pub(super) fn most_groups(&self) -> usize {
+        self.panes.values().map(Pane::len).fold(self.most_groups, usize::max)
     }
 
     /// Where windows lie.
@@ -59,9 +91,61 @@ impl Windows {
     pub(super) fn update(&mut self, key: PaneKey, columns: &[ArrayRef], rows: usize) -> Result<(), EngineError> {
         let pane = self.panes.entry(key).or_default();
         let before = pane.bytes();
-        pane.update(&self.grouping, columns, rows, &mut self.ids)?;
+        match &self.crew {
+            Some((_, dealer)) if pane.is_dealt() || self.deals > 0 && pane.len() == 0 => {
+                self.deals -= u32::from(!pane.is_dealt());
+                pane.update_shards(&self.grouping, dealer, &dealer.deal(columns, rows)?, &mut self.ids)?;
+            }
+            _ => pane.update(&self.grouping, columns, rows, &mut self.ids)?,
+        }
         self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
         Ok(())
+    }
+
+    /// Takes rows that were dealt out into their panes, each shard of the groups by itself.
+    ///
+    /// # Errors
+    /// As [`Windows::update`].
+    pub(super) fn update_all(&mut self, dealt: Vec<Dealt>) -> Result<(), EngineError> {
+        let Some((crew, dealer)) = self.crew.clone() else { return Ok(()) };
+        self.deals = DEALT_PANES;
+        let keys: Vec<PaneKey> = dealt.iter().map(|dealt| dealt.key).collect::<BTreeSet<_>>().into_iter().collect();
+        let mut groups: Vec<Vec<Groups>> = (0..dealer.shards).map(|_| Vec::new()).collect();
+        for key in &keys {
+            let pane = self.panes.entry(*key).or_default();
+            let before = pane.bytes();
+            let shards = pane.take_shards(&self.grouping, &dealer, &mut self.ids)?;
+            self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
+            groups.iter_mut().zip(shards).for_each(|(own, shard)| own.push(shard));
+        }
+        let mut hands: Vec<Vec<(usize, Hand)>> = (0..dealer.shards).map(|_| Vec::new()).collect();
+        for dealt in dealt {
+            let pane = keys.partition_point(|key| *key < dealt.key);
+            hands.iter_mut().zip(dealt.hands).for_each(|(own, hand)| own.push((pane, hand)));
+        }
+        let parts = groups.into_iter().zip(hands).map(|(groups, hands)| {
+            let grouping = Arc::clone(&self.grouping);
+            let part: Part<Result<Vec<(Groups, usize)>, EngineError>> = Box::new(|| gather(grouping, groups, hands));
+            part
+        });
+        let shards = crew.all(parts.collect()).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut shards: Vec<_> = shards.into_iter().map(Vec::into_iter).collect();
+        for key in keys {
+            let (groups, bytes): (Vec<Groups>, Vec<usize>) = shards.iter_mut().filter_map(Iterator::next).unzip();
+            let pane = self.panes.entry(key).or_default();
+            let before = pane.bytes();
+            pane.give_shards(groups, bytes.into_iter().sum());
+            self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
+        }
+        Ok(())
+    }
+
+    /// Does parts of some work on so many groups, by helpers if it is worth it.
+    fn all<T: Send + 'static>(&self, parts: Vec<Part<T>>, groups: usize) -> Vec<T> {
+        match &self.crew {
+            Some((crew, _)) if groups >= SHARED_GROUPS => crew.all(parts),
+            _ => parts.into_iter().map(|part| part()).collect(),
+        }
     }
 
     /// Puts the panes behind what a state holds.
@@ -73,6 +157,7 @@ impl Windows {
         state.put(&(self.open_from, keys))?;
         for pane in self.panes.values_mut() {
             let before = pane.bytes();
+            pane.join_shards(&self.grouping, &mut self.ids)?;
             pane.save(state)?;
             self.bytes = (self.bytes + pane.bytes()).saturating_sub(before);
         }
@@ -108,18 +193,24 @@ impl Windows {
         least
     }
 
-    /// Evaluates the window that [`Windows::next_start`] gave, and forgets what no other window needs.
+    /// Evaluates the window that [`Windows::next_start`] gave, and forgets what no other window needs. Its results may
+    /// come in several parts.
     ///
     /// # Errors
     /// As [`Windows::update`].
-    pub(super) fn close(&mut self, start: i64) -> Result<Results, EngineError> {
+    pub(super) fn close(&mut self, start: i64) -> Result<Vec<Results>, EngineError> {
         let own = PaneKey { start, from: i64::MIN };
         let direct = match self.panes.get_mut(&own).filter(|_| self.grid.is_tumbling()) {
             Some(pane) => pane.take_unsealed(&self.grouping, &mut self.ids)?,
             None => None,
         };
         let results = match direct {
-            Some(groups) => groups.results()?,
+            Some(groups) => {
+                let len = groups.iter().map(Groups::len).sum();
+                self.most_groups = self.most_groups.max(len);
+                let parts = groups.into_iter().map(|groups| -> Part<_> { Box::new(move || groups.results()) });
+                self.all(parts.collect(), len).into_iter().collect::<Result<_, _>>()?
+            }
             None => {
                 for key in self.panes_of(start) {
                     self.seal(key)?;
@@ -230,7 +321,11 @@ impl Windows {
             self.seal(key)?;
             starts.extend(self.starts_of(key));
         }
-        starts.into_iter().map(|start| Ok((start, self.results(start)?))).collect()
+        let mut told = Vec::new();
+        for start in starts {
+            told.extend(self.results(start)?.into_iter().map(|results| (start, results)));
+        }
+        Ok(told)
     }
 
     /// Starts of the open windows that count the rows of a pane.
@@ -259,12 +354,22 @@ impl Windows {
     }
 
     /// All results of a window whose panes are sealed.
-    fn results(&mut self, start: i64) -> Result<Results, EngineError> {
+    fn results(&mut self, start: i64) -> Result<Vec<Results>, EngineError> {
         let mut parts = Vec::new();
         for key in self.panes_of(start) {
             parts.append(&mut self.panes[&key].parts()?);
         }
-        self.grouping.merge(&parts, &mut self.ids)?.results()
+        self.most_groups = parts.iter().map(|part| part.len).fold(self.most_groups, usize::max);
+        let Some(shards) = by_shard(&parts) else {
+            return Ok(vec![self.grouping.merge(&parts, &mut self.ids)?.results()?]);
+        };
+        let len = parts.iter().map(|part| part.len).sum();
+        let parts = shards.into_iter().map(|shard| {
+            let grouping = Arc::clone(&self.grouping);
+            let part: Part<_> = Box::new(move || grouping.merge(&shard, &mut Vec::new())?.results());
+            part
+        });
+        self.all(parts.collect(), len).into_iter().collect()
     }
 }
 
@@ -274,6 +379,40 @@ impl Run {
         let last = self.starts.last().copied().unwrap_or(i64::MIN);
         edges.range(last.saturating_add(1)..=start).next().is_some()
     }
+}
+
+/// Takes rows into the groups of one shard, by the numbers of their panes; what they then hold in bytes.
+fn gather(
+    grouping: Arc<Grouping>,
+    mut groups: Vec<Groups>,
+    hands: Vec<(usize, Hand)>,
+) -> Result<Vec<(Groups, usize)>, EngineError> {
+    let mut ids = Vec::new();
+    for (pane, hand) in hands {
+        groups[pane].update(&grouping, &hand.columns, hand.rows, &mut ids)?;
+    }
+    Ok(groups
+        .into_iter()
+        .map(|groups| {
+            let bytes = groups.bytes();
+            (groups, bytes)
+        })
+        .collect())
+}
+
+/// The parts of each shard; `None`: some are of no shard, or of other ones.
+fn by_shard(parts: &[Sealed]) -> Option<Vec<Vec<Sealed>>> {
+    let mut shards: Vec<Vec<Sealed>> = Vec::new();
+    for part in parts {
+        let (shard, of) = part.shard?;
+        if !shards.is_empty() && shards.len() != of {
+            return None;
+        }
+        shards.resize_with(of, Vec::new);
+        shards[shard].push(part.clone());
+    }
+    shards.retain(|shard| !shard.is_empty());
+    (!shards.is_empty()).then_some(shards)
 }
 
 /// Parts as one.

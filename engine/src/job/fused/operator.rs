@@ -93,6 +93,7 @@ impl Fused {
                 forgets: setting.forgets,
                 state_limit_bytes: setting.state_limit_bytes,
                 counters: setting.counters.clone(),
+                crew: None,
             };
             let operator = spec.job.operator(own)?;
             let running = u32::try_from(lanes.len()).unwrap_or(u32::MAX);

@@ -114,7 +114,7 @@ impl Stateful for AggregateJob {
             start: setting.start,
             state_limit_bytes: setting.state_limit_bytes,
         };
-        Ok(Box::new(Aggregate::new(spec, setting.counters)?))
+        Ok(Box::new(Aggregate::new(spec, setting.counters)?.with_crew(setting.crew)))
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) use track::TrackJob;
 use crate::clock::EventTime;
 use crate::counters::Counters;
 use crate::error::EngineError;
-use crate::operator::Operator;
+use crate::operator::{Crew, Operator};
 
 /// What a job does behind its branches.
 #[derive(Debug, Clone)]
@@ -146,6 +146,8 @@ pub(crate) struct Setting {
     /// Bytes of state that are too many.
     pub(crate) state_limit_bytes: usize,
     pub(crate) counters: Arc<Counters>,
+    /// Who helps; `None`: nobody.
+    pub(crate) crew: Option<Arc<Crew>>,
 }
 
 impl Setting {
