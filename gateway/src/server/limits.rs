@@ -36,6 +36,9 @@ pub(crate) const WAITING_MESSAGES: usize = 32;
 pub(crate) const TURN_EVENTS: usize = 32;
 /// Bytes of one subscription that are written before the socket's next one has its turn.
 pub(crate) const TURN_BYTES: usize = 256 << 10;
+/// Bytes that a socket reads at once. Each has so many in memory, and writes zeros to them whenever it looks for a message:
+/// clients say little.
+pub(crate) const READ_BUFFER_BYTES: usize = 1 << 10;
 /// Bytes that a socket gathers before it writes.
 pub(crate) const WRITE_BUFFER_BYTES: usize = 64 << 10;
 /// Rows that are encoded where they are met; more of them on a thread for blocking work.

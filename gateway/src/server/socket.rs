@@ -36,7 +36,7 @@ use axum::response::Response;
 
 use super::App;
 use super::guard::same_origin;
-use super::limits::{CLOSE_TIMEOUT, LARGEST_FRAME_BYTES, MESSAGE_BYTES, WRITE_BUFFER_BYTES};
+use super::limits::{CLOSE_TIMEOUT, LARGEST_FRAME_BYTES, MESSAGE_BYTES, READ_BUFFER_BYTES, WRITE_BUFFER_BYTES};
 
 /// The subprotocol.
 const PROTOCOL: &str = "squilla.v1.json";
@@ -74,6 +74,7 @@ pub(super) async fn upgrade(State(app): State<Arc<App>>, headers: HeaderMap, upg
         .protocols([PROTOCOL])
         .max_message_size(MESSAGE_BYTES)
         .max_frame_size(MESSAGE_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         // A frame may come on top of a buffer that is just not full.
         .max_write_buffer_size(2 * LARGEST_FRAME_BYTES)

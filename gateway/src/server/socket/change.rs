@@ -21,7 +21,11 @@ pub(super) struct Changed {
 
 /// Starts the query of an outlet with other values, from behind what the outlet has told last. The jobs of the query as
 /// it was are left to those who share them.
-pub(super) async fn change(app: Arc<App>, outlet: Outlet, wish: Wish) -> (Outlet, Wish, Result<Changed, ApiError>) {
+pub(super) async fn change(
+    app: Arc<App>,
+    outlet: Box<Outlet>,
+    wish: Wish,
+) -> (Box<Outlet>, Wish, Result<Changed, ApiError>) {
     let mut all = match &outlet.wanted.params {
         Some(Value::Object(params)) => params.clone(),
         _ => Map::new(),

@@ -172,7 +172,7 @@ pub(super) enum Turn {
 
 impl Outlet {
     /// Waits for the next turn. Dropping the future drops the subscription.
-    pub(super) async fn turn(mut self) -> (Self, Turn) {
+    pub(super) async fn turn(mut self: Box<Self>) -> (Box<Self>, Turn) {
         let control = self.control.clone();
         loop {
             if control.is_ended() {

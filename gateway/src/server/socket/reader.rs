@@ -23,10 +23,11 @@ pub(super) enum Input {
     Left,
 }
 
-/// Reads until the client leaves or errs. `seen` is told of every sign of life. A full `inputs` makes the client wait.
+/// Reads until the client leaves or errs. `seen` is told of every sign of life. A full `inputs` makes the client wait;
+/// room for all that may wait is there from the start, so that it holds boxes.
 pub(super) async fn run(
     mut socket: SplitStream<WebSocket>,
-    inputs: mpsc::Sender<Input>,
+    inputs: mpsc::Sender<Box<Input>>,
     seen: Arc<watch::Sender<Instant>>,
 ) {
     loop {
@@ -43,7 +44,7 @@ pub(super) async fn run(
         };
         let last = !matches!(input, Input::Message(_));
         // Without its session nobody listens any more.
-        if inputs.send(input).await.is_err() || last {
+        if inputs.send(Box::new(input)).await.is_err() || last {
             return;
         }
     }

@@ -35,8 +35,8 @@ const OWN_CHANNELS: u64 = 1 << 52;
 const TURNS_BEFORE_FLUSH: usize = 64;
 
 type Starting = Pin<Box<dyn Future<Output = (Subscribe, Result<Subscription, ApiError>)> + Send>>;
-type Changing = Pin<Box<dyn Future<Output = (Outlet, Wish, Result<Changed, ApiError>)> + Send>>;
-type Waiting = Pin<Box<dyn Future<Output = (Outlet, Turn)> + Send>>;
+type Changing = Pin<Box<dyn Future<Output = (Box<Outlet>, Wish, Result<Changed, ApiError>)> + Send>>;
+type Waiting = Pin<Box<dyn Future<Output = (Box<Outlet>, Turn)> + Send>>;
 
 /// Why a session is over.
 enum Over {
@@ -80,6 +80,7 @@ pub(super) async fn run(socket: WebSocket, app: Arc<App>) {
     let reading = reader::run(stream, inputs, seen);
     let mut serving = std::pin::pin!(session.serve());
     tokio::select! {
+        biased;
         () = &mut serving => {}
         // The reader's last word waits for the session.
         () = reading => serving.await,
@@ -89,7 +90,7 @@ pub(super) async fn run(socket: WebSocket, app: Arc<App>) {
 struct Session {
     app: Arc<App>,
     writer: Writer,
-    from_client: mpsc::Receiver<Input>,
+    from_client: mpsc::Receiver<Box<Input>>,
     /// Subscriptions that start or run, by the client's id.
     active: HashMap<String, Arc<Control>>,
     /// Channels of this socket.
@@ -118,7 +119,7 @@ impl Session {
             input = tokio::time::timeout(HELLO_TIMEOUT, self.from_client.recv()) => input,
             () = self.app.drain.cancelled() => return Err(Over::Close(Closing::stopping())),
         };
-        match first {
+        match first.map(|input| input.map(|input| *input)) {
             Err(_) => Err(Over::Close(Closing::new(4408, "no hello in time"))),
             Ok(Some(Input::Message(ClientMessage::Hello { .. }))) => {
                 let heartbeat_ms = u64::try_from(self.app.heartbeat.as_millis()).unwrap_or(u64::MAX);
@@ -136,14 +137,18 @@ impl Session {
         let heartbeat = self.app.heartbeat;
         let mut heartbeats = interval_at(Instant::now() + heartbeat, heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let drain = self.app.drain.clone();
+        // All sockets wait for it: entered once, and not at every turn.
+        let mut drain = std::pin::pin!(self.app.drain.clone().cancelled_owned());
         loop {
             let done = tokio::select! {
-                () = drain.cancelled() => return Over::Close(Closing::stopping()),
+                () = &mut drain => return Over::Close(Closing::stopping()),
                 input = self.from_client.recv() => self.hear(input).await,
-                Some((wanted, started)) = self.starting.next() => self.started(wanted, started).await,
+                // What happens once or seldom takes no room in each session for good.
+                Some((wanted, started)) = self.starting.next() => Box::pin(self.started(wanted, started)).await,
                 Some((outlet, turn)) = self.waiting.next() => self.turns(outlet, turn).await,
-                Some((outlet, wish, changed)) = self.changing.next() => self.changed(outlet, wish, changed).await,
+                Some((outlet, wish, changed)) = self.changing.next() => {
+                    Box::pin(self.changed(outlet, wish, changed)).await
+                }
                 _ = heartbeats.tick() => {
                     if self.writer.is_silent() {
                         return Over::Close(silent());
@@ -157,8 +162,8 @@ impl Session {
         }
     }
 
-    async fn hear(&mut self, input: Option<Input>) -> Result<(), Over> {
-        match input {
+    async fn hear(&mut self, input: Option<Box<Input>>) -> Result<(), Over> {
+        match input.map(|input| *input) {
             Some(Input::Message(ClientMessage::Subscribe(wanted))) => self.begin(*wanted).await,
             Some(Input::Message(ClientMessage::Credit { id, bytes })) => {
                 // The subscription may have ended while this was on its way.
@@ -242,7 +247,7 @@ impl Session {
         let subscribed = Subscribed::new(&wanted.id, channel, subscription.info());
         let message = ServerMessage::Subscribed(Box::new(subscribed)).text();
         self.app.traffic.subscriptions.fetch_add(1, Relaxed);
-        let outlet = Outlet {
+        let outlet = Box::new(Outlet {
             channel,
             position: subscription.info().position.clone(),
             wanted: wanted.query(),
@@ -254,7 +259,7 @@ impl Session {
             subscription,
             pending: VecDeque::new(),
             part: None,
-        };
+        });
         self.waiting.push(Box::pin(outlet.turn()));
         self.writer.feed(message).await?;
         Ok(self.writer.flush().await?)
@@ -274,7 +279,7 @@ impl Session {
     /// Parameters have other values, or keep theirs; the subscription goes on.
     async fn changed(
         &mut self,
-        mut outlet: Outlet,
+        mut outlet: Box<Outlet>,
         wish: Wish,
         changed: Result<Changed, ApiError>,
     ) -> Result<(), Over> {
@@ -316,7 +321,7 @@ impl Session {
     }
 
     /// Takes a turn, and those of others that are ready too, before what was written is flushed.
-    async fn turns(&mut self, outlet: Outlet, turn: Turn) -> Result<(), Over> {
+    async fn turns(&mut self, outlet: Box<Outlet>, turn: Turn) -> Result<(), Over> {
         self.turn(outlet, turn).await?;
         for _ in 1..TURNS_BEFORE_FLUSH {
             let Some(Some((outlet, turn))) = self.waiting.next().now_or_never() else { break };
@@ -325,7 +330,7 @@ impl Session {
         Ok(self.writer.flush().await?)
     }
 
-    async fn turn(&mut self, mut outlet: Outlet, turn: Turn) -> Result<(), Over> {
+    async fn turn(&mut self, mut outlet: Box<Outlet>, turn: Turn) -> Result<(), Over> {
         let mut sent = 0;
         let mut goes_on = match turn {
             Turn::Ended => {
@@ -363,6 +368,10 @@ impl Session {
             self.waiting.push(Box::pin(outlet.turn()));
         } else {
             self.forget(&outlet);
+        }
+        if sent >= TURN_BYTES {
+            // There is more, of history most often: other sockets have their turn too.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }

@@ -47,7 +47,9 @@ impl Writer {
 
     /// Sends what is in the buffer.
     pub(super) async fn flush(&mut self) -> Result<(), WriteError> {
+        // Nearly always there is room at once, and no timer is needed.
         tokio::select! {
+            biased;
             result = self.sink.flush() => result.map_err(|_| WriteError::Left),
             () = silence(&mut self.seen, self.patience) => Err(WriteError::Silent),
         }
@@ -70,6 +72,7 @@ impl Writer {
 
     async fn put(&mut self, message: Message) -> Result<(), WriteError> {
         tokio::select! {
+            biased;
             result = self.sink.feed(message) => result.map_err(|_| WriteError::Left),
             () = silence(&mut self.seen, self.patience) => Err(WriteError::Silent),
         }

@@ -75,6 +75,10 @@ impl Lines {
             if self.done || self.left == 0 {
                 return None;
             }
+            if self.batch.is_some() {
+                // A client that reads as fast as this writes would keep others waiting for as long as there is history.
+                tokio::task::yield_now().await;
+            }
             if let Some(bytes) = self.rows() {
                 return Some(bytes);
             }
