@@ -1,17 +1,22 @@
 //! How long answers take, with a real server and real sockets on this machine.
 //!
-//! Three figures, each with its goal; the exit code is 1 when one is missed:
-//! - from a statement to its first row on a stream that runs: under 50 ms;
-//! - from an event's arrival to its row in each of 100 WebSocket clients of a filter that passes 1 %, while
-//!   100 requests a second post 100 events each: median under 5 ms, 99th percentile under 25 ms. The load is
-//!   open-loop: a request that is sent late counts from the moment at which it was due;
-//! - the same once more while another client reads an hour of a durable stream's history, over and over: its 99th
-//!   percentile under 25 ms as well, and how much that is of what it was before.
+//! Figures, each with its goal; the exit code is 1 when one is missed by more than 15 %:
+//! - from a statement's text to its first row on a stream that runs, in the engine's process: 99th percentile under 10 ms;
+//! - from an event's arrival to its row in each of 100 WebSocket clients of a filter that passes 1 %, while requests post
+//!   100 events each: of 10,000 events a second median under 2 ms, 99th percentile under 10 ms; of 100,000 events a
+//!   second 99th percentile under 50 ms. The load is open-loop: a request that is sent late counts from the moment at
+//!   which it was due;
+//! - from the watermark's arrival at the end of a window of a second to its result in each of 100 clients: median under
+//!   5 ms;
+//! - the filter's rows of 10,000 events a second once more while another client reads an hour of a durable stream's
+//!   history, over and over: 99th percentile under 25 ms.
 //!
 //! `cargo run --release -p squilla-tests --bin latency`
 
 mod client;
+mod first;
 mod load;
+mod loads;
 mod replay;
 
 use std::net::SocketAddr;
@@ -24,60 +29,66 @@ use squilla_gateway::{ServeConfig, Service, ServiceConfig, serve};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-/// Statements timed for the first figure.
-const STATEMENTS: usize = 50;
-/// Goal from statement to first row.
-const FIRST_ROW_GOAL: Duration = Duration::from_millis(50);
-/// Goals from event to row.
-const MEDIAN_GOAL: Duration = Duration::from_millis(5);
-const P99_GOAL: Duration = Duration::from_millis(25);
+use load::{Delivery, Load};
+
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a goal may be missed by.
+const MARGIN: f64 = 1.15;
 
 fn main() -> ExitCode {
+    tell_load();
     let server = runtime("server");
     let (clients, replayer) = (runtime("clients"), runtime("replayer"));
-    let (ready, address) = oneshot::channel();
+    let (ready, started) = oneshot::channel();
     server.spawn(run_server(ready));
     let met = clients.block_on(async {
-        let address = address.await.expect("the server starts");
-        let first_rows = client::statements_to_first_rows(address, STATEMENTS).await;
-        let first_row = report("statement to first row, 99 %", quantile(&first_rows, 0.99), FIRST_ROW_GOAL);
-        let alone = load::events_to_rows(address, 0).await;
-        tell(&alone);
-        let median = report("event to row, median", quantile(&alone.latencies, 0.5), MEDIAN_GOAL);
-        let p99 = report("event to row, 99 %", quantile(&alone.latencies, 0.99), P99_GOAL);
-        let replays = Arc::new(Mutex::new(Vec::new()));
-        let read = {
-            let replays = replays.clone();
-            move |took| replays.lock().expect("no holder of this lock panics").push(took)
-        };
-        // Not among the clients that are measured.
-        let reading = replayer.spawn(replay::read_over_and_over(address, read));
-        let beside = load::events_to_rows(address, 1).await;
-        reading.abort();
-        tell(&beside);
-        let replays = replays.lock().expect("no holder of this lock panics");
-        let rows = replays.len() as u64 * replay::ROWS;
-        let rate = rows as f64 / replays.iter().sum::<Duration>().as_secs_f64();
-        println!("{} replays of {} rows meanwhile, {rate:.0} rows/s", replays.len(), replay::ROWS);
-        report("beside a replay, median", quantile(&beside.latencies, 0.5), MEDIAN_GOAL);
-        let beside_p99 = report("beside a replay, 99 %", quantile(&beside.latencies, 0.99), P99_GOAL);
-        let missing = alone.missing + beside.missing;
-        first_row && median && p99 && beside_p99 && missing == 0 && !replays.is_empty()
+        let (service, address) = started.await.expect("the server starts");
+        let first_rows = server.spawn(async move { first::statements_to_first_rows(&service).await });
+        let first_rows = first_rows.await.expect("statements do not fail");
+        let mut met = report("statement to first row", &first_rows, (None, Some(10.0)));
+        met &= deliver("10,000 events/s to row", loads::filtered(10_000), address, (Some(2.0), Some(10.0))).await;
+        met &= deliver("100,000 events/s to row", loads::filtered(100_000), address, (None, Some(50.0))).await;
+        met &= deliver("watermark to window's result", loads::WINDOWS, address, (Some(5.0), None)).await;
+        met & beside_a_replay(address, &replayer).await
     });
+    tell_load();
     clients.shutdown_background();
     replayer.shutdown_background();
     server.shutdown_background();
     if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn tell(delivery: &load::Delivery) {
-    println!(
-        "{} rows to {} clients, {} missing, {} requests late by over 5 ms",
-        delivery.latencies.len(),
-        load::CLIENTS,
-        delivery.missing,
-        delivery.late_requests
-    );
+/// How many others want the machine.
+fn tell_load() {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("load of the machine {}", load.split(' ').next().unwrap_or("?"));
+}
+
+/// Posts to a stream, and reports what came of it beside the goals for median and 99th percentile.
+async fn deliver(what: &str, load: Load, address: SocketAddr, goals: (Option<f64>, Option<f64>)) -> bool {
+    let Delivery { latencies, missing, late_requests } = load.run(address).await;
+    let (rows, clients) = (latencies.len(), load.clients);
+    println!("{rows} rows to {clients} clients, {missing} missing, {late_requests} requests late by over 5 ms");
+    report(what, &latencies, goals) && missing == 0
+}
+
+async fn beside_a_replay(address: SocketAddr, replayer: &Runtime) -> bool {
+    let replays = Arc::new(Mutex::new(Vec::new()));
+    let read = {
+        let replays = replays.clone();
+        move |took| replays.lock().expect("no holder of this lock panics").push(took)
+    };
+    // Not among the clients that are measured.
+    let reading = replayer.spawn(replay::read_over_and_over(address, read));
+    let met = deliver("beside a replay, event to row", loads::filtered(10_000), address, (None, Some(25.0))).await;
+    reading.abort();
+    let replays = replays.lock().expect("no holder of this lock panics");
+    let rate = (replays.len() as u64 * replay::ROWS) as f64 / replays.iter().sum::<Duration>().as_secs_f64();
+    println!("{} replays of {} rows meanwhile, {rate:.0} rows/s", replays.len(), replay::ROWS);
+    met && !replays.is_empty()
 }
 
 fn runtime(name: &str) -> Runtime {
@@ -85,7 +96,7 @@ fn runtime(name: &str) -> Runtime {
 }
 
 /// Serves on a free port, as `squilla serve` does, with an hour of history.
-async fn run_server(ready: oneshot::Sender<SocketAddr>) {
+async fn run_server(ready: oneshot::Sender<(Arc<Service>, SocketAddr)>) {
     let folder = tempfile::tempdir_in(".").expect("a folder below this one");
     let config = ServiceConfig {
         engine: EngineConfig::default(),
@@ -93,34 +104,41 @@ async fn run_server(ready: oneshot::Sender<SocketAddr>) {
         roots: Vec::new(),
         clock: Arc::new(SystemClock),
     };
-    let service = Service::open(config).await.expect("the folder can be used");
-    for statement in [client::CREATE_STREAM, load::CREATE_STREAM, replay::CREATE_STREAM] {
+    let service = Arc::new(Service::open(config).await.expect("the folder can be used"));
+    for statement in loads::CREATE_STREAMS.into_iter().chain([first::CREATE_STREAM, replay::CREATE_STREAM]) {
         service.execute(statement).await.expect("the statement is right");
     }
     replay::fill(&service).await;
     let listen = ServeConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..ServeConfig::default() };
-    let tell = move |address| ready.send(address).expect("main waits for it");
-    serve(Arc::new(service), listen, tell, std::future::pending()).await.expect("a free port");
+    let served = service.clone();
+    let tell = move |address| drop(ready.send((service, address)));
+    serve(served, listen, tell, std::future::pending()).await.expect("a free port");
 }
 
-/// The value below which a share of all lies.
-fn quantile(sorted: &[Duration], share: f64) -> Duration {
+/// The value below which a share of all lies, in milliseconds.
+fn quantile_ms(sorted: &[Duration], share: f64) -> f64 {
     let last = sorted.len().checked_sub(1).expect("something was measured");
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
     let at = (last as f64 * share).round() as usize;
-    sorted[at]
+    sorted[at].as_secs_f64() * 1e3
 }
 
-/// Prints a figure beside its goal; whether it was met.
-fn report(what: &str, value: Duration, goal: Duration) -> bool {
-    let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
-    let met = value < goal;
-    println!(
-        "{what:<32} {:>9.3} ms  goal {:>6.1} ms  ratio {:>5.2}  {}",
-        milliseconds(value),
-        milliseconds(goal),
-        value.as_secs_f64() / goal.as_secs_f64(),
-        if met { "met" } else { "MISSED" }
-    );
-    met
+/// Prints median and 99th percentile beside their goals in milliseconds; whether they were met.
+fn report(what: &str, sorted: &[Duration], (median, p99): (Option<f64>, Option<f64>)) -> bool {
+    let figures = [("median", 0.5, median), ("99 %", 0.99, p99)];
+    figures.into_iter().fold(true, |met, (which, share, goal)| {
+        let value = quantile_ms(sorted, share);
+        let Some(goal) = goal else {
+            println!("{what:<32} {which:<6} {value:>9.3} ms");
+            return met;
+        };
+        let ratio = value / goal;
+        let verdict = match ratio {
+            ..1.0 => "met",
+            ..MARGIN => "nearly met",
+            _ => "MISSED",
+        };
+        println!("{what:<32} {which:<6} {value:>9.3} ms  goal {goal:>5.1} ms  ratio {ratio:>5.2}  {verdict}");
+        met && ratio < MARGIN
+    })
 }
