@@ -83,11 +83,12 @@ impl Engine {
         } else {
             Told::State
         };
-        let before = Before { told, windowed: relation.is_windowed(), windows: relation.windows() };
+        let (windowed, windows, kept) = (relation.is_windowed(), relation.windows(), relation.has_snapshots());
+        let before = Before { told, windowed, windows, kept };
         let kinds = (before, query.plan.is_windowed() && !counts_rows(&query.plan));
         let shared = &self.inner.shared;
         let reads = query.plan.relations().iter().map(|read| base_name(read).to_owned()).collect();
-        let generation = relation.generation();
+        let (generation, schema) = (relation.generation(), query.plan.schema());
         let mut decide = Some(decide);
         let mut decide = async |log: u32| match decide.take() {
             Some(decide) => decide(log).await,
@@ -95,7 +96,7 @@ impl Engine {
         };
         let other = match ends_readers(&relation, query) {
             Some(other) => other,
-            None => match alter(shared, &job, &node, &relations, kinds, decide(generation)).await? {
+            None => match alter(shared, &job, &node, &relations, schema, kinds, decide(generation)).await? {
                 Altered::Other(other) => other,
                 Altered::Done(at, before, told) => {
                     let last = relations.values().all(|read| read.job().output.durability() == Durability::Durable);
@@ -112,17 +113,17 @@ impl Engine {
         }
         let lasting = options.durability != Durability::Memory;
         let options = StreamOptions { generation: if lasting { generation + 1 } else { 0 }, ..options };
-        let (schema, changing) = (query.plan.schema(), query.plan.is_changing() || relation.is_changing());
+        let changing = query.plan.is_changing() || relation.is_changing();
         let anew = Anew { schema, options: &options, changing };
         let decision = decide(options.generation);
-        let Replaced { lease, lasts, at, told: now } =
+        let Replaced { lease, lasts, at, told: now, anew } =
             replace(shared, &job, (&node, &relations), kinds, anew, decision).await?;
         let windows = self.windows_of(query);
         let replaced = Relation::stream(name, reads, query, windows, (lease, lasts, late));
         self.relations().insert(name.to_owned(), Arc::new(replaced));
         self.begin(&relations);
         self.end_replaced(&relation, &job, &other);
-        let how = if changing { Handover::Anew } else { handover(at, told, now) };
+        let how = if anew { Handover::Anew } else { handover(at, told, now) };
         Ok(Alteration::Replaced(how, other))
     }
 
@@ -215,10 +216,7 @@ fn ends_readers(relation: &Relation, query: &Query) -> Option<String> {
     if let Some(other) = other_columns(&relation.schema(), query.plan.schema()) {
         return Some(other);
     }
-    if relation.is_changing() || query.plan.is_changing() {
-        return Some("results that change are told anew".into());
-    }
-    relation.has_snapshots().then(|| "what it keeps is stored in snapshots".into())
+    (relation.is_changing() || query.plan.is_changing()).then(|| "results that change are told anew".into())
 }
 
 /// How columns differ for those who read them; `None`: they do not.

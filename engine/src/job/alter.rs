@@ -6,15 +6,18 @@
 //! new query tells the windows that end later, from rows that it has read in the inputs' logs beforehand, beside the old
 //! one. Other state (of joins, of ranks without windows): at a place in each input, with nothing kept.
 
+mod kept;
 mod record;
 mod replace;
 mod shape;
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use squilla_query::{WindowKind, WindowSpec};
 use tokio::sync::oneshot;
 
+pub(super) use kept::NextKept;
 pub(super) use record::{recorded, recorded_until, told_until};
 pub(crate) use replace::{Anew, Replaced, replace};
 
@@ -69,6 +72,8 @@ pub(crate) struct Before {
     pub(crate) windowed: bool,
     /// The grid that the ends of these lie on; `None`: they lie on none.
     pub(crate) windows: Option<WindowSpec>,
+    /// Snapshots are taken of what it keeps.
+    pub(crate) kept: bool,
 }
 
 /// What a job reads from then on.
@@ -79,6 +84,8 @@ pub(crate) enum Next {
     Windows(Vec<Branch>),
     /// Results of a job that begins then, straight from the logs, with the steps behind it.
     State { below: Vec<Branch>, step: Arc<dyn Stateful>, ops: Vec<OpSpec> },
+    /// Logs, straight, with steps of which snapshots are taken.
+    Kept(Box<NextKept>),
 }
 
 /// Where a job is.
@@ -113,13 +120,15 @@ pub(crate) enum Altered {
     Other(String),
 }
 
-/// Has a named stream's job go over to the query `node`; `windowed`: its rows are results of windows. `decide` is awaited
+/// Has a named stream's job go over to the query `node`; `schema`: its visible fields; `windowed`: its rows are results of
+/// windows. `decide` is awaited
 /// when nothing stands in the way any more.
 pub(crate) async fn alter(
     shared: &Arc<Shared>,
     job: &Arc<Job>,
     node: &Node,
     relations: &Relations,
+    schema: &SchemaRef,
     (before, windowed): (Before, bool),
     decide: impl Future<Output = Result<(), EngineError>> + Send,
 ) -> Result<Altered, EngineError> {
@@ -128,10 +137,11 @@ pub(crate) async fn alter(
     if !one_step {
         return Ok(Altered::Other("what it keeps without windows takes more than one step".into()));
     }
-    if making.stores_state(node, inputs) {
-        return Ok(Altered::Other("what it keeps is stored in snapshots".into()));
-    }
-    let next = making.next(inputs, told, making.told_until())?;
+    let next = match (before.kept, making.stores_state(node, inputs)) {
+        (false, false) => making.next(inputs, told, making.told_until())?,
+        (true, true) if let Some(next) = making.kept(node, schema, told)? => Next::Kept(Box::new(next)),
+        _ => return Ok(Altered::Other("what it keeps is stored in snapshots".into())),
+    };
     if let Some(other) = making.other(&next, told) {
         return Ok(Altered::Other(other));
     }
@@ -297,6 +307,7 @@ impl Making<'_> {
             Next::Rows(branches) | Next::Windows(branches) => (branches, count(branches.iter())),
             Next::State { below, step, .. } if step.reads_table() => (below, count(below.iter().filter(|b| !b.right))),
             Next::State { below, .. } => (below, 1),
+            Next::Kept(next) => (&next.branches, next.partitions()),
         };
         let own = self.job.output.partitions();
         if partitions != own {
@@ -314,7 +325,7 @@ impl Making<'_> {
             );
         }
         let lasts = self.job.output.durability() != Durability::Memory;
-        if lasts && self.before.told != told {
+        if lasts && self.before.told != told && !matches!(next, Next::Kept(_)) {
             return Some("its log on disk is cut in another way when the process starts again".into());
         }
         None

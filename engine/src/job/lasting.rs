@@ -16,7 +16,7 @@ use arrow::datatypes::SchemaRef;
 use serde::Serialize;
 
 use self::kept::Kept;
-pub(super) use self::kept::is_kept;
+pub(super) use self::kept::{fused_whole, is_kept, leaves, plan_of};
 use super::alter::{Told, begins, recorded, recorded_until};
 use super::branch::OpSpec;
 use super::build::{Limb, Named, Node, Relations, Use, build, is_random};
@@ -87,7 +87,7 @@ impl Lasts {
             let why = Some("it was altered, and what it reads does not last".to_owned());
             return Self { recovery: Recovery::Live, why, snapshots: None, generation: self.generation };
         }
-        if told != Told::State || self.recovery == Recovery::Live {
+        if told != Told::State || self.recovery == Recovery::Live || self.snapshots.is_some() {
             return self.clone();
         }
         let why = Some("it was altered: what it keeps is stored from the next start on".to_owned());

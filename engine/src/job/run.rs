@@ -5,6 +5,7 @@ mod alter;
 mod answer;
 mod gather;
 mod keep;
+mod kept_over;
 mod make;
 mod renew;
 mod rest;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::compare::{compare, difference};
-use super::oracle::{Count, Pair, wanted};
+use super::oracle::{Count, Pair, Wanted, wanted};
 use super::publish::{Book, Event, Gone, Publisher};
 use super::random::Random;
 use super::read::{Reader, Stopped};
@@ -18,7 +18,7 @@ use super::server::{Home, PATIENCE, Server};
 /// Publishers of the source, which publish at the same time.
 const PUBLISHERS: usize = 3;
 
-pub(crate) const STATEMENTS: [&str; 8] = [
+pub(crate) const STATEMENTS: [&str; 10] = [
     "CREATE SOURCE IF NOT EXISTS events (id BIGINT, ts TIMESTAMP, part BIGINT,
         WATERMARK FOR ts AS ts - INTERVAL '2 seconds')
      WITH (connector = 'http', durability = 'durable', idle_timeout = '10h')",
@@ -37,11 +37,20 @@ pub(crate) const STATEMENTS: [&str; 8] = [
         ON e.id + 1 = k.id AND e.ts BETWEEN k.ts - INTERVAL '4 seconds' AND k.ts + INTERVAL '4 seconds'",
     "CREATE STREAM IF NOT EXISTS totals WITH (durability = 'durable') AS
      SELECT part, count(*) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest FROM kept GROUP BY part",
+    // They begin anew when they are altered.
+    "CREATE STREAM IF NOT EXISTS grown WITH (durability = 'durable') AS SELECT id FROM events WHERE id % 3 <> 0",
+    "CREATE STREAM IF NOT EXISTS spans WITH (durability = 'durable') AS
+     SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
+        min(id) AS least, max(id) AS greatest
+     FROM events WHERE id % 3 <> 0 GROUP BY session('500ms'), part",
     "CREATE STREAM IF NOT EXISTS quick WITH (durability = 'buffered') AS SELECT id FROM events",
     // Its segments are so small that they are sealed, and removed, all the time.
     "CREATE SOURCE IF NOT EXISTS small (id BIGINT, ts TIMESTAMP, part BIGINT)
      WITH (connector = 'http', durability = 'durable', retention_size = '16KiB', idle_timeout = '10h')",
 ];
+
+/// Longer than a session and the disorder of rows, in seconds.
+const SPAN_S: i64 = 30;
 
 /// What stands in a stream whose rows replace each other.
 const TOTALS: &str = "SELECT part, n, total, least, greatest FROM totals";
@@ -58,9 +67,17 @@ const SCRATCH: [&str; 4] = [
     "DROP STREAM IF EXISTS scratch",
 ];
 
-/// What is done with streams while rows come: the queries that they go over to tell the same rows.
-const CHANGES: [[&str; 10]; 2] = [
+/// What is done with streams while rows come: the queries that they go over to tell the same rows, those of `grown` with
+/// more columns or less.
+const CHANGES: [[&str; 13]; 2] = [
     [
+        "ALTER STREAM grown AS SELECT id, part FROM events WHERE id % 3 <> 0",
+        "ALTER STREAM totals AS
+         SELECT part, count(id) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest FROM kept GROUP BY part",
+        "ALTER STREAM spans AS
+         SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(id) AS n, sum(id) AS total,
+            min(id) AS least, max(id) AS greatest
+         FROM events WHERE id % 3 > 0 GROUP BY session('500ms'), part",
         "PAUSE STREAM kept",
         "ALTER STREAM counts AS
          SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(id) AS n, sum(id) AS total,
@@ -77,6 +94,11 @@ const CHANGES: [[&str; 10]; 2] = [
     ],
     [
         SCRATCH[2],
+        "ALTER STREAM spans AS
+         SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
+            min(id) AS least, max(id) AS greatest
+         FROM events WHERE id % 3 <> 0 GROUP BY session('500ms'), part",
+        "ALTER STREAM grown AS SELECT id FROM events WHERE id % 3 > 0",
         "PAUSE STREAM sessions",
         "ALTER STREAM kept AS SELECT id, ts, part FROM events WHERE id % 3 <> 0",
         "PAUSE STREAM counts",
@@ -84,6 +106,8 @@ const CHANGES: [[&str; 10]; 2] = [
         SCRATCH[3],
         SCRATCH[0],
         "RESUME STREAM sessions",
+        "ALTER STREAM totals AS
+         SELECT part, count(*) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest FROM kept GROUP BY part",
         SCRATCH[1],
         "ALTER STREAM counts AS
          SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
@@ -273,6 +297,7 @@ impl Suite {
         let mut totals = Reader::changing(TOTALS, Count::of_total);
         totals.read_rest(address, |rows| Count::latest(rows) == wanted.totals).await;
         assert_eq!(difference(&Count::latest(&totals.rows), &wanted.totals), None, "totals");
+        check_anew(address, &wanted).await;
         self.check_quick(address, &events).await;
         self.check_small(address).await;
         server.terminate();
@@ -324,6 +349,27 @@ impl Suite {
         let kept = sent - now.rows.len() as i64..sent;
         assert!(now.rows.iter().copied().eq(kept.clone()), "small: not {kept:?}");
     }
+}
+
+/// Streams that began anew hold what came since, each row once and none missing.
+async fn check_anew(address: SocketAddr, wanted: &Wanted) {
+    let mut grown = Reader::new("grown", id_of_row);
+    let stopped = grown.read_rest(address, |rows| rows.last() == wanted.kept.last()).await;
+    assert_eq!(stopped, Stopped::Enough, "grown: its last rows");
+    assert!(wanted.kept.ends_with(&grown.rows), "grown: rows are missing, doubled or out of order: {:?}", grown.rows);
+    let mut spans = Reader::new("spans", Count::of_row);
+    let of = |rows: &[Count], from: i64| {
+        let mut rows: Vec<Count> = rows.iter().filter(|count| count.start_s >= from).copied().collect();
+        rows.sort();
+        rows
+    };
+    // Sessions that began while those were open that it tells first had been told.
+    let whole = |rows: &[Count]| rows.iter().map(|count| count.start_s).min().unwrap_or(i64::MAX - SPAN_S) + SPAN_S;
+    spans.read_rest(address, |rows| of(rows, whole(rows)) == of(&wanted.sessions, whole(rows))).await;
+    let from = whole(&spans.rows);
+    assert_eq!(difference(&of(&spans.rows, from), &of(&wanted.sessions, from)), None, "spans from {from}");
+    let surplus = spans.rows.iter().find(|count| !wanted.sessions.contains(count));
+    assert!(surplus.is_none(), "spans: {surplus:?} must not be there");
 }
 
 /// Carries out a statement that must succeed.

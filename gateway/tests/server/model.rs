@@ -22,6 +22,8 @@ const SEED: u64 = 7;
 /// How long sequences are tried, beside the last.
 const BUDGET: Duration = Duration::from_secs(15);
 const LONG_BUDGET: Duration = Duration::from_secs(900);
+/// Variable of another time than these, in minutes.
+const MINUTES: &str = "SQUILLA_STATEMENT_MINUTES";
 /// Sequences that there are at the most.
 const SEQUENCES: u32 = 5_000;
 /// How long smaller ones are looked for.
@@ -353,7 +355,8 @@ fn catalog_and_results_always_agree_with_the_model() {
     let told = std::env::var("SQUILLA_SEED").ok().map(|text| text.parse().expect("SQUILLA_SEED is a number"));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     // What fails by chance helps nobody who has changed something else.
-    let seed: u64 = told.unwrap_or(if long { now.as_nanos() as u64 } else { SEED });
+    let seed: u64 =
+        told.unwrap_or(if long || std::env::var_os(MINUTES).is_some() { now.as_nanos() as u64 } else { SEED });
     println!("seed {seed}: run it again with SQUILLA_SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -361,7 +364,9 @@ fn catalog_and_results_always_agree_with_the_model() {
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let (begun, budget) = (Instant::now(), if long { LONG_BUDGET } else { BUDGET });
+    let minutes = std::env::var(MINUTES).ok().map(|text| text.parse::<f64>().expect("minutes are a number"));
+    let told = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
+    let (begun, budget) = (Instant::now(), told.unwrap_or(if long { LONG_BUDGET } else { BUDGET }));
     let done = std::cell::Cell::new((0, false));
     let result = runner.run(&steps(), |steps| {
         let (count, failed) = done.get();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
 use squilla_engine::{
-    Clock, EngineConfig, EventTime, ManualClock, Policy, Recovery, RowKind, Start, SubscribeOptions, SubscriptionEvent,
+    Clock, EngineConfig, EventTime, LossReason, ManualClock, Policy, Recovery, RowKind, Start, SubscribeOptions,
+    SubscriptionEvent,
 };
 use squilla_gateway::{Service, ServiceConfig};
 use squilla_query::Params;
@@ -345,6 +346,66 @@ async fn sessions() {
          SELECT k, window_start, count(*) AS c, sum(n) AS n FROM a WHERE n <> 7 GROUP BY k, session('3s')"
     );
     same(&[&sessions]).await;
+}
+
+#[tokio::test]
+async fn windows_by_count() {
+    same(&[&format!(
+        "CREATE STREAM out {DURABLE} AS SELECT k, count(*) AS c, sum(n) AS n FROM a GROUP BY k, count_window(3)"
+    )])
+    .await;
+}
+
+#[tokio::test]
+async fn what_retention_takes_behind_a_snapshot_is_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut running = Running::start(folder.path(), NOW).await;
+    let with = "(connector = 'http', durability = 'durable', retention_size = '64KiB')";
+    for sql in [
+        format!("CREATE SOURCE a (ts TIMESTAMP, k TEXT, n BIGINT) WITH {with}"),
+        format!("CREATE STREAM out {DURABLE} AS SELECT k, sum(n) AS n FROM a GROUP BY k, count_window(1)"),
+        "PAUSE STREAM out".to_owned(),
+    ] {
+        running.service.execute(&sql).await.expect("it is right");
+    }
+    let (bodies, rows) = (100, 200);
+    for at in 0..bodies {
+        let body: String = (0..rows).map(|row| line(at, "a", row)).collect();
+        running.service.publish("a", body.into()).await.expect("it is taken");
+    }
+    let now = running.kill().await;
+    running = Running::start(folder.path(), now).await;
+    running.service.execute("RESUME STREAM out").await.expect("it rests");
+    running.service.publish("a", line(bodies, LAST, 1).into()).await.expect("it is taken");
+    let told = running.told("out").await.len() as u64;
+    let lost = running.service.engine().losses().into_iter().find(|loss| loss.name == "out").expect("rows are gone");
+    assert_eq!(lost.reason, LossReason::Retention);
+    assert!(told > 1 && lost.lost.rows > 0, "{told} rows, and {lost:?}");
+    assert_eq!(told + lost.lost.rows, bodies * rows + 1);
+    assert!(running.service.engine().jobs().iter().all(|job| job.counters.unaccounted() == 0));
+}
+
+#[tokio::test]
+async fn rows_that_are_late_are_told_before_a_stop_and_behind_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut running = Running::start(folder.path(), NOW).await;
+    let sessions = "SELECT k, count(*) AS c FROM a GROUP BY k, session('3s')";
+    running.create(&[&format!("CREATE STREAM out {DURABLE} AS {sessions}")]).await;
+    running.service.execute("CREATE STREAM l AS SELECT k, n FROM LATE(out)").await.expect("it is right");
+    for (at, second, key) in [(1, 100, "y"), (2, 200, LAST)] {
+        running.service.publish("a", line(second, "b", 0).into()).await.expect("it is taken");
+        running.service.publish("a", line(1, key, at).into()).await.expect("it is taken");
+        let late = || running.service.engine().streams().into_iter().find(|stream| stream.name == "out");
+        while late().is_some_and(|out| out.counters.late < at) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(late().map(|out| out.counters.late), Some(at), "each is counted once");
+        if key == LAST {
+            assert_eq!(running.told("l").await.iter().filter(|row| *row == "zz|2").count(), 1);
+        }
+        let now = running.kill().await;
+        running = Running::start(folder.path(), now).await;
+    }
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub(crate) struct Replaced {
     pub(crate) at: HandedOver,
     /// What its rows are.
     pub(crate) told: Told,
+    /// It began as if it had been created then.
+    pub(crate) anew: bool,
 }
 
 /// Has another job take the place of a named stream's, at the place where that one ends; it is there, with its log,
@@ -85,7 +87,8 @@ pub(crate) async fn replace(
     Failpoint::HandOverEnds.pass();
     let complete_from = lease.job().chain().iter().map(|job| job.complete_from()).max();
     let complete_from = complete_from.unwrap_or(EventTime::MIN);
-    Ok(Replaced { lease, lasts, at: HandedOver { complete_from, ..ready.at }, told })
+    let begun_anew = anew.changing || !one_step;
+    Ok(Replaced { lease, lasts, at: HandedOver { complete_from, ..ready.at }, told, anew: begun_anew })
 }
 
 impl Making<'_> {
@@ -101,6 +104,7 @@ impl Making<'_> {
                 let branch = begin_state(self.shared, &self.name(), (below, step, ops), read, false)?;
                 (vec![branch], Begin::Earliest)
             }
+            Next::Kept(next) => (next.branches, Begin::Fresh),
         })
     }
 }

@@ -67,7 +67,7 @@ impl Fusion {
             known.map_or_else(|| branch.stream().clone().reader(start, false).position(), |(_, at)| at.clone())
         };
         let positions = branches.iter().zip(&beginning.leaves).map(position).collect();
-        (Begins { steps: beginning.steps, complete_from, untold, told }, positions)
+        (Begins { steps: beginning.steps, complete_from, untold, told, goes_on: false }, positions)
     }
 }
 

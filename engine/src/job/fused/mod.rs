@@ -139,6 +139,16 @@ impl Fusion {
         ops.into_iter().any(|op| *op == OpSpec::ByArrival)
     }
 
+    /// In a word.
+    pub(super) fn kind(&self) -> &'static str {
+        self.steps.last().map_or("union", |step| step.job.kind())
+    }
+
+    /// Whether rows can come too late for a step.
+    pub(super) fn judges_lateness(&self) -> bool {
+        self.steps.iter().any(|step| step.job.judges_lateness())
+    }
+
     /// Text that is equal for equal work on relations of equal names.
     pub(super) fn canonical(&self) -> String {
         let limbs: Vec<String> = self.root.iter().map(|limb| self.canonical_limb(limb)).collect();
@@ -193,7 +203,7 @@ impl FusedJob {
 
 impl Stateful for FusedJob {
     fn kind(&self) -> &'static str {
-        self.last().map_or("union", Stateful::kind)
+        self.fusion.kind()
     }
 
     fn canonical(&self) -> String {
@@ -230,7 +240,7 @@ impl Stateful for FusedJob {
     }
 
     fn judges_lateness(&self) -> bool {
-        self.steps().any(Stateful::judges_lateness)
+        self.fusion.judges_lateness()
     }
 
     fn shared_as(&self) -> Option<&str> {

@@ -13,7 +13,7 @@ use crate::job::feed::Begin;
 use crate::job::fused::Fusion;
 use crate::job::run::{JobSpec, Keeping, Onward, spawn_job, spawn_kept};
 use crate::job::stage::Stage;
-use crate::job::{Branch, Lease, Snapshots, Use};
+use crate::job::{Branch, Lease, Relations, Snapshots, Use};
 use crate::stream::{MemoryStream, Position, Stream};
 
 /// What is made into one job.
@@ -37,6 +37,30 @@ impl<'a> Kept<'a> {
     }
 }
 
+/// A stream's steps as one job, if that is all of it.
+pub(in crate::job) fn fused_whole(node: &Node) -> Option<Fusion> {
+    match Kept::of(node) {
+        Ok(Kept::Whole(fusion)) => Some(fusion),
+        _ => None,
+    }
+}
+
+/// Text that is equal for jobs whose states fit. `schema`: the visible fields of the result.
+pub(in crate::job) fn plan_of(fusion: &Fusion, schema: &SchemaRef) -> Arc<str> {
+    format!("{}{}", fusion.canonical(), types(schema)).into()
+}
+
+/// The relations that the steps read.
+pub(in crate::job) fn leaves(fusion: &Fusion, relations: &Relations) -> Result<Vec<Branch>, EngineError> {
+    let branch = |leaf: &crate::job::fused::Leaf| {
+        let lease = relations.get(&Use::Rows(leaf.relation.clone()));
+        let input = lease.ok_or_else(|| EngineError::UnknownRelation(leaf.relation.clone()))?.clone();
+        let ops = leaf.ops.clone();
+        Ok(Branch { input, updates: false, late: false, fresh: false, right: leaf.right, ops })
+    };
+    fusion.leaves.iter().map(branch).collect()
+}
+
 /// Whether a stream can go on from a snapshot.
 pub(in crate::job) fn is_kept(node: &Node) -> bool {
     Kept::of(node).is_ok()
@@ -57,7 +81,7 @@ impl NewStream<'_> {
         let logs = self.shared.logs.as_ref().ok_or_else(|| EngineError::NoLogFolder(self.name.to_owned()))?;
         match kept {
             Kept::Whole(fusion) => {
-                let branches = self.leaves(&fusion)?;
+                let branches = leaves(&fusion, self.relations)?;
                 let partitions: Vec<u32> = branches.iter().map(|branch| branch.job().output.partitions()).collect();
                 let replay = branches.iter().any(|branch| branch.job().output.replay());
                 let (output, _) = self.open_with(fusion.partitions(&partitions), replay, false).await?;
@@ -102,17 +126,6 @@ impl NewStream<'_> {
         Ok(Arc::new(spawn_job(self.shared, spec, self.name)?))
     }
 
-    /// The relations that the steps read.
-    fn leaves(&self, fusion: &Fusion) -> Result<Vec<Branch>, EngineError> {
-        let branch = |leaf: &crate::job::fused::Leaf| {
-            let lease = self.relations.get(&Use::Rows(leaf.relation.clone()));
-            let input = lease.ok_or_else(|| EngineError::UnknownRelation(leaf.relation.clone()))?.clone();
-            let ops = leaf.ops.clone();
-            Ok(Branch { input, updates: false, late: false, fresh: false, right: leaf.right, ops })
-        };
-        fusion.leaves.iter().map(branch).collect()
-    }
-
     /// Starts the steps as one job. `shared_as`: the fingerprint under which others find it, which has no log then.
     async fn fused(
         &self,
@@ -122,10 +135,10 @@ impl NewStream<'_> {
         output: Option<Arc<MemoryStream>>,
         snapshots: &Arc<Snapshots>,
     ) -> Result<Arc<Lease>, EngineError> {
-        let branches = self.leaves(&fusion)?;
+        let branches = leaves(&fusion, self.relations)?;
         let mut keeping = Keeping {
             snapshots: snapshots.clone(),
-            plan: format!("{}{}", fusion.canonical(), types(schema)).into(),
+            plan: plan_of(&fusion, schema),
             begins: Default::default(),
             by_arrival: fusion.is_by_arrival(),
             logged: output.is_some(),

@@ -60,6 +60,13 @@ impl Reached {
     }
 }
 
+impl Reached {
+    /// Nothing was read yet of what it reads from now on.
+    pub(super) fn go_on_at(&mut self, positions: Vec<Position>) {
+        *self = Self { counters: std::mem::take(&mut self.counters), ..Self::at(positions) };
+    }
+}
+
 impl Recipe {
     /// Of a job; `None`: it fails when it crashes.
     pub(super) fn of(stage: &Stage, branches: &[Branch], feed: &Feed) -> Option<Self> {

@@ -62,6 +62,10 @@ impl Task {
             }
             return Ok(());
         };
+        let next = match next {
+            Next::Kept(next) => return self.go_over_kept(before, *next, read, (ready, decided, done)).await,
+            next => next,
+        };
         let heir = match self.heir(before, next, &read) {
             Ok(heir) => heir,
             Err(error) => {
@@ -81,7 +85,7 @@ impl Task {
     }
 
     /// The event time of the first results of windows that its readers have not been told.
-    fn until(&self, before: Before) -> EventTime {
+    pub(super) fn until(&self, before: Before) -> EventTime {
         let output = &self.job.output;
         // Results of windows that began before it were never told.
         before.told_until(output.facts().watermark, output.last_event_time()).max(self.job.missing_before)
@@ -89,6 +93,9 @@ impl Task {
 
     /// Where each log was read to, if this is a place to go over at.
     async fn place(&mut self) -> Option<Vec<(Arc<Job>, Position)>> {
+        if self.keeper.is_some() && !self.is_ready() {
+            return None;
+        }
         let altering = self.altering.as_mut()?;
         let successor = &altering.successor;
         if successor.told == Told::Windows {
@@ -139,6 +146,7 @@ impl Task {
                 let branch = begin_state(&self.shared, &self.job.display_name(), (below, step, ops), read, holding)?;
                 (vec![branch], Begin::Earliest)
             }
+            Next::Kept(_) => return Err(EngineError::Plan("what is kept has a way of its own".into())),
         };
         let begin = (&begin, EventTime::MAX, self.shared.clock.now());
         let mut feed = Feed::open(&branches, &self.stage, begin, holding, &self.job.counters)?;

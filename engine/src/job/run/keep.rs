@@ -21,7 +21,7 @@ use crate::job::feed::{Begin, Feed, reached_by, unmarked};
 use crate::job::snapshot::{Begins, Point, Snapshot, Snapshots};
 use crate::job::{Branch, Status};
 use crate::operator::{Output, State};
-use crate::stream::{MemoryStream, Position, Stream};
+use crate::stream::{MemoryStream, Offset, Position, Stream};
 
 /// How often a snapshot is taken of a job that has read something since the last one.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -60,18 +60,25 @@ impl Keeping {
         output: Option<&Arc<MemoryStream>>,
         skip: usize,
     ) -> Result<Option<Onward>, EngineError> {
-        let mut skipped = 0;
+        let (mut skipped, mut undecided) = (0, Vec::new());
         for generation in self.snapshots.generations() {
             let snapshots = self.snapshots.clone();
             let Ok(snapshot) = blocking(move || snapshots.read(generation)).await? else { continue };
+            if *snapshot.point.plan != *self.plan {
+                // Of a query that the stream was to go over to, or of the one before.
+                undecided.push(generation);
+                continue;
+            }
             if !self.fits(&snapshot.point, branches, output) {
-                tracing::warn!(generation, "a snapshot is of another query, or of other inputs: it is not used");
+                tracing::warn!(generation, "a snapshot is of other inputs: it is not used");
                 continue;
             }
             if skipped < skip {
                 skipped += 1;
                 continue;
             }
+            let snapshots = self.snapshots.clone();
+            blocking(move || snapshots.forget(|other| undecided.contains(&other))).await??;
             return self.since(snapshot, branches, output).await.map(Some);
         }
         Ok(None)
@@ -79,8 +86,7 @@ impl Keeping {
 
     fn fits(&self, point: &Point, branches: &[Branch], output: Option<&Arc<MemoryStream>>) -> bool {
         let known = |(branch, at): (&Branch, &Position)| branch.stream().knows(&unmarked(at));
-        *point.plan == *self.plan
-            && point.inputs.len() == branches.len()
+        point.inputs.len() == branches.len()
             && branches.iter().zip(&point.inputs).all(known)
             && point.end.is_some() == output.is_some()
             && point.end.iter().zip(output).all(|(end, output)| output.knows(end))
@@ -93,8 +99,15 @@ impl Keeping {
         branches: &[Branch],
         output: Option<&Arc<MemoryStream>>,
     ) -> Result<Onward, EngineError> {
+        let names: Vec<String> = branches.iter().map(|branch| branch.job().display_name()).collect();
+        // Those of a query before have others, or come before the snapshot.
+        let own = |inputs: &Vec<(String, Position)>| inputs.iter().map(|(name, _)| name).eq(&names);
         let places = |inputs: Vec<(String, Position)>| inputs.into_iter().map(|(_, at)| at).collect::<Vec<_>>();
-        let told = output.map_or_else(Vec::new, |output| output.inputs().into_iter().map(places).collect());
+        let told = output.map_or_else(Vec::new, |output| {
+            let since = |partition| reach(&output.end_position(), partition) > reach_of(&snapshot.point, partition);
+            let told = (0..).zip(output.inputs());
+            told.map(|(at, inputs)| if since(at) && own(&inputs) { places(inputs) } else { Vec::new() }).collect()
+        });
         let mut script = Vec::new();
         if branches.len() > 1
             && let (Some(end), Some(disk)) = (snapshot.point.end.clone(), output.and_then(|output| output.disk()))
@@ -102,7 +115,7 @@ impl Keeping {
             let log = disk.log.clone();
             let found = blocking(move || log.inputs_since(&end)).await?;
             let found = found.map_err(|error| EngineError::Disk(Arc::new(error)))?;
-            script = found.into_iter().map(places).filter(|at| at.len() == branches.len()).collect();
+            script = found.into_iter().filter(own).map(places).collect();
             script.dedup();
         }
         Ok(Onward { snapshot, told, script })
@@ -217,6 +230,13 @@ impl Task {
     /// Leaves out what was told before: by another query, or by the task until it went on from a snapshot.
     pub(super) fn leave_out(&mut self, output: &mut Output, places: &[Position]) -> Result<(), EngineError> {
         if let Some(keeper) = self.keeper.as_mut().filter(|_| !output.rows.is_empty()) {
+            if keeper.keeping.begins.goes_on {
+                let marks = self.job.output.watermarks();
+                for batch in &mut output.rows {
+                    let told = marks.get(batch.partition as usize).copied().unwrap_or(EventTime::MIN);
+                    batch.watermark = batch.watermark.max(told);
+                }
+            }
             keeper.untold(&mut output.rows, places)?;
         }
         Ok(())
@@ -264,7 +284,7 @@ impl Task {
     }
 
     /// Whether this is a moment of which a snapshot can be taken: nothing is half done, and what was told is behind it.
-    fn is_ready(&mut self) -> bool {
+    pub(super) fn is_ready(&mut self) -> bool {
         if !self.feed.is_at_rest() {
             return false;
         }
@@ -273,6 +293,15 @@ impl Task {
             keeper.settle(&self.feed.places());
         }
         keeper.told.is_none()
+    }
+
+    /// Waits until the last snapshot is written, and has no other written: those that are kept, and what they are of.
+    pub(super) async fn rest_keeping(&mut self) -> Option<Keeping> {
+        let keeper = self.keeper.as_mut()?;
+        if let Some(writing) = keeper.writing.take() {
+            keeper.dirty |= !writing.await.unwrap_or(false);
+        }
+        Some(keeper.keeping.clone())
     }
 
     /// Takes a snapshot now if something was read since the last, and waits until it is written.
@@ -382,6 +411,16 @@ impl Task {
     }
 }
 
+/// The end of a partition at a position.
+fn reach(position: &Position, partition: u32) -> Offset {
+    position.offsets.get(&partition).map_or(Offset(0), |(offset, _)| *offset)
+}
+
+/// The same of a snapshot.
+fn reach_of(point: &Point, partition: u32) -> Offset {
+    point.end.as_ref().map_or(Offset(0), |end| reach(end, partition))
+}
+
 /// Leaves rows with earlier event times out.
 fn cut_before(batch: &mut StreamBatch, until: EventTime) -> Result<(), EngineError> {
     if batch.event_times().iter().all(|time| *time >= until.0) {
@@ -403,6 +442,6 @@ fn written(snapshots: &Snapshots, snapshot: Snapshot) -> bool {
 }
 
 /// Runs what blocks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, EngineError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, EngineError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| EngineError::Internal(Box::new(error)))
 }

@@ -60,6 +60,9 @@ pub(crate) struct Begins {
     /// Results of windows with earlier event times were told by the query before; `None`: none was.
     #[serde(default)]
     pub(crate) told: Option<EventTime>,
+    /// It took over from another query while the log went on: its watermark does not go back.
+    #[serde(default)]
+    pub(crate) goes_on: bool,
 }
 
 /// The snapshots of one job. All calls block but [`Snapshots::generations`] and [`Snapshots::lies_in`].
@@ -122,14 +125,14 @@ impl Snapshots {
         found
     }
 
-    /// Adds one, and removes those that are too many; nothing once the stream is dropped.
+    /// Adds one, and removes those that are too many; nothing once the stream is dropped. Its number.
     ///
     /// # Errors
     /// [`EngineError::Disk`] when it cannot be written: those before it stay.
-    pub(crate) fn write(&self, snapshot: Snapshot) -> Result<(), EngineError> {
+    pub(crate) fn write(&self, snapshot: Snapshot) -> Result<u64, EngineError> {
         let dropped = self.dropped.lock().expect("no holder of this lock panics");
         if *dropped {
-            return Ok(());
+            return Ok(0);
         }
         let generation = self.generations().first().map_or(1, |newest| newest + 1);
         file::write(self.volume.as_ref(), &self.folder, generation, snapshot)?;
@@ -140,6 +143,27 @@ impl Snapshots {
             generations.drain(..surplus).collect()
         };
         self.book(generation, true);
+        self.remove(gone)?;
+        Ok(generation)
+    }
+
+    /// Removes those that are of no use any more.
+    ///
+    /// # Errors
+    /// [`EngineError::Disk`].
+    pub(crate) fn forget(&self, which: impl Fn(u64) -> bool) -> Result<(), EngineError> {
+        let dropped = self.dropped.lock().expect("no holder of this lock panics");
+        if *dropped {
+            return Ok(());
+        }
+        let gone = {
+            let mut generations = self.generations.lock().expect("no holder of this lock panics");
+            generations.extract_if(.., |generation| which(*generation)).collect()
+        };
+        self.remove(gone)
+    }
+
+    fn remove(&self, gone: Vec<u64>) -> Result<(), EngineError> {
         for generation in gone {
             self.book(generation, false);
             let removed = file::remove(self.volume.as_ref(), &self.folder, generation);

@@ -25,7 +25,7 @@ fn snapshot(number: u64) -> Snapshot {
     let keys: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("c")]));
     let sums: ArrayRef = Arc::new(Int64Array::from(vec![number as i64, 2, 3]));
     let rows = RecordBatch::try_from_iter_with_nullable([("k", keys, true), ("n", sums, true)]).expect("it holds");
-    let begins = Begins { steps: vec![(EventTime::MIN, EventTime(4))], complete_from: None, untold: None, told: None };
+    let begins = Begins { steps: vec![(EventTime::MIN, EventTime(4))], ..Begins::default() };
     let point = Point {
         plan: "p".into(),
         inputs: vec![at(number)],
@@ -115,7 +115,7 @@ fn a_cut_of_power_at_any_moment_leaves_a_whole_one() {
         for torn in [0, 13, 1 << 20] {
             let volume = TestVolume::default();
             let snapshots = open(&volume);
-            (1..=3).for_each(|number| snapshots.write(snapshot(number)).expect("it holds"));
+            (1..=3).for_each(|number| _ = snapshots.write(snapshot(number)).expect("it holds"));
             volume.fail_after(Some(calls));
             done = snapshots.write(snapshot(4)).is_ok();
             volume.cut_power(torn);
