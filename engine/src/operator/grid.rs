@@ -121,6 +121,18 @@ impl Grid {
         }
     }
 
+    /// Panes of the longest window, where windows are even.
+    pub(super) fn panes(&self) -> i64 {
+        self.cycle.unwrap_or(self.size) / self.width
+    }
+
+    /// The first moment from `start` on, which a window starts at, of those that lie as far apart as the longest window is
+    /// long.
+    pub(super) fn boundary(&self, start: i64) -> i64 {
+        let boundary = ceil(start.into(), self.cycle.unwrap_or(self.size), self.offset);
+        i64::try_from(boundary).expect("it lies in the window, whose bounds fit")
+    }
+
     /// Distance between starts of windows.
     pub(super) fn slide(&self) -> i64 {
         self.slide

@@ -50,6 +50,7 @@ mod session_kept;
 mod session_table;
 mod session_told;
 mod shards;
+mod slices;
 mod state;
 mod track;
 mod track_memory;

@@ -10,6 +10,7 @@ use super::grid::Grid;
 use super::grouping::{Grouping, Groups, Results, Sealed};
 use super::pane::{Pane, PaneKey};
 use super::shards::{Dealer, Dealt, Hand};
+use super::slices::{MIN_PANES, Slices, Wanted};
 use super::state::State;
 use crate::error::EngineError;
 
@@ -31,6 +32,7 @@ pub(super) struct Windows {
     /// Panes to come that are dealt out from their first row, since others were lately.
     deals: u32,
     panes: BTreeMap<PaneKey, Pane>,
+    slices: Slices,
     /// Start of the first window still to be told, `i64::MAX` when there is none.
     open_from: i64,
     bytes: usize,
@@ -50,8 +52,9 @@ pub(super) type Told = (i64, Results);
 impl Windows {
     /// No rows yet; windows that start before `open_from` are never told.
     pub(super) fn new(grid: Grid, grouping: Grouping, open_from: i64) -> Self {
-        let (grouping, panes) = (Arc::new(grouping), BTreeMap::new());
-        Self { grid, grouping, crew: None, most_groups: 0, deals: 0, panes, open_from, bytes: 0, ids: Vec::new() }
+        let (grouping, panes, slices) = (Arc::new(grouping), BTreeMap::new(), Slices::default());
+        let (crew, most_groups, deals, bytes, ids) = (None, 0, 0, 0, Vec::new());
+        Self { grid, grouping, crew, most_groups, deals, panes, slices, open_from, bytes, ids }
     }
 
     /// Who helps from now on.
@@ -81,7 +84,7 @@ impl Windows {
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.slices.bytes()
     }
 
     /// Takes rows into a pane.
@@ -89,6 +92,7 @@ impl Windows {
     /// # Errors
     /// [`EngineError::Aggregate`] when an aggregate cannot go on.
     pub(super) fn update(&mut self, key: PaneKey, columns: &[ArrayRef], rows: usize) -> Result<(), EngineError> {
+        self.slices.changed(key);
         let pane = self.panes.entry(key).or_default();
         let before = pane.bytes();
         match &self.crew {
@@ -112,6 +116,7 @@ impl Windows {
         let keys: Vec<PaneKey> = dealt.iter().map(|dealt| dealt.key).collect::<BTreeSet<_>>().into_iter().collect();
         let mut groups: Vec<Vec<Groups>> = (0..dealer.shards).map(|_| Vec::new()).collect();
         for key in &keys {
+            self.slices.changed(*key);
             let pane = self.panes.entry(*key).or_default();
             let before = pane.bytes();
             let shards = pane.take_shards(&self.grouping, &dealer, &mut self.ids)?;
@@ -215,7 +220,7 @@ impl Windows {
                 for key in self.panes_of(start) {
                     self.seal(key)?;
                 }
-                self.results(start)?
+                if self.grid.panes() < MIN_PANES { self.results(start)? } else { self.shared_results(start)? }
             }
         };
         self.skip_to(self.grid.next(start));
@@ -232,7 +237,7 @@ impl Windows {
             self.bytes = self.bytes.saturating_sub(first.remove().bytes());
         }
         if self.panes.is_empty() {
-            self.bytes = 0;
+            (self.bytes, self.slices) = (0, Slices::default());
         }
     }
 
@@ -359,9 +364,13 @@ impl Windows {
         for key in self.panes_of(start) {
             parts.append(&mut self.panes[&key].parts()?);
         }
+        self.results_of(&parts)
+    }
+
+    fn results_of(&mut self, parts: &[Sealed]) -> Result<Vec<Results>, EngineError> {
         self.most_groups = parts.iter().map(|part| part.len).fold(self.most_groups, usize::max);
-        let Some(shards) = by_shard(&parts) else {
-            return Ok(vec![self.grouping.merge(&parts, &mut self.ids)?.results()?]);
+        let Some(shards) = by_shard(parts) else {
+            return Ok(vec![self.grouping.merge(parts, &mut self.ids)?.results()?]);
         };
         let len = parts.iter().map(|part| part.len).sum();
         let parts = shards.into_iter().map(|shard| {
@@ -370,6 +379,14 @@ impl Windows {
             part
         });
         self.all(parts.collect(), len).into_iter().collect()
+    }
+
+    /// The same, of windows that are told in order: what they have in common is merged once.
+    fn shared_results(&mut self, start: i64) -> Result<Vec<Results>, EngineError> {
+        let times = self.grid.start(start)..self.grid.end(start);
+        let wanted = Wanted { start, boundary: self.grid.boundary(times.start), times };
+        let parts = self.slices.parts(&self.panes, &wanted, &self.grouping, &mut self.ids)?;
+        self.results_of(&parts)
     }
 }
 
@@ -401,7 +418,7 @@ fn gather(
 }
 
 /// The parts of each shard; `None`: some are of no shard, or of other ones.
-fn by_shard(parts: &[Sealed]) -> Option<Vec<Vec<Sealed>>> {
+pub(super) fn by_shard(parts: &[Sealed]) -> Option<Vec<Vec<Sealed>>> {
     let mut shards: Vec<Vec<Sealed>> = Vec::new();
     for part in parts {
         let (shard, of) = part.shard?;
