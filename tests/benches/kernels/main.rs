@@ -1,6 +1,6 @@
 //! Where a row's time goes: what decoding, filtering, gathering in panes, merging panes and encoding cost each, alone.
 //!
-//! `cargo run --release -p squilla-tests --bin kernels -- [NAME…]` tells nanoseconds a row. With `--check` it runs itself
+//! `cargo run --release -p squilla-tests --bin kernels -- [NAME…]` tells nanoseconds of processors a row. With `--check` it runs itself
 //! under callgrind instead, and ends with failure when a kernel takes over 15 % more instructions a row than
 //! `tests/benches/kernels/bounds.txt` says; with `--record` what it finds is written there.
 
@@ -8,13 +8,12 @@ mod check;
 mod kernel;
 
 use std::process::ExitCode;
-use std::time::Instant;
 
-use squilla_tests::measure::median;
+use squilla_tests::measure::{median, own_cpu_s};
 
 use kernel::{Kernel, NAMES};
 
-/// Measurements of which the median is told, and how long each takes at least.
+/// Measurements of which the median is told, and how long each takes a processor at least.
 const TIMES: usize = 7;
 const LEAST_S: f64 = 0.2;
 
@@ -42,12 +41,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Nanoseconds a row.
+/// Nanoseconds of processors a row.
 fn time(kernel: &mut Kernel) -> f64 {
-    let (started, mut rounds) = (Instant::now(), 0);
-    while started.elapsed().as_secs_f64() < LEAST_S {
+    let (began_s, mut rounds) = (own_cpu_s(), 0);
+    while own_cpu_s() - began_s < LEAST_S {
         kernel.round();
         rounds += 1;
     }
-    started.elapsed().as_secs_f64() * 1e9 / (rounds * kernel.rows()) as f64
+    (own_cpu_s() - began_s) * 1e9 / (rounds * kernel.rows()) as f64
 }
