@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use squilla_engine::{Recovery, SubscriptionEvent};
-use squilla_gateway::{ServeConfig, Service};
+use squilla_engine::{Recovery, SubscribeOptions, SubscriptionEvent};
+use squilla_gateway::{Answer, ServeConfig, Service};
 
 use crate::alter::{HITS, hit, info, publish, reader, rows_until, told};
 use crate::client::{Client, PATIENCE, TestServer, engine_config, open};
@@ -227,4 +227,44 @@ async fn groups(client: &mut Client, wanted: &[(i64, i64)]) {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_told_to_skip_before_it_has_come_to_rest_skips_what_came() {
+    let service = open(None, engine_config(), Vec::new()).await;
+    told(&service, "CREATE SOURCE events (n BIGINT) WITH (connector = 'http')").await;
+    // Long at work with a batch.
+    let slow = "length(repeat(CAST(n AS VARCHAR), 3000)) > 0";
+    told(&service, &format!("CREATE STREAM busy AS SELECT n FROM events WHERE {slow}")).await;
+    publish(&service, "events", &numbers(0..5000)).await;
+    told(&service, "PAUSE STREAM busy").await;
+    publish(&service, "events", &json!([{"n": -1}])).await;
+    told(&service, "RESUME STREAM busy FROM LATEST").await;
+    publish(&service, "events", &json!([{"n": -2}])).await;
+    let mut of_busy = reader(&service, "SELECT n FROM busy").await;
+    let rows = rows_until(&mut of_busy, |row| row[0] == -2).await;
+    assert!(!rows.contains(&vec![-1]), "it came while the stream was to rest");
+    let jobs = service.engine().jobs();
+    assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promotion_names_no_job_that_the_stream_does_not_go_on_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("hits.ndjson");
+    std::fs::write(&path, "{\"n\":1,\"ts\":\"2026-01-01T00:00:00Z\"}\n").expect("a file");
+    let service = open(None, engine_config(), vec![folder.path().to_owned()]).await;
+    let source = format!(
+        "CREATE SOURCE hits (n BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts)
+         WITH (connector = 'file', path = '{}', mode = 'follow')",
+        path.display()
+    );
+    told(&service, &source).await;
+    // It reads one column; the stream, whose late rows can be asked for, reads the file again with both.
+    let sql = "SELECT count(*) AS c FROM hits GROUP BY tumble('10s')";
+    let Ok(Answer::Live(query)) = service.execute(sql).await else { panic!("{sql} is a query") };
+    let live = service.engine().subscribe(&query, SubscribeOptions::default()).await.expect("it runs");
+    let id = live.info().query.clone();
+    let answer = told(&service, &format!("CREATE STREAM counts FROM QUERY '{id}'")).await;
+    assert_eq!(answer, format!("created stream \"counts\" from query \"{id}\""));
 }
