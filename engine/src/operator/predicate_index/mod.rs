@@ -116,6 +116,7 @@ impl PredicateIndex {
         let mut atoms = predicate.atoms;
         let best = (0..atoms.len()).min_by_key(|at| self.cost(&atoms[*at]));
         let access = best.filter(|_| !empty).map(|at| atoms.swap_remove(at));
+        atoms.sort_by_key(Atom::rank);
         if let Some(access) = &access {
             match access {
                 Atom::Within { column, low, high } if low == high => {
@@ -277,8 +278,18 @@ impl Judge<'_> {
         let Some(entry) = self.entries.get(slot as usize).and_then(Option::as_ref) else { return Ok(()) };
         let Matches { rows: found, runs } = &mut *self.matches;
         let from = found.len();
-        found.extend_from_slice(candidates);
-        for atom in &entry.atoms {
+        let rest = match entry.atoms.split_first() {
+            Some((first, rest)) => {
+                first.load(self.rows, columns)?;
+                first.pick(self.rows, columns, candidates, found);
+                rest
+            }
+            None => {
+                found.extend_from_slice(candidates);
+                &[]
+            }
+        };
+        for atom in rest {
             if found.len() == from {
                 return Ok(());
             }

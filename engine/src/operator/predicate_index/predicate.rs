@@ -7,7 +7,7 @@ use datafusion_expr::expr::{Between, InList, Like};
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{BinaryExpr, Expr, Operator};
 
-use super::values::{Columns, Form, numbers, texts, valid};
+use super::values::{Columns, Form, numbers, texts};
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::operator::expression::Expressions;
@@ -131,6 +131,7 @@ impl Atom {
 
     /// Brings what it looks at into its form.
     pub(super) fn load(&self, rows: &RecordBatch, columns: &mut Columns) -> Result<(), EngineError> {
+        columns.see(rows, self.column());
         let known = match self {
             Self::Within { column, .. } | Self::Numbers { column, .. } => columns.load(rows, *column),
             Self::Texts { column, .. } => texts(rows, *column).is_some(),
@@ -140,10 +141,42 @@ impl Atom {
         if known { Ok(()) } else { Err(EngineError::Internal(format!("column \"{}\" is not read", name()).into())) }
     }
 
+    /// Adds those of the candidates that meet it. What it looks at is loaded.
+    pub(super) fn pick(&self, rows: &RecordBatch, columns: &Columns, candidates: &[u32], found: &mut Vec<u32>) {
+        let from = found.len();
+        match (self, columns.valid(self.column())) {
+            (Self::Within { column, low, high }, None) => {
+                let (numbers, span) = (columns.numbers(*column), high.wrapping_sub(*low));
+                found.resize(from + candidates.len(), 0);
+                let mut next = from;
+                for row in candidates {
+                    found[next] = *row;
+                    // One comparison for both bounds; what lies below wraps around.
+                    next += usize::from(numbers[*row as usize].wrapping_sub(*low) <= span);
+                }
+                found.truncate(next);
+            }
+            _ => {
+                found.extend_from_slice(candidates);
+                self.retain(rows, columns, found, from);
+            }
+        }
+    }
+
+    /// How late it is judged: what costs more comes behind.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::Within { .. } => 0,
+            Self::Null { .. } => 1,
+            Self::Numbers { .. } => 2,
+            Self::Texts { .. } => 3,
+        }
+    }
+
     /// Leaves those of the rows from a place on that meet it. What it looks at is loaded.
     pub(super) fn retain(&self, rows: &RecordBatch, columns: &Columns, found: &mut Vec<u32>, from: usize) {
-        let valid = valid(rows, self.column());
-        let is_valid = |row: u32| valid.as_ref().is_none_or(|valid| valid.is_valid(row as usize));
+        let valid = columns.valid(self.column());
+        let is_valid = |row: u32| valid.is_none_or(|valid| valid.is_valid(row as usize));
         match self {
             Self::Within { column, low, high } => {
                 let numbers = columns.numbers(*column);

@@ -108,6 +108,8 @@ pub(super) fn place(number: u64, bits: u32) -> usize {
 pub(super) struct Columns {
     numbers: Vec<Vec<u64>>,
     loaded: Vec<bool>,
+    /// Which rows are not null, of columns that were looked at; `None` within: all are.
+    valid: Vec<Option<Option<NullBuffer>>>,
 }
 
 /// A column of texts.
@@ -119,6 +121,18 @@ impl Columns {
         self.loaded.clear();
         self.loaded.resize(rows.num_columns(), false);
         self.numbers.resize_with(rows.num_columns(), Vec::new);
+        self.valid.clear();
+        self.valid.resize(rows.num_columns(), None);
+    }
+
+    /// Finds the nulls of a column.
+    pub(super) fn see(&mut self, rows: &RecordBatch, column: usize) {
+        self.valid[column].get_or_insert_with(|| valid(rows, column));
+    }
+
+    /// Which rows of a column that was seen are not null; `None`: all are.
+    pub(super) fn valid(&self, column: usize) -> Option<&NullBuffer> {
+        self.valid[column].as_ref().and_then(Option::as_ref)
     }
 
     /// Brings a column into its form. False: it has none.
