@@ -271,6 +271,9 @@ impl Lane {
                 if sender.send(event).await.is_err() || last {
                     return;
                 }
+                // Who waits for the event has been put where only this thread takes it from, and may have it at once,
+                // while another thread reads on. Otherwise one thread does both, and all that follows.
+                tokio::task::yield_now().await;
             }
         });
         Self {
