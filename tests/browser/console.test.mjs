@@ -224,6 +224,46 @@ test("late rows and records that did not decode are in sight, and a click away",
   await post("/api/v1/statements", { sql: "DROP STREAM tap_counts CASCADE; DROP SOURCE taps CASCADE" });
 });
 
+/** How many steps of rows a replay has. */
+const STEPPED_ROWS = 40;
+
+test("a replay begins with a pause, comes row by row, and goes on", async () => {
+  const create = "CREATE SOURCE steps (n BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (connector = 'http')";
+  await post("/api/v1/statements", { sql: create });
+  const numbers = Array.from({ length: STEPPED_ROWS }, (_, at) => at + 1);
+  await post("/api/v1/streams/steps/events", numbers.map((n) => JSON.stringify({ n, ts: n * 1_000 })).join("\n"));
+
+  await page.goto(demo.url);
+  await pane(1).locator(".cm-content").waitFor();
+  await write("SELECT n FROM steps SINCE EARLIEST");
+  await page.keyboard.press("ControlOrMeta+Enter");
+  await until(async () => (await rowsOf(1)) === STEPPED_ROWS, "all rows, without a pause");
+  await pane(1).getByRole("button", { name: "Run paused" }).click();
+  const replay = pane(1).getByRole("group", { name: "Replay" });
+  await replay.getByText("paused before its first row").waitFor();
+  assert.equal(await rowsOf(1), 0);
+
+  /** The newest row is that number, no other has come since, and the replay stands there. */
+  const stands = async (number) => {
+    await replay.getByText(`00:00:${String(number).padStart(2, "0")}`).waitFor();
+    await until(async () => (await rowsOf(1)) === number, `${number} rows`);
+    assert.equal(await pane(1).locator(".grid-row").first().innerText(), String(number));
+    await replay.getByRole("button", { name: "Continue" }).waitFor();
+  };
+  await page.keyboard.press("F9");
+  await stands(1);
+  await replay.getByRole("button", { name: "Step", exact: true }).click();
+  await stands(2);
+  await page.keyboard.press("Shift+F9");
+  await stands(12);
+  await replay.getByText("position").waitFor();
+  await page.keyboard.press("F8");
+  await replay.getByRole("button", { name: "Pause" }).waitFor();
+  await until(async () => (await rowsOf(1)) === STEPPED_ROWS, "the rest of the rows");
+  assert.equal(await pane(1).locator(".grid-row").first().innerText(), String(STEPPED_ROWS));
+  await post("/api/v1/statements", { sql: "DROP SOURCE steps CASCADE" });
+});
+
 test("clauses are completed in their place, and explained", async () => {
   await page.goto(demo.url);
   await pane(1).locator(".cm-content").waitFor();

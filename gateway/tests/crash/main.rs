@@ -10,6 +10,7 @@ mod publish;
 mod random;
 mod read;
 mod server;
+mod several;
 mod suite;
 
 use std::time::{Duration, Instant};

@@ -80,28 +80,61 @@ pub(crate) type Pair = (i64, Option<i64>);
 
 /// The streams that a server without crashes makes of the source's rows.
 pub(crate) fn wanted(events: &[Event]) -> Wanted {
-    let mut kept = Vec::new();
-    let mut windows: BTreeMap<(i64, Option<i64>), Count> = BTreeMap::new();
+    let is_kept = |event: &Event| event.id % 3 != 0;
+    let mut windows = BTreeMap::new();
+    let watermark = count_windows(events, is_kept, &mut windows);
+    Wanted {
+        kept: events.iter().filter(|event| is_kept(event)).map(|event| event.id).collect(),
+        counts: closed(windows, watermark),
+        sessions: sessions(events),
+        pairs: pairs(events),
+        totals: totals(events.iter().filter(|event| is_kept(event))),
+    }
+}
+
+/// Windows by their start and the part.
+type Windows = BTreeMap<(i64, Option<i64>), Count>;
+
+/// Adds the rows that are in time for their windows. The watermark behind them all.
+fn count_windows(events: &[Event], is_kept: impl Fn(&Event) -> bool, windows: &mut Windows) -> i64 {
     let mut watermark = i64::MIN;
     for event in events {
-        if event.id % 3 != 0 {
-            kept.push(event.id);
-            let start = event.at_ms.div_euclid(WINDOW_MS) * WINDOW_MS;
-            if watermark < start + WINDOW_MS {
-                let start_s = start / 1000;
-                let alone = Count::of_event(start_s, event);
-                windows.entry((start_s, event.part)).and_modify(|count| count.add(&alone)).or_insert(alone);
-            }
+        let start = event.at_ms.div_euclid(WINDOW_MS) * WINDOW_MS;
+        if is_kept(event) && watermark < start + WINDOW_MS {
+            let start_s = start / 1000;
+            let alone = Count::of_event(start_s, event);
+            windows.entry((start_s, event.part)).and_modify(|count| count.add(&alone)).or_insert(alone);
         }
         watermark = watermark.max(event.at_ms - PATIENCE_MS);
     }
-    let closed = |count: &Count| count.start_s * 1000 + WINDOW_MS <= watermark;
-    Wanted {
-        kept,
-        counts: windows.into_values().filter(closed).collect(),
-        sessions: sessions(events),
-        pairs: pairs(events),
-        totals: totals(events),
+    watermark
+}
+
+/// Those that have ended, in the order of their ends.
+fn closed(windows: Windows, watermark: i64) -> Vec<Count> {
+    windows.into_values().filter(|count| count.start_s * 1000 + WINDOW_MS <= watermark).collect()
+}
+
+/// What is made of several partitions: each row is late by its own one's watermark, and windows are told at the least.
+#[derive(Debug)]
+pub(crate) struct United {
+    /// Ids: those of a partition in order.
+    pub(crate) rows: Vec<i64>,
+    /// In order of their windows' ends; those of a window in any order.
+    pub(crate) counts: Vec<Count>,
+    /// The last row of each part.
+    pub(crate) totals: Vec<Count>,
+}
+
+/// The streams that a server without crashes makes of several partitions.
+pub(crate) fn united(partitions: &[Vec<Event>]) -> United {
+    let mut windows = BTreeMap::new();
+    let watermarks = partitions.iter().map(|events| count_windows(events, |_| true, &mut windows));
+    let watermark = watermarks.min().expect("there is a partition");
+    United {
+        rows: partitions.iter().flatten().map(|event| event.id).collect(),
+        counts: closed(windows, watermark),
+        totals: totals(partitions.iter().flatten()),
     }
 }
 
@@ -124,9 +157,9 @@ fn pairs(events: &[Event]) -> Vec<Pair> {
     in_time.iter().filter_map(pair).collect()
 }
 
-fn totals(events: &[Event]) -> Vec<Count> {
+fn totals<'e>(events: impl Iterator<Item = &'e Event>) -> Vec<Count> {
     let mut totals: BTreeMap<Option<i64>, Count> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.id % 3 != 0) {
+    for event in events {
         let alone = Count::of_event(0, event);
         totals.entry(event.part).and_modify(|total| total.add(&alone)).or_insert(alone);
     }

@@ -82,6 +82,11 @@ impl<T> Reader<T> {
         Self::new(self.stream, self.of_row)
     }
 
+    /// Of how many partitions it has read rows.
+    pub(crate) fn partitions(&self) -> usize {
+        self.position.as_deref().map_or(0, |position| position.matches('=').count())
+    }
+
     /// Reads until `enough` of the rows, or the server goes.
     pub(crate) async fn read(&mut self, address: SocketAddr, enough: impl Fn(&[T]) -> bool) -> Stopped {
         self.read_within(Duration::MAX, address, enough).await
@@ -208,12 +213,11 @@ async fn receive_rows(socket: &mut Socket) -> Option<Value> {
     }
 }
 
-/// The offset of a position of one partition.
+/// The offsets of a position's partitions, added up.
 fn place(position: &str) -> u64 {
-    let (_, offsets) = position.split_once(':').expect("an epoch");
-    assert!(!offsets.contains(','), "{position} has one partition");
-    let Some((_, offset)) = offsets.split_once('=') else { return 0 };
-    offset.split('+').map(|part| part.parse::<u64>().expect("a number")).sum()
+    let (_, partitions) = position.split_once(':').expect("an epoch");
+    let offsets = partitions.split(',').filter_map(|partition| partition.split_once('='));
+    offsets.flat_map(|(_, offset)| offset.split('+')).map(|part| part.parse::<u64>().expect("a number")).sum()
 }
 
 fn epoch(position: &str) -> &str {

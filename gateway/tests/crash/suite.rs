@@ -14,6 +14,7 @@ use super::publish::{Book, Event, Gone, Publisher};
 use super::random::Random;
 use super::read::{Reader, Stopped};
 use super::server::{Home, PATIENCE, Server};
+use super::several::{self, Several};
 
 /// Publishers of the source, which publish at the same time.
 const PUBLISHERS: usize = 3;
@@ -123,6 +124,7 @@ pub(crate) struct Suite {
     publishers: Vec<Publisher>,
     small_book: Arc<Mutex<Book>>,
     small: Publisher,
+    several: Several,
     kept: Reader<i64>,
     counts: Reader<Count>,
     sessions: Reader<Count>,
@@ -192,6 +194,7 @@ impl Suite {
             book,
             small: Publisher::new("small", "p", seed, small_book.clone()),
             small_book,
+            several: Several::new(random.number()),
             kept: Reader::new("kept", id_of_row),
             counts: Reader::new("counts", Count::of_row),
             sessions: Reader::new("sessions", Count::of_row),
@@ -241,22 +244,31 @@ impl Suite {
 
     /// Statements, then requests of all publishers at the same time, while clients read.
     async fn work(&mut self, address: SocketAddr, requests: usize) -> Result<(), Gone> {
-        for sql in STATEMENTS.iter().chain(&RESUMED) {
+        for sql in statements() {
             execute(&self.client, address, sql).await?;
         }
-        let changes = &CHANGES[self.processes % CHANGES.len()];
+        let round = self.processes % CHANGES.len();
         self.processes += 1;
         let change = async {
-            for sql in changes {
-                execute(&self.client, address, sql).await?;
-            }
-            Ok(())
+            // In their order, those of one beside those of the other.
+            let change = async |changes: &[&str]| {
+                for sql in changes {
+                    execute(&self.client, address, sql).await?;
+                }
+                Ok(())
+            };
+            let (own, of_several) = tokio::join!(change(&CHANGES[round]), change(&several::CHANGES[round]));
+            own.and(of_several)
         };
         let publish = async {
             let events = self.publishers.iter_mut().map(|publisher| publisher.requests(address, requests));
-            let (events, small, changed) =
-                tokio::join!(futures::future::join_all(events), self.small.requests(address, requests), change);
-            events.into_iter().chain([small, changed]).collect::<Result<(), Gone>>()
+            let (events, small, west, changed) = tokio::join!(
+                futures::future::join_all(events),
+                self.small.requests(address, requests),
+                self.several.west.requests(address, requests),
+                change
+            );
+            events.into_iter().chain([small, west, changed]).collect::<Result<(), Gone>>()
         };
         let read = async {
             tokio::join!(
@@ -264,7 +276,9 @@ impl Suite {
                 self.counts.read(address, |_| false),
                 self.sessions.read(address, |_| false),
                 self.pairs.read(address, |_| false),
-                self.quick.read(address, |_| false)
+                self.quick.read(address, |_| false),
+                self.several.rows.read(address, |_| false),
+                self.several.counts.read(address, |_| false)
             )
         };
         tokio::pin!(publish, read);
@@ -280,6 +294,7 @@ impl Suite {
         let mut server = self.home.start(None).expect("it starts");
         let address = server.address;
         let last = self.last_rows(address).await;
+        let last_of_west = self.several.last_row(address).await;
         let mut events = Reader::new("events", id_of_row);
         let stopped = events.read_rest(address, |rows| rows.last() == Some(&last.id)).await;
         let sent: Vec<i64> = (0..self.book.lock().expect("no holder panics").next).chain([last.id]).collect();
@@ -297,6 +312,7 @@ impl Suite {
         let mut totals = Reader::changing(TOTALS, Count::of_total);
         totals.read_rest(address, |rows| Count::latest(rows) == wanted.totals).await;
         assert_eq!(difference(&Count::latest(&totals.rows), &wanted.totals), None, "totals");
+        self.several.verify(&self.client, address, &events, last_of_west).await;
         check_anew(address, &wanted).await;
         self.check_quick(address, &events).await;
         self.check_small(address).await;
@@ -319,7 +335,7 @@ impl Suite {
 
     /// Sends what is pending, and a row that closes all windows before it.
     async fn last_rows(&mut self, address: SocketAddr) -> Event {
-        for sql in STATEMENTS.iter().chain(&RESUMED) {
+        for sql in statements() {
             execute(&self.client, address, sql).await.expect("the server stays");
         }
         for publisher in self.publishers.iter_mut().chain([&mut self.small]) {
@@ -349,6 +365,11 @@ impl Suite {
         let kept = sent - now.rows.len() as i64..sent;
         assert!(now.rows.iter().copied().eq(kept.clone()), "small: not {kept:?}");
     }
+}
+
+/// What makes all streams, and has them run.
+fn statements() -> impl Iterator<Item = &'static str> {
+    STATEMENTS.into_iter().chain(several::STATEMENTS).chain(RESUMED).chain(several::RESUMED)
 }
 
 /// Streams that began anew hold what came since, each row once and none missing.

@@ -268,3 +268,84 @@ async fn a_promotion_names_no_job_that_the_stream_does_not_go_on_with() {
     let answer = told(&service, &format!("CREATE STREAM counts FROM QUERY '{id}'")).await;
     assert_eq!(answer, format!("created stream \"counts\" from query \"{id}\""));
 }
+
+/// Each row with those of its number, in `steps` joins.
+fn joined(steps: usize) -> String {
+    let near = |one: &str, other: &str| {
+        format!(
+            "JOIN hits {other} ON {one}.n = {other}.n
+             AND {other}.ts BETWEEN {one}.ts - INTERVAL '1 minute' AND {one}.ts + INTERVAL '1 minute' "
+        )
+    };
+    let names = ["a", "b", "c"];
+    let joins: String = (0..steps).map(|step| near(names[step], names[step + 1])).collect();
+    format!("SELECT a.n AS n, {}.n AS m FROM hits a {joins}", names[steps])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_that_keeps_rows_in_several_steps_begins_anew_and_ends_readers() {
+    for kind in ["memory", "durable"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = Some(folder.path().join("data"));
+        let mut server =
+            TestServer::of(open(data.clone(), engine_config(), Vec::new()).await, ServeConfig::default()).await;
+        server.execute(&format!("{HITS}, durability = '{kind}')")).await;
+        server.execute(&format!("CREATE STREAM met WITH (durability = '{kind}') AS {}", joined(1))).await;
+        let mut client = Client::hello(&server).await;
+        client.subscribe(json!({"id": "1", "stream": "met"})).await;
+        publish(&server.service, "hits", &json!([hit(1, 1)])).await;
+        let last = client.message().await;
+        assert_eq!(last["rows"], json!([[1, 1]]));
+        let answer = told(&server.service, &format!("ALTER STREAM met AS {}", joined(2))).await;
+        let wanted = "altered stream \"met\": the new query begins as if it had been created now, with what its inputs' logs \
+                      keep; what it keeps without windows takes more than one step, so its readers were ended, and offsets \
+                      begin anew";
+        assert_eq!(answer, wanted);
+        let ended = client.message().await;
+        assert_eq!((&ended["code"], &ended["id"], &ended["retryable"]), (&json!("altered"), &json!("1"), &json!(true)));
+        publish(&server.service, "hits", &json!([hit(2, 2)])).await;
+        let again = client.subscribe(json!({"id": "2", "stream": "met", "from": last["position"]})).await;
+        assert_eq!(again["recovered"], false, "{again}");
+        assert_eq!(client.message().await["reason"], "epoch");
+        assert_eq!(met(&mut client, 2).await, [(1, 1), (2, 1)], "also of what was there before");
+        // It pairs with itself and the one of before: eight ways, one of which was told.
+        publish(&server.service, "hits", &json!([hit(1, 3)])).await;
+        assert_eq!(met(&mut client, 7).await, [(1, 7)]);
+        let lasts = if kind == "durable" { Recovery::ExactlyOnce } else { Recovery::Live };
+        assert_eq!(info(&server.service, "met").recovery, Some(lasts));
+        let jobs = server.service.engine().jobs();
+        assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
+        if kind == "memory" {
+            // Where one step is enough, readers stay.
+            let answer = told(&server.service, &format!("ALTER STREAM met AS {}", joined(1))).await;
+            assert!(answer.ends_with("and begins with nothing kept of those before"), "{answer}");
+            publish(&server.service, "hits", &json!([hit(1, 5)])).await;
+            assert_eq!(met(&mut client, 1).await, [(1, 1)]);
+            continue;
+        }
+        server.stop();
+        server.ended().await;
+        assert_eq!(logs(folder.path()), named(["hits", "met.1"]));
+        let mut server = TestServer::of(open(data, engine_config(), Vec::new()).await, ServeConfig::default()).await;
+        publish(&server.service, "hits", &json!([hit(2, 4)])).await;
+        let mut client = Client::hello(&server).await;
+        client.subscribe(json!({"id": "1", "stream": "met", "from": "earliest"})).await;
+        assert_eq!(met(&mut client, 16).await, [(1, 8), (2, 8)], "each once, also with what came before the restart");
+        server.stop();
+        server.ended().await;
+    }
+}
+
+/// How often each number is among the next rows, so many of them.
+async fn met(client: &mut Client, count: usize) -> Vec<(i64, usize)> {
+    let mut times = std::collections::BTreeMap::new();
+    while times.values().sum::<usize>() < count {
+        let message = client.message().await;
+        assert_eq!(message["type"], "rows", "{message} after {times:?}");
+        for row in message["rows"].as_array().into_iter().flatten() {
+            assert_eq!(row[0], row[1], "{message}");
+            *times.entry(row[0].as_i64().expect("a number")).or_default() += 1;
+        }
+    }
+    times.into_iter().collect()
+}
