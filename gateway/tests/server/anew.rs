@@ -239,6 +239,9 @@ async fn a_stream_that_is_told_to_skip_before_it_has_come_to_rest_skips_what_cam
     publish(&service, "events", &numbers(0..5000)).await;
     told(&service, "PAUSE STREAM busy").await;
     publish(&service, "events", &json!([{"n": -1}])).await;
+    // It is in the stream by then.
+    let mut of_events = reader(&service, "SELECT n FROM events").await;
+    rows_until(&mut of_events, |row| row[0] == -1).await;
     told(&service, "RESUME STREAM busy FROM LATEST").await;
     publish(&service, "events", &json!([{"n": -2}])).await;
     let mut of_busy = reader(&service, "SELECT n FROM busy").await;
