@@ -349,6 +349,20 @@ async fn a_stream_that_goes_over_tells_its_readers_how_far_time_has_come() {
     run(&[&begin[..], &chain, &over, &end].concat()).await.expect("all is as in the model");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stream_has_skipped_stays_skipped_over_a_restart() {
+    let all = || Query::Rows(Only { modulus: 1, rest: 0 });
+    let begin = [Step::Source(0), Step::Stream(2, 0, all()), Step::Stream(4, 2, all()), Step::Publish(0, 5)];
+    for (clean, some) in [(true, 0), (false, 0), (true, 4), (false, 4)] {
+        let first = [Step::Pause(4), Step::Publish(0, 13), Step::Resume(4, true)];
+        let again =
+            [Step::Restart(clean), Step::Pause(4), Step::Publish(0, 7), Step::Restart(clean), Step::Resume(4, true)];
+        let end = [Step::Restart(clean), Step::Publish(0, 3)];
+        let begin = &begin[..if some == 0 { 3 } else { 4 }];
+        run(&[begin, &first, &again, &end].concat()).await.expect("all is as in the model");
+    }
+}
+
 #[test]
 fn catalog_and_results_always_agree_with_the_model() {
     let long = std::env::var("SQUILLA_LONG").is_ok_and(|long| long == "1");

@@ -185,7 +185,7 @@ impl Task {
 
     /// A log on disk says how far the inputs were read, those of the old query and those of the new one: whichever the
     /// catalog holds goes on there when the process starts again.
-    async fn mark(&mut self, inputs: Vec<(String, Position)>) -> Result<(), EngineError> {
+    pub(super) async fn mark(&mut self, inputs: Vec<(String, Position)>) -> Result<(), EngineError> {
         if self.job.output.durability() == Durability::Memory {
             return Ok(());
         }

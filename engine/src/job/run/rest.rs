@@ -37,6 +37,7 @@ impl Task {
                         // What was skipped is not to come when it goes on from a snapshot.
                         self.want_snapshot();
                         self.keep_now().await;
+                        self.mark_skipped(&skip).await?;
                     }
                     self.job.hold.wake();
                     // Whoever asked may have gone.
@@ -46,6 +47,17 @@ impl Task {
                 other => self.answer(other),
             }
         }
+    }
+
+    /// Nor is it to come when it goes on where the last record of its log says that the inputs were read to.
+    async fn mark_skipped(&mut self, skip: &[bool]) -> Result<(), EngineError> {
+        // What is read of other branches and not processed is not to be recorded as read.
+        if self.keeper.is_some() || !skip.iter().all(|skip| *skip) {
+            return Ok(());
+        }
+        let places = self.places();
+        let inputs = self.read_so_far(&[], places);
+        self.mark(inputs).await
     }
 
     /// Windows that were open while rows were lost or skipped may be partial: whoever asks from now on is told.
