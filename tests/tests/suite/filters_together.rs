@@ -1,35 +1,18 @@
 //! Live queries that filter one stream share a task, and nobody can tell: each gets its rows, counts what it was shown,
 //! and tells how far it is.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use squilla_engine::{
-    EngineConfig, EventTime, JobInfo, ManualClock, Policy, SubscribeOptions, Subscription, SubscriptionEvent,
-};
-use squilla_tests::case::replay::{Feeder, Live, deliveries};
-use squilla_tests::case::{parse_time, render_value};
+use squilla_engine::{EngineConfig, JobInfo, Policy, SubscribeOptions, Subscription, SubscriptionEvent};
+use squilla_tests::case::replay::{Feeder, deliveries};
 use squilla_tests::lab::Lab;
+
+use crate::sharing::{lab, lab_of, rows};
 
 const ROWS: i64 = 2_000;
 const BATCH_ROWS: usize = 128;
-const BIDS: &str = "CREATE SOURCE bids (auction BIGINT, price BIGINT, ts TIMESTAMP) WITH (connector = 'replay')";
 /// How long something may take that happens at once.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-async fn lab() -> (Lab, Vec<Feeder>) {
-    let now = EventTime(parse_time("00:00:00").expect("a time"));
-    let lab = Lab::new(EngineConfig::default(), Arc::new(ManualClock::new(now))).expect("an engine starts");
-    let mut feeders = Vec::new();
-    lab.execute(BIDS, &mut |_, _| {
-        let (live, fed) = Live::new(1);
-        feeders = fed;
-        Ok(Arc::new(live))
-    })
-    .await
-    .expect("the source is created");
-    (lab, feeders)
-}
 
 /// Feeds some of the bids, ten milliseconds apart: of auction `row % 7`, at price `row`.
 async fn feed(lab: &Lab, feeders: &mut [Feeder], rows: std::ops::Range<i64>) {
@@ -43,26 +26,6 @@ async fn feed(lab: &Lab, feeders: &mut [Feeder], rows: std::ops::Range<i64>) {
 
 async fn subscribe(lab: &Lab, sql: &str) -> Subscription {
     lab.engine.subscribe(&lab.query(sql), SubscribeOptions::default()).await.expect("it starts")
-}
-
-/// All rows until the end.
-async fn rows(subscription: &mut Subscription) -> Vec<String> {
-    let mut rows = Vec::new();
-    loop {
-        match subscription.next().await {
-            SubscriptionEvent::Rows { batch, skip, .. } => {
-                let visible = batch.visible();
-                rows.extend((skip..visible.num_rows()).map(|row| {
-                    let values: Vec<String> =
-                        visible.columns().iter().map(|column| render_value(column, row)).collect();
-                    values.join(", ")
-                }));
-            }
-            SubscriptionEvent::Progress(_) => {}
-            SubscriptionEvent::Complete => return rows,
-            other => panic!("neither rows nor the end: {other:?}"),
-        }
-    }
 }
 
 /// Waits until the jobs are as wished.
@@ -178,17 +141,7 @@ async fn a_job_that_windows_come_to_read_goes_on_alone_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_lossless_engine_a_slow_reader_holds_up_nobody_else_and_gets_all_rows() {
-    let now = EventTime(parse_time("00:00:00").expect("a time"));
-    let config = EngineConfig { lossless: true, ..EngineConfig::default() };
-    let lab = Lab::new(config, Arc::new(ManualClock::new(now))).expect("an engine starts");
-    let mut feeders = Vec::new();
-    lab.execute(BIDS, &mut |_, _| {
-        let (live, fed) = Live::new(1);
-        feeders = fed;
-        Ok(Arc::new(live))
-    })
-    .await
-    .expect("the source is created");
+    let (lab, mut feeders) = lab_of(EngineConfig { lossless: true, ..EngineConfig::default() }).await;
     let mut readers = Vec::new();
     for auction in 0..7 {
         let query = lab.query(&format!("SELECT repeat('x', 12000) AS big, price FROM bids WHERE auction = {auction}"));

@@ -16,9 +16,13 @@ const BATCH_ROWS: usize = 128;
 const BIDS: &str = "CREATE SOURCE bids (auction BIGINT, price BIGINT, ts TIMESTAMP) WITH (connector = 'replay')";
 
 /// A lab with a live source `bids`, and what feeds it.
-async fn lab() -> (Lab, Vec<Feeder>) {
+pub(crate) async fn lab() -> (Lab, Vec<Feeder>) {
+    lab_of(EngineConfig::default()).await
+}
+
+pub(crate) async fn lab_of(config: EngineConfig) -> (Lab, Vec<Feeder>) {
     let now = EventTime(parse_time("00:00:00").expect("a time"));
-    let lab = Lab::new(EngineConfig::default(), Arc::new(ManualClock::new(now))).expect("an engine starts");
+    let lab = Lab::new(config, Arc::new(ManualClock::new(now))).expect("an engine starts");
     let mut feeders = Vec::new();
     lab.execute(BIDS, &mut |_, _| {
         let (live, fed) = Live::new(1);
@@ -41,7 +45,8 @@ async fn feed(lab: &Lab, feeders: &mut [Feeder]) {
     feeders[0].end().await;
 }
 
-async fn rows(subscription: &mut Subscription) -> Vec<String> {
+/// All rows until the end.
+pub(crate) async fn rows(subscription: &mut Subscription) -> Vec<String> {
     let mut rows = Vec::new();
     loop {
         match subscription.next().await {
@@ -54,10 +59,7 @@ async fn rows(subscription: &mut Subscription) -> Vec<String> {
                 }));
             }
             SubscriptionEvent::Progress(_) => {}
-            SubscriptionEvent::Complete => {
-                rows.sort();
-                return rows;
-            }
+            SubscriptionEvent::Complete => return rows,
             other => panic!("neither rows nor the end: {other:?}"),
         }
     }
