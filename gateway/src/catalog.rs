@@ -10,6 +10,9 @@ use squilla_query::{Catalog, CreateSink, CreateSource, Plan, Relation, RelationK
 
 pub(crate) use store::{Store, StoreError, Stored, StoredKind};
 
+/// The place of what is in no store: of the server's own.
+pub(crate) const NOT_STORED: i64 = -1;
+
 /// Everything that has a name, at one moment. Never changed: a new version takes its place.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Names {
@@ -200,7 +203,9 @@ impl Catalog for Lookup<'_> {
     }
 
     fn names(&self) -> Vec<String> {
-        self.names.definitions.keys().cloned().collect()
+        // What the server runs for itself is no suggestion for what a user has meant.
+        let users = self.names.definitions.values().filter(|definition| definition.id != NOT_STORED);
+        users.map(|definition| definition.name.clone()).collect()
     }
 }
 

@@ -289,7 +289,7 @@ impl Making<'_> {
             number: self.shared.next_id(),
             branches,
             stage: Stage::Stateful(step),
-            begin: Begin::After(start),
+            begin: Begin::After(start, self.job.skipped_below()),
             needed: EventTime::MAX,
             stream: None,
             private: true,

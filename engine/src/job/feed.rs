@@ -19,6 +19,7 @@ use behind::Behind;
 
 use super::harm::Place;
 use super::history::{Base, History, at_moment, bases, complete_from, overtaken, split_position, start_of};
+use super::skipped::Skipped;
 use super::stage::{Stage, Stateful, TABLE};
 use super::{Branch, OpSpec, Pipeline};
 use crate::batch::StreamBatch;
@@ -41,8 +42,9 @@ pub(crate) enum Begin {
     At(Start),
     /// As `At`, each branch at a place of its own.
     Each(Vec<Position>),
-    /// Straight from the logs, with the rows of this event time and later; windows that start before it are not told.
-    After(EventTime),
+    /// Straight from the logs, with the rows of this event time and later, those apart that were skipped; windows that
+    /// start before it are not told.
+    After(EventTime, Vec<Skipped>),
 }
 
 /// What a job gets.
@@ -100,6 +102,8 @@ struct Inlet {
     holding: bool,
     /// What others have told before it; `None`: nothing that matters any more.
     behind: Option<Behind>,
+    /// Rows of its log that are not to come.
+    skipped: Vec<Skipped>,
 }
 
 impl Feed {
@@ -151,9 +155,10 @@ impl Feed {
                 feed.complete_from = feed.complete_from.max(*moment);
             }
         }
-        if let Begin::After(moment) = begin {
+        if let Begin::After(moment, skipped) = begin {
             feed.start = *moment;
-            feed.complete_from = complete_from(below.iter().flatten(), *moment, false);
+            let lost = skipped.iter().map(|skipped| skipped.lost_before).max().unwrap_or(EventTime::MIN);
+            feed.complete_from = complete_from(below.iter().flatten(), *moment, false).max(lost);
         }
         let parts = match begin {
             Begin::At(Start::Position(position)) => split_position(position, branches),
@@ -167,6 +172,9 @@ impl Feed {
                 continue;
             }
             let mut inlet = Inlet::open(branch, &start, holding, first(&feed), counters)?;
+            if let Begin::After(_, skipped) = begin {
+                inlet.skipped = Skipped::of(skipped, at, branches);
+            }
             if since.is_some() && *begin == Begin::Fresh {
                 // What a log has lies in the order of its arrival, not in that of event times.
                 inlet.catch_up(&below[at], (!by_arrival).then_some(feed.start), false)?;
@@ -392,6 +400,7 @@ impl Inlet {
             held_until: Offset(0),
             holding,
             behind: None,
+            skipped: Vec::new(),
             bounded: branch
                 .job()
                 .chain()
@@ -456,6 +465,7 @@ impl Inlet {
         counters: &Arc<Counters>,
         ready: &mut VecDeque<Fed>,
     ) -> Result<(), EngineError> {
+        let batch = self.leave_skipped(batch, counters)?;
         let batch = self.go_behind(batch)?;
         add(&counters.rows_in, batch.rows.num_rows());
         self.watermark = self.watermark.max(batch.watermark);

@@ -176,11 +176,11 @@ pub(crate) fn start_of(begin: &Begin, branch: &Branch, at: usize, parts: &[Posit
     match begin {
         Begin::Fresh if branch.fresh => Start::Earliest,
         Begin::Fresh => Start::Latest,
-        Begin::Earliest | Begin::After(EventTime::MIN) => Start::Earliest,
+        Begin::Earliest | Begin::After(EventTime::MIN, _) => Start::Earliest,
         Begin::At(Start::Position(_)) => Start::Position(parts[at].clone()),
         Begin::At(start) => start.clone(),
         Begin::Each(positions) => Start::Position(positions[at].clone()),
-        Begin::After(moment) => Start::Timestamp(*moment),
+        Begin::After(moment, _) => Start::Timestamp(*moment),
     }
 }
 

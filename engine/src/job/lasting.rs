@@ -23,6 +23,7 @@ use super::build::{Limb, Named, Node, Relations, Use, build, is_random};
 use super::feed::Begin;
 use super::history::{Base, bases, from_logs};
 use super::run::{JobSpec, spawn_job};
+use super::skipped::Skipped;
 use super::stage::{Stage, Stateful};
 use super::writer::Writer;
 use super::{Branch, Job, Lease, Snapshots};
@@ -267,7 +268,8 @@ impl NewStream<'_> {
         }
         let told = recorded_until(&resumed.inputs).map_or(told, |until| until.min(told));
         let start = step.resume(told).unwrap_or(told);
-        let aggregate = self.spawn(below, Stage::Stateful(step), Begin::After(start), None)?;
+        let begin = Begin::After(start, Skipped::recorded(&resumed.inputs));
+        let aggregate = self.spawn(below, Stage::Stateful(step), begin, None)?;
         let branch = Branch { input: aggregate, updates: false, fresh: true, late: false, right: false, ops };
         let lease = self.spawn(vec![branch], self.stage.clone(), Begin::Earliest, Some(output))?;
         Failpoint::ResumeEnds.pass();

@@ -17,6 +17,7 @@ mod pipeline;
 mod registry;
 mod route;
 mod run;
+mod skipped;
 mod snapshot;
 mod source;
 mod stage;
@@ -87,6 +88,8 @@ pub(crate) struct Job {
     pub(crate) late: Option<Late>,
     pub(crate) demand: Demand,
     pub(crate) hold: hold::Hold,
+    /// Rows that it has skipped, and would read again.
+    pub(crate) skips: skipped::Skips,
     /// One task filters its input for it and others: see `route`.
     pub(crate) routed: AtomicBool,
     pub(crate) harm: harm::Harm,
@@ -147,6 +150,8 @@ pub(crate) enum Command {
     Alter(Box<Successor>),
     /// To go on as a task of its own.
     Apart,
+    /// To write down what was skipped; told once it is written.
+    Note(oneshot::Sender<()>),
 }
 
 /// How a job stands.

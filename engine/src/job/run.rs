@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::branch::{canonical_branch, describe_ops};
 use super::feed::{Begin, Fed, Feed};
@@ -199,6 +199,8 @@ struct Task {
     crashes: Crashes,
     /// It is to go on once it rests, and skip what came: it was told so before it did.
     wakes: Option<Command>,
+    /// Who waits until what was skipped is written down.
+    notes: Vec<oneshot::Sender<()>>,
     /// What it is to go over to; `None`: it stays as it is.
     altering: Option<Altering>,
     /// Results of windows with earlier event times were told by its last query; `None`: that matters no more.
@@ -233,6 +235,7 @@ impl Task {
             repeated: Vec::new(),
             crashes: Crashes::default(),
             wakes: None,
+            notes: Vec::new(),
             altering: None,
             told_until: None,
             keeper: None,
@@ -291,6 +294,7 @@ impl Task {
                 continue;
             }
             self.hand_over().await?;
+            self.note().await?;
             self.keep();
             let interval = *self.ticks.borrow_and_update();
             self.track(interval);

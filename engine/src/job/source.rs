@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::harm::Harm;
 use super::hold::Hold;
 use super::run::text_of;
+use super::skipped::Skips;
 use super::stamp::Stamp;
 use super::writer::Writer;
 use super::{Branch, COMMANDS, Demand, Inputs, Job, Status};
@@ -131,6 +132,7 @@ pub(crate) async fn make_source(
         late: None,
         demand: Demand::new(),
         hold: Hold::new(false),
+        skips: Skips::none(),
         routed: AtomicBool::new(false),
         harm: Harm::default(),
         counters: Arc::new(Counters::default()),

@@ -70,6 +70,13 @@ impl Relation {
                 rested += if passed_over(job, &jobs) { Rested::default() } else { what };
             }
         }
+        if skip {
+            let (told, written) = oneshot::channel();
+            if lease.job().commands.send(Command::Note(told)).await.is_ok() {
+                // One that has ended has nothing to tell.
+                let _ = written.await;
+            }
+        }
         *known() = None;
         Some(rested)
     }

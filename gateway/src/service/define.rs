@@ -301,7 +301,7 @@ impl Service {
     }
 
     /// True for an `http` source without columns.
-    pub(super) fn is_pending(&self, name: &str) -> bool {
+    pub(crate) fn is_pending(&self, name: &str) -> bool {
         self.names().get(name).is_some_and(|definition| matches!(definition.body, Body::Pending(_)))
     }
 

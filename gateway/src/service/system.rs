@@ -10,10 +10,7 @@ use squilla_sources::define_source;
 use super::analyze::place_of;
 use super::define::{exists, relation_of_source};
 use super::{Refusal, Service};
-use crate::catalog::{Body, Definition};
-
-/// The place of what is in no store.
-const NOT_STORED: i64 = -1;
+use crate::catalog::{Body, Definition, NOT_STORED};
 
 /// Names of sources, and ids of queries.
 #[derive(Debug, Default)]

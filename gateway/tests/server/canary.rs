@@ -60,4 +60,6 @@ async fn a_canary_goes_through_all_of_it_and_is_not_in_the_way() {
     ] {
         assert!(server.service.execute(refused).await.is_err(), "{refused}");
     }
+    let refused = server.service.execute("SELECT n FROM squilla_canari").await.expect_err("there is no such stream");
+    assert!(!format!("{refused:?}").contains("squilla_canary"), "{refused:?}");
 }

@@ -15,6 +15,7 @@ mod losses;
 mod model;
 mod params;
 mod resume;
+mod skip;
 mod slow;
 mod step;
 mod tables;

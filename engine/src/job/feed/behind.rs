@@ -9,7 +9,9 @@ use arrow::datatypes::TimestampNanosecondType;
 use super::{Feed, Inlet};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
+use crate::counters::Counters;
 use crate::error::EngineError;
+use crate::job::skipped::leave_out;
 
 /// What was told before the rows of a branch.
 #[derive(Clone)]
@@ -47,6 +49,15 @@ impl Feed {
 }
 
 impl Inlet {
+    /// Leaves out what was skipped.
+    pub(super) fn leave_skipped(
+        &self,
+        batch: StreamBatch,
+        counters: &Arc<Counters>,
+    ) -> Result<StreamBatch, EngineError> {
+        if self.skipped.is_empty() { Ok(batch) } else { leave_out(&self.skipped, batch, counters) }
+    }
+
     /// Leaves out what was told, and keeps the watermark from going back.
     pub(super) fn go_behind(&mut self, batch: StreamBatch) -> Result<StreamBatch, EngineError> {
         let Some(behind) = &mut self.behind else { return Ok(batch) };

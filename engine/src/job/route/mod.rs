@@ -72,7 +72,7 @@ pub(super) fn predicate_of(spec: &JobSpec, begin: &Begin) -> Option<Predicate> {
     let from_first = match begin {
         Begin::Fresh => branch.fresh,
         Begin::Earliest => true,
-        Begin::At(_) | Begin::Each(_) | Begin::After(_) => return None,
+        Begin::At(_) | Begin::Each(_) | Begin::After(..) => return None,
     };
     if from_first && input.output.facts().rows_total > 0 {
         return None;

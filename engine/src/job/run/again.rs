@@ -20,6 +20,7 @@ use crate::job::feed::{Begin, Feed};
 use crate::job::harm::{CRASHES, Place, Quarantine};
 use crate::job::history::{from_logs, positions_below};
 use crate::job::late::LateTap;
+use crate::job::skipped::Skipped;
 use crate::job::stage::Stage;
 use crate::job::writer::Writer;
 use crate::job::{Branch, Command};
@@ -61,6 +62,11 @@ impl Reached {
 }
 
 impl Reached {
+    /// All that was counted stands.
+    pub(super) fn count(&mut self, counters: crate::counters::CountersSnapshot) {
+        self.counters = counters;
+    }
+
     /// Nothing was read yet of what it reads from now on.
     pub(super) fn go_on_at(&mut self, positions: Vec<Position>) {
         *self = Self { counters: std::mem::take(&mut self.counters), ..Self::at(positions) };
@@ -239,7 +245,8 @@ impl Task {
             Some(Recipe::Windows { start }) => {
                 let told = self.job.output.watermarks().first().copied().unwrap_or(EventTime::MIN);
                 let resumed = self.stage.stateful().and_then(|step| step.resume(told)).unwrap_or(told);
-                (from_logs(&self.job.inputs().branches), Begin::After(resumed.max(*start)))
+                let known = self.job.skips.all().into_iter().map(Skipped::counted).collect();
+                (from_logs(&self.job.inputs().branches), Begin::After(resumed.max(*start), known))
             }
             _ => {
                 // Straight from the logs: a hand-off may no longer have what comes next.

@@ -212,6 +212,7 @@ impl Task {
             }
         }
         inputs.extend(Some(heir.until).filter(|until| *until > EventTime::MIN).map(told_until));
+        inputs.extend(self.job.skipped_to_record());
         inputs
     }
 
@@ -226,6 +227,9 @@ impl Task {
             let latest = rows.iter().flat_map(|batch| batch.event_times()).copied().max();
             *until = latest.map_or(*until, |latest| EventTime(latest).plus(1).max(*until));
             inputs.push(told_until(*until));
+        }
+        if self.keeper.is_none() {
+            inputs.extend(self.job.skipped_to_record());
         }
         inputs
     }

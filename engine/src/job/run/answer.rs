@@ -16,6 +16,10 @@ impl Task {
             }
             // It is a task of its own.
             Command::Apart => return,
+            Command::Note(told) => {
+                self.notes.push(told);
+                return;
+            }
             Command::Alter(successor) => {
                 self.altering = Some(Altering::new(successor));
                 return;

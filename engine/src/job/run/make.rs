@@ -15,6 +15,7 @@ use crate::job::harm::Harm;
 use crate::job::history::stateless_start;
 use crate::job::hold::Hold;
 use crate::job::late::Late;
+use crate::job::skipped::Skips;
 use crate::job::stage::{Stage, Stateful};
 use crate::job::{Branch, Command, Demand, Inputs, Job, PRIVATE, Status};
 use crate::shared::Shared;
@@ -57,6 +58,7 @@ pub(in crate::job) fn make_job(
         let start = fresh_epoch(shared);
         MemoryStream::new(schema.clone(), &start, 1, replay, LogLimits::HAND_OFF, shared.clock.clone())
     });
+    let skips = Skips::of(&spec);
     Job {
         id: format!("j{}", spec.number),
         fingerprint: private.unwrap_or(fingerprint),
@@ -73,6 +75,7 @@ pub(in crate::job) fn make_job(
         key_columns: key_columns.unwrap_or_default(),
         demand: Demand::new(),
         hold: Hold::new(spec.paused),
+        skips,
         routed: AtomicBool::new(false),
         harm: Harm::default(),
         counters,

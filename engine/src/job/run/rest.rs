@@ -4,13 +4,16 @@ use super::Task;
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::job::{Branch, Command, Rested};
+use crate::stream::Position;
 
 impl Task {
     /// Rests until the job is told to go on. It is still asked for what it holds.
     pub(super) async fn rest(&mut self) -> Result<(), EngineError> {
+        self.finish_read().await?;
         self.keep_now().await;
         let places = self.feed.let_go(&self.branches);
         self.job.hold.rest(places);
+        self.notes.clear();
         // The job, which this task keeps, holds a sender.
         loop {
             let told = match self.wakes.take() {
@@ -28,7 +31,9 @@ impl Task {
                     let skips = |branch| skip.as_ref().is_some_and(|own| foreign(own, branch));
                     let skip: Vec<bool> = self.branches.iter().map(skips).collect();
                     let stale = self.feed.let_stale_tables_go(&self.branches);
+                    let from = self.feed.done();
                     let rested = self.feed.go_on(&self.branches, &skip)?;
+                    self.note_skipped(&skip, from);
                     if stale {
                         self.feed.seed_tables(&self.branches).await?;
                     }
@@ -44,9 +49,60 @@ impl Task {
                     let _ = reply.send(rested);
                     return Ok(());
                 }
-                other => self.answer(other),
+                other => {
+                    self.answer(other);
+                    // It has stopped: nobody is to wait for what it does not write.
+                    self.notes.clear();
+                }
             }
         }
+    }
+
+    /// What was read together with the last rows is done with them: it rests at a place in its inputs.
+    async fn finish_read(&mut self) -> Result<(), EngineError> {
+        if self.feed.reads_table || self.stage.is_stateless() {
+            return Ok(());
+        }
+        for batch in self.feed.rest() {
+            let interval = *self.ticks.borrow();
+            self.batch(batch, interval).await?;
+        }
+        Ok(())
+    }
+
+    /// Rows of which windows are made are not to come when the job is made anew.
+    fn note_skipped(&mut self, skip: &[bool], from: Vec<Position>) {
+        if !skip.contains(&true) {
+            return;
+        }
+        let latest = |branch: &Branch| branch.stream().facts().max_event_time;
+        let lost_before = self.branches.iter().map(latest).max().unwrap_or(EventTime::MIN).plus(1);
+        let to = self.feed.positions();
+        let to = from.iter().zip(to).zip(skip).map(|((from, to), skip)| if *skip { to } else { from.clone() });
+        self.job.skips.add(&self.branches, from.clone(), to.collect(), lost_before);
+        self.reached.count(self.job.counters.snapshot());
+    }
+
+    /// A record without rows tells what was skipped of what it reads.
+    pub(super) async fn note(&mut self) -> Result<(), EngineError> {
+        if self.notes.is_empty() {
+            return Ok(());
+        }
+        if self.keeper.is_none() && !self.job.skipped_to_record().is_empty() {
+            let output = &self.job.output;
+            // Behind a part of a window's results it would go with them when the process starts again.
+            if output.last_event_time().is_some_and(|last| last >= output.facts().watermark) {
+                return Ok(());
+            }
+            let places = self.places();
+            let inputs = self.read_so_far(&[], places);
+            self.mark(inputs).await?;
+        }
+        for told in self.notes.drain(..) {
+            // Whoever asked may have gone.
+            let _ = told.send(());
+        }
+        Ok(())
     }
 
     /// Nor is it to come when it goes on where the last record of its log says that the inputs were read to.

@@ -16,6 +16,7 @@ use squilla_sources::{Numbered, NumberedReport, PublishReport};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
+use super::whole::to_the_end;
 use crate::server::error::{ApiError, ErrorAnswer};
 use crate::server::limits::{BODY_BYTES, BODY_TIMEOUT};
 
@@ -94,10 +95,20 @@ pub(super) async fn publish(
             .help("send fewer rows at once")
     })?;
     let body = decoded(&headers, body.map_err(|_| too_large())?).await?;
+    let service = app.service.clone();
     let Some(numbered) = numbered else {
-        return Ok(Json(Published::from(app.service.publish(&name, body).await?)));
+        let report = if service.is_pending(&name) {
+            to_the_end(async move { service.publish(&name, body).await }).await?
+        } else {
+            service.publish(&name, body).await?
+        };
+        return Ok(Json(Published::from(report)));
     };
-    let report = app.service.publish_numbered(&name, body, numbered).await?;
+    let report = if service.is_pending(&name) {
+        to_the_end(async move { service.publish_numbered(&name, body, numbered).await }).await?
+    } else {
+        service.publish_numbered(&name, body, numbered).await?
+    };
     Failpoint::AnswerBegins.pass();
     Ok(Json(match report {
         NumberedReport::Taken(report) => Published { duplicate: Some(false), ..report.into() },
