@@ -34,24 +34,24 @@ impl Writer {
         self.write_marked(batches, inputs, Vec::new()).await
     }
 
-    /// Commits a batch without waiting, once `count` has counted it. False: it would have to wait; nothing was done.
-    pub(crate) fn offer(&mut self, batch: StreamBatch, count: impl FnOnce()) -> Result<bool, EngineError> {
-        let (partition, next) = (batch.partition, batch.next);
-        let owner = &mut self.owners[partition as usize];
-        let commit = Commit {
-            partition,
-            generation: owner.generation,
-            expected_sequence: owner.sequence,
-            outputs: vec![batch],
-            state: None,
-            inputs: Vec::new(),
-            marks: Vec::new(),
-        };
-        if !self.stream.offer(commit, count)? {
-            return Ok(false);
+    /// Commits a batch without waiting. False: it would have to wait; nothing was done.
+    pub(crate) fn offer(&mut self, batch: StreamBatch) -> Result<bool, EngineError> {
+        self.put_if(batch, false)
+    }
+
+    /// Commits a batch at once, whoever is behind. False: what writes more has to wait.
+    pub(crate) fn put(&mut self, batch: StreamBatch) -> Result<bool, EngineError> {
+        self.put_if(batch, true)
+    }
+
+    fn put_if(&mut self, batch: StreamBatch, whatever: bool) -> Result<bool, EngineError> {
+        let next = batch.next;
+        let owner = &mut self.owners[batch.partition as usize];
+        let room = self.stream.put(batch, owner, whatever)?;
+        if room || whatever {
+            (owner.sequence, owner.next) = (owner.sequence + 1, next);
         }
-        (owner.sequence, owner.next) = (owner.sequence + 1, next);
-        Ok(true)
+        Ok(room)
     }
 
     /// The same of publishers' requests, which are remembered with the first partition's rows.

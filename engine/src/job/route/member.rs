@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use arrow::array::RecordBatch;
 
+use super::gather::Portion;
 use super::tail::Tail;
 use crate::batch::{Memo, RowKind, StreamBatch};
 use crate::clock::EventTime;
@@ -50,6 +51,8 @@ pub(super) struct Member {
     pub(super) told: u64,
     /// The number of the last batch of which it got rows.
     pub(super) given: u64,
+    /// Rows of its own wait to be told.
+    pub(super) waits: bool,
     /// It is to have a task of its own: what that reads.
     pub(super) leaving: Option<Box<Feed>>,
 }
@@ -57,7 +60,7 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(job: Arc<Job>, tail: Tail, first: Vec<Offset>, shown: Shown) -> Result<Self, EngineError> {
         let writer = Writer::new(job.output.clone(), false)?;
-        Ok(Self { job, tail, writer, first, counted: shown, told: 0, given: 0, leaving: None })
+        Ok(Self { job, tail, writer, first, counted: shown, told: 0, given: 0, waits: false, leaving: None })
     }
 
     /// How many rows at the front of a batch are not its own: it began behind them.
@@ -91,26 +94,35 @@ impl Member {
         self.counted = shown;
     }
 
-    /// Gives it rows of a batch, of which `met` met its conditions. False: its reader makes it wait; nothing was done.
-    pub(super) fn give(
-        &mut self,
-        batch: &StreamBatch,
-        rows: RecordBatch,
-        (shown, met): (Shown, usize),
-    ) -> Result<bool, EngineError> {
-        let mut own = batch.with_rows(rows);
-        own.first = own.first.max(self.writer.next(batch.partition));
-        let count = own.rows.num_rows();
-        let given = self.writer.offer(own, || {
-            let counters = &self.job.counters;
-            add(&counters.passed, count);
-            add(&counters.rows_out, count);
-        })?;
-        if given {
-            self.count(shown, met);
-            self.given = shown.batches;
+    /// Gives it what it is told of all batches that were shown until now. False: its reader makes it wait, and it is to
+    /// get no more rows here.
+    pub(super) fn give(&mut self, portions: Vec<Portion>, places: &[Place], shown: Shown) -> Result<bool, EngineError> {
+        let (met, rows) = portions.iter().fold((0, 0), |(met, rows), it| (met + it.met, rows + it.rows.num_rows()));
+        self.count(shown, met);
+        let counters = &self.job.counters;
+        add(&counters.passed, rows);
+        add(&counters.rows_out, rows);
+        self.waits = false;
+        let mut room = true;
+        let mut portions = portions.into_iter().peekable();
+        while let Some(portion) = portions.next() {
+            let place = &places[portion.partition as usize];
+            let last = portions.peek().is_none_or(|next| !next.is_with(&portion));
+            let batch = StreamBatch {
+                kind: RowKind::Append,
+                partition: portion.partition,
+                first: portion.first.max(self.writer.next(portion.partition)),
+                next: if last { place.next } else { portion.next },
+                rows: portion.rows,
+                watermark: if last { place.watermark } else { portion.watermark },
+                arrival: place.arrival,
+                idle: place.idle,
+                memo: Memo::default(),
+            };
+            room &= self.writer.put(batch)?;
         }
-        Ok(given)
+        self.given = shown.batches;
+        if room && places.len() > 1 { self.carry(places, shown) } else { Ok(room) }
     }
 
     /// Brings its output as far as the stream is. False: its reader makes it wait.
@@ -132,7 +144,7 @@ impl Member {
                 idle: place.idle,
                 memo: Memo::default(),
             };
-            if !self.writer.offer(batch, || {})? {
+            if !self.writer.offer(batch)? {
                 return Ok(false);
             }
         }

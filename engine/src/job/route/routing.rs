@@ -1,18 +1,21 @@
 //! The task that filters a stream for many jobs.
 
+mod settle;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
-use std::time::Instant;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::carry::Carry;
+use super::gather::is_worth_it;
 use super::member::{Member, Place, Shown};
-use super::tail::{Tail, Tails, pick};
+use super::tail::{TOGETHER_ROWS, Tail, Tails, pick};
 use super::{Newcomer, Router, key_of};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
@@ -44,6 +47,10 @@ pub(super) struct Routing {
     ahead: Vec<u32>,
     places: Vec<Place>,
     shown: Shown,
+    /// Where the last batch's partition was before it, and what had been shown.
+    before: (usize, Place, Shown),
+    /// Rows that are found are worth waiting for more.
+    gathers: bool,
     carry: Carry,
 }
 
@@ -77,6 +84,8 @@ impl Routing {
             ahead: Vec::new(),
             places: (0..stream.partitions()).map(place).collect(),
             shown: Shown::default(),
+            before: (0, place(0), Shown::default()),
+            gathers: false,
             carry: Carry::new(),
             stream: stream.clone(),
         }
@@ -98,7 +107,7 @@ impl Routing {
             if self.calls.is_empty() && self.leave() {
                 return;
             }
-            let due = self.carry.due(self.shown.batches);
+            let due = self.carry.due(self.shown.batches).into_iter().chain(self.tails.due()).min();
             let step = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due).await,
@@ -113,7 +122,9 @@ impl Routing {
                 }
                 () = router.bell.notified() => None,
                 () = step => {
-                    self.bring_up();
+                    if self.carry.due(self.shown.batches).is_some_and(|due| due <= Instant::now()) {
+                        self.bring_up();
+                    }
                     None
                 }
                 read = self.reader.next() => Some(read),
@@ -124,6 +135,9 @@ impl Routing {
                 if !self.take(read) {
                     return;
                 }
+            }
+            if self.tails.waits() && !self.may_wait() {
+                self.settle().await;
             }
             tokio::task::yield_now().await;
         }
@@ -187,6 +201,7 @@ impl Routing {
 
     /// A job was cancelled, or is to go on as a task of its own.
     fn called(&mut self, (slot, apart): Called) {
+        self.settle_of(slot, false);
         if let (Some(_), Some(member)) = (&apart, &self.members[slot as usize])
             && member.leaving.is_none()
         {
@@ -242,6 +257,9 @@ impl Routing {
 
     /// Takes what was read; false: nothing follows.
     fn take(&mut self, read: Read) -> bool {
+        if !matches!(read, Read::Batch(_)) {
+            self.settle_at_once();
+        }
         match read {
             Read::Batch(batch) => self.batch(batch),
             Read::Gap(gap) => self.gap(&gap),
@@ -297,9 +315,10 @@ impl Routing {
     fn batch(&mut self, batch: Arc<StreamBatch>) {
         let started = Instant::now();
         let rows = batch.rows.num_rows();
+        let at = batch.partition as usize;
+        self.before = (at, self.places[at], self.shown);
         self.shown.batches += 1;
         self.shown.rows += rows as u64;
-        let at = batch.partition as usize;
         self.places[at] = Place {
             next: batch.next.max(self.places[at].next),
             watermark: batch.watermark.max(self.places[at].watermark),
@@ -313,10 +332,13 @@ impl Routing {
                 member.pass_by(member.before(&batch));
             }
         }
-        let tried = rows == 0 || matches!(std::panic::catch_unwind(AssertUnwindSafe(|| self.find(&batch))), Ok(Ok(())));
-        if !tried {
-            // Whose fault it is shows when each is alone.
-            self.part_all(&batch);
+        if rows > 0 {
+            let waited = self.tails.mark();
+            if !matches!(std::panic::catch_unwind(AssertUnwindSafe(|| self.find(&batch))), Ok(Ok(()))) {
+                // Whose fault it is shows when each is alone.
+                self.tails.back_to(&waited);
+                self.part_all(&batch);
+            }
         }
         let (members, places) = (&mut self.members, &self.places);
         self.ahead.retain(|slot| match &mut members[*slot as usize] {
@@ -327,19 +349,27 @@ impl Routing {
             }
             None => false,
         });
-        let jobs = self.calls.len().max(1) as u64;
-        self.shown.busy_ns += u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX) / jobs;
+        self.spend(started);
         if Carry::at_once(self.calls.len()) {
             self.bring_up();
         }
     }
 
+    /// Time was spent on all jobs since then.
+    fn spend(&mut self, since: Instant) {
+        let jobs = self.calls.len().max(1) as u64;
+        self.shown.busy_ns += u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX) / jobs;
+    }
+
     fn find(&mut self, batch: &Arc<StreamBatch>) -> Result<(), EngineError> {
         let mut matches = std::mem::take(&mut self.matches);
         self.index.find(&batch.rows, batch.arrival, &mut matches)?;
+        let (rows, jobs) = matches.sizes();
+        self.gathers = is_worth_it(rows, jobs) && self.reader.behind_rows() > 0;
+        let together = if self.gathers { usize::MAX } else { TOGETHER_ROWS };
         let mut own = Vec::new();
         for (slot, mut rows) in matches.iter() {
-            let Some(member) = &self.members[slot as usize] else { continue };
+            let Some(member) = &mut self.members[slot as usize] else { continue };
             if !member.first.is_empty() {
                 let before = u32::try_from(member.before(batch)).unwrap_or(u32::MAX);
                 rows = &rows[rows.partition_point(|row| *row < before)..];
@@ -347,57 +377,35 @@ impl Routing {
             match member.tail {
                 _ if rows.is_empty() => {}
                 Tail::Shared(class) => {
-                    if self.tails.put(class, slot, rows) {
-                        self.tell(class, batch)?;
-                    }
+                    member.waits = true;
+                    self.tails.put((class, slot), rows, batch, together)?;
                 }
                 Tail::Own(_) => own.push((slot, rows.to_vec())),
             }
         }
         self.matches = matches;
-        for class in self.tails.waiting() {
-            self.tell(class, batch)?;
-        }
+        self.tails.finish(batch)?;
         for (slot, rows) in own {
-            self.tell_own(slot, rows, batch);
-        }
-        Ok(())
-    }
-
-    /// Gives jobs that choose the same columns their rows.
-    fn tell(&mut self, class: usize, batch: &Arc<StreamBatch>) -> Result<(), EngineError> {
-        for (slot, rows) in self.tails.take(class, batch)? {
-            let met = rows.num_rows();
-            self.give(slot, batch, rows, met);
+            self.compute(slot, rows, batch);
         }
         Ok(())
     }
 
     /// Computes the columns of a job. Should that fail altogether, it is tried again in a task of its own.
-    fn tell_own(&mut self, slot: u32, rows: Vec<u32>, batch: &Arc<StreamBatch>) {
-        let Some(Tail::Own(pipeline)) = self.members[slot as usize].as_mut().map(|member| &mut member.tail) else {
-            return;
-        };
+    fn compute(&mut self, slot: u32, rows: Vec<u32>, batch: &Arc<StreamBatch>) {
+        let Some(member) = self.members[slot as usize].as_mut() else { return };
+        let Tail::Own(pipeline) = &mut member.tail else { return };
         let met = rows.len();
         let computed =
             std::panic::catch_unwind(AssertUnwindSafe(|| pipeline.process(batch.with_rows(pick(&batch.rows, rows)?))));
         match computed {
             Ok(Ok(mut batches)) if batches.len() == 1 => {
-                let rows = batches.remove(0).rows;
-                self.give(slot, batch, rows, met);
+                member.waits = true;
+                self.tails.put_own(slot, batches.remove(0), met);
             }
-            _ => self.part(slot, Some(batch)),
-        }
-    }
-
-    fn give(&mut self, slot: u32, batch: &Arc<StreamBatch>, rows: arrow::array::RecordBatch, met: usize) {
-        let Some(member) = &mut self.members[slot as usize] else { return };
-        match member.give(batch, rows, (self.shown, met)) {
-            Ok(true) => {}
-            Ok(false) => self.part(slot, Some(batch)),
-            Err(error) => {
-                member.fail(Arc::new(error));
-                member.job.cancel.cancel();
+            _ => {
+                self.settle_of(slot, true);
+                self.part(slot, Some(batch));
             }
         }
     }
@@ -406,13 +414,12 @@ impl Routing {
         tracing::warn!(jobs = self.calls.len(), "jobs that filter a stream together go on one by one");
         let slots = u32::try_from(self.members.len()).expect("queries are counted in 32 bits");
         for slot in 0..slots {
-            let given = |member: &Member| member.given == self.shown.batches;
-            let given = self.members[slot as usize].as_ref().is_some_and(given);
-            self.part(slot, (!given).then_some(batch));
+            self.settle_of(slot, true);
+            self.part(slot, Some(batch));
         }
         // What is left of the rows that they waited for.
         self.index = PredicateIndex::new(self.stream.schema());
-        self.tails.clear();
+        self.gathers = false;
     }
 
     /// Rows were gone before they were read.
@@ -440,15 +447,14 @@ impl Routing {
 
     fn bring(&mut self, slots: std::ops::Range<usize>) {
         for slot in slots {
-            let Some(member) = self.members[slot].as_mut().filter(|member| member.leaving.is_none()) else { continue };
+            // Those whose rows wait are brought up with them.
+            let stays = |member: &&mut Member| member.leaving.is_none() && !member.waits;
+            let Some(member) = self.members[slot].as_mut().filter(stays) else { continue };
             match member.carry(&self.places, self.shown) {
                 Ok(true) => {}
                 // What is carried is told by its own task.
                 Ok(false) => self.part(u32::try_from(slot).unwrap_or(u32::MAX), None),
-                Err(error) => {
-                    member.fail(Arc::new(error));
-                    member.job.cancel.cancel();
-                }
+                Err(error) => self.fail(u32::try_from(slot).unwrap_or(u32::MAX), error),
             }
         }
     }

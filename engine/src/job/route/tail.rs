@@ -8,7 +8,9 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
+use tokio::time::Instant;
 
+use super::gather::{Gathered, Mark, Portion, WAIT, WAIT_BYTES, join_own};
 use crate::batch::StreamBatch;
 use crate::counters::Counters;
 use crate::error::EngineError;
@@ -17,7 +19,7 @@ use crate::job::feed::leading_filters;
 use crate::job::{Job, Pipeline};
 
 /// Rows that come to lie in the same buffers, at the most: a reader that keeps one of them keeps all.
-const TOGETHER_ROWS: usize = 64;
+pub(super) const TOGETHER_ROWS: usize = 64;
 
 /// Steps behind filters that give a row for each, wherever it comes.
 pub(super) fn is_plain(op: &OpSpec) -> bool {
@@ -36,8 +38,11 @@ pub(super) struct Class {
     says: String,
     users: usize,
     pipeline: Pipeline,
+    /// Those that were found in a batch, and of how many each job gets.
     rows: Vec<u32>,
-    waiting: Vec<(u32, usize)>,
+    found: Vec<(u32, usize)>,
+    /// Those that wait to be told.
+    gathered: Gathered,
 }
 
 /// All steps behind filters of one stream's jobs.
@@ -45,11 +50,23 @@ pub(super) struct Tails {
     input: SchemaRef,
     classes: Vec<Option<Class>>,
     known: HashMap<String, usize>,
+    /// What jobs have computed for themselves.
+    own: Vec<Portion>,
+    /// Bytes of all that waits, and since when.
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+/// What waited before a batch.
+pub(super) struct Before {
+    classes: Vec<Option<Mark>>,
+    own: usize,
 }
 
 impl Tails {
     pub(super) fn new(input: &SchemaRef) -> Self {
-        Self { input: input.clone(), classes: Vec::new(), known: HashMap::new() }
+        let (classes, known) = (Vec::new(), HashMap::new());
+        Self { input: input.clone(), classes, known, own: Vec::new(), bytes: 0, since: None }
     }
 
     /// The steps of a job.
@@ -69,7 +86,14 @@ impl Tails {
         }
         // None of its rows fails: there is nothing to be counted.
         let pipeline = Pipeline::new(&self.input, ops, None, &Arc::new(Counters::default()))?;
-        let class = Class { says: says.clone(), users: 1, pipeline, rows: Vec::new(), waiting: Vec::new() };
+        let class = Class {
+            says: says.clone(),
+            users: 1,
+            pipeline,
+            rows: Vec::new(),
+            found: Vec::new(),
+            gathered: Gathered::default(),
+        };
         let at = self.classes.iter().position(Option::is_none).unwrap_or(self.classes.len());
         if at == self.classes.len() {
             self.classes.push(None);
@@ -90,42 +114,102 @@ impl Tails {
         }
     }
 
-    /// Puts the rows of a job beside those of others; whether they are enough to be told.
-    pub(super) fn put(&mut self, at: usize, slot: u32, rows: &[u32]) -> bool {
-        let Some(class) = self.classes[at].as_mut() else { return false };
+    /// Puts the rows of a job beside those of others. `together`: so many lie in the same buffers.
+    pub(super) fn put(
+        &mut self,
+        (at, slot): (usize, u32),
+        rows: &[u32],
+        batch: &StreamBatch,
+        together: usize,
+    ) -> Result<(), EngineError> {
+        let Some(class) = self.classes[at].as_mut() else { return Ok(()) };
         class.rows.extend_from_slice(rows);
-        class.waiting.push((slot, rows.len()));
-        class.rows.len() >= TOGETHER_ROWS
+        class.found.push((slot, rows.len()));
+        if class.rows.len() >= together { self.choose(at, batch) } else { Ok(()) }
     }
 
-    /// The classes for which rows wait.
-    pub(super) fn waiting(&self) -> Vec<usize> {
-        let waits = |class: &Option<Class>| class.as_ref().is_some_and(|class| !class.waiting.is_empty());
-        (0..self.classes.len()).filter(|at| waits(&self.classes[*at])).collect()
+    /// Puts what a job has computed itself of a batch, of which so many rows met its conditions.
+    pub(super) fn put_own(&mut self, slot: u32, computed: StreamBatch, met: usize) {
+        self.bytes += computed.bytes();
+        let StreamBatch { partition, first, next, watermark, rows, .. } = computed;
+        self.own.push(Portion { slot, partition, first, next, watermark, rows, met });
+        self.since.get_or_insert_with(Instant::now);
     }
 
-    /// No rows wait any more.
-    pub(super) fn clear(&mut self) {
-        for class in self.classes.iter_mut().flatten() {
-            class.rows.clear();
-            class.waiting.clear();
+    /// All rows of a batch were put.
+    pub(super) fn finish(&mut self, batch: &StreamBatch) -> Result<(), EngineError> {
+        (0..self.classes.len()).try_for_each(|at| self.choose(at, batch))?;
+        if self.waits() {
+            self.since.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    /// Chooses the columns of rows that were put.
+    fn choose(&mut self, at: usize, batch: &StreamBatch) -> Result<(), EngineError> {
+        let Some(class) = self.classes[at].as_mut().filter(|class| !class.found.is_empty()) else { return Ok(()) };
+        let picked = pick(&batch.rows, std::mem::take(&mut class.rows))?;
+        let mut chosen = class.pipeline.process(batch.with_rows(picked))?;
+        let chosen = chosen.pop().ok_or_else(|| EngineError::Internal("columns were chosen of no rows".into()))?;
+        self.bytes += chosen.bytes();
+        class.gathered.put(&chosen, &class.found);
+        class.found.clear();
+        Ok(())
+    }
+
+    /// Whether rows wait.
+    pub(super) fn waits(&self) -> bool {
+        !self.own.is_empty() || self.gathered().any(|gathered| !gathered.is_empty())
+    }
+
+    /// When those that wait are told at the latest; `None`: none wait.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.since.map(|since| since + WAIT)
+    }
+
+    /// Whether no more rows may wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= WAIT_BYTES
+    }
+
+    fn gathered(&self) -> impl Iterator<Item = &Gathered> {
+        self.classes.iter().flatten().map(|class| &class.gathered)
+    }
+
+    /// What waits now.
+    pub(super) fn mark(&self) -> Before {
+        let mark = |class: &Option<Class>| class.as_ref().map(|class| class.gathered.mark());
+        Before { classes: self.classes.iter().map(mark).collect(), own: self.own.len() }
+    }
+
+    /// Takes back what was put since.
+    pub(super) fn back_to(&mut self, before: &Before) {
+        for (class, mark) in self.classes.iter_mut().zip(&before.classes) {
+            if let (Some(class), Some(mark)) = (class, mark) {
+                class.rows.clear();
+                class.found.clear();
+                class.gathered.back_to(*mark);
+            }
+        }
+        self.own.truncate(before.own);
+    }
+
+    /// What one job is told of what waits.
+    pub(super) fn take_of(&mut self, slot: u32, tail: &Tail) -> Vec<Portion> {
+        match tail {
+            Tail::Shared(at) => self.classes[*at].as_mut().map_or(Vec::new(), |class| class.gathered.take_of(slot)),
+            Tail::Own(_) => join_own(self.own.extract_if(.., |portion| portion.slot == slot).collect()),
         }
     }
 
-    /// The rows that wait, as each of their jobs gets them.
-    pub(super) fn take(&mut self, at: usize, batch: &StreamBatch) -> Result<Vec<(u32, RecordBatch)>, EngineError> {
-        let Some(class) = self.classes[at].as_mut() else { return Ok(Vec::new()) };
-        let rows = std::mem::take(&mut class.rows);
-        let waiting = std::mem::take(&mut class.waiting);
-        let picked = pick(&batch.rows, rows)?;
-        let mut chosen = class.pipeline.process(batch.with_rows(picked))?;
-        let chosen = chosen.pop().ok_or_else(|| EngineError::Internal("columns were chosen of no rows".into()))?;
-        let mut first = 0;
-        let own = waiting.into_iter().map(|(slot, count)| {
-            first += count;
-            (slot, chosen.rows.slice(first - count, count))
-        });
-        Ok(own.collect())
+    /// What all are told of what waits, that of a job behind each other.
+    pub(super) fn take(&mut self) -> Vec<Portion> {
+        (self.bytes, self.since) = (0, None);
+        let mut told = join_own(std::mem::take(&mut self.own));
+        for class in self.classes.iter_mut().flatten() {
+            told.append(&mut class.gathered.take());
+        }
+        told
     }
 }
 

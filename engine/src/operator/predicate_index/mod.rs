@@ -67,6 +67,11 @@ impl Matches {
         self.runs.iter().map(|(slot, run)| (*slot, &self.rows[run.clone()]))
     }
 
+    /// How many rows meet predicates, each counted for every predicate that it meets, and how many predicates are met.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        (self.runs.iter().map(|(_, run)| run.len()).sum(), self.runs.len())
+    }
+
     /// Rows from several lookups of one predicate come to lie behind each other.
     fn settle(&mut self) {
         self.runs.sort_unstable_by_key(|(slot, run)| (*slot, run.start));

@@ -197,28 +197,32 @@ impl Log {
 
     pub(super) fn check(&self, commit: &Commit) -> Result<(), CommitError> {
         let partition = commit.partition;
-        let state = self.partitions.get(partition as usize).ok_or(CommitError::Partition(partition))?;
-        if commit.generation != state.generation {
-            return Err(CommitError::StaleOwner { partition });
-        }
-        if commit.expected_sequence != state.sequence {
-            return Err(CommitError::Sequence {
-                partition,
-                expected: commit.expected_sequence,
-                actual: state.sequence,
-            });
-        }
-        let mut next = state.next;
+        self.check_owner(partition, commit.generation, commit.expected_sequence)?;
+        let mut next = self.partitions[partition as usize].next;
         for batch in &commit.outputs {
             if batch.partition != partition {
                 return Err(CommitError::Partition(batch.partition));
             }
-            if batch.first < next || batch.next < batch.first {
-                return Err(CommitError::Offset { partition, given: batch.first.0, next: next.0 });
-            }
-            next = batch.next;
+            next = follows(batch, next)?;
         }
         Ok(())
+    }
+
+    /// Whether the owner of a partition is the last one, and knows of all commits.
+    pub(super) fn check_owner(&self, partition: u32, generation: u64, sequence: u64) -> Result<(), CommitError> {
+        let state = self.partitions.get(partition as usize).ok_or(CommitError::Partition(partition))?;
+        if generation != state.generation {
+            return Err(CommitError::StaleOwner { partition });
+        }
+        if sequence != state.sequence {
+            return Err(CommitError::Sequence { partition, expected: sequence, actual: state.sequence });
+        }
+        Ok(())
+    }
+
+    /// Whether a batch continues its partition.
+    pub(super) fn check_place(&self, batch: &StreamBatch) -> Result<(), CommitError> {
+        follows(batch, self.partitions[batch.partition as usize].next).map(drop)
     }
 
     /// Goes on where a log on disk ended.
@@ -242,12 +246,28 @@ impl Log {
             state.state = Some(kept);
         }
         state.inputs = commit.inputs;
-        for batch in outputs {
-            let state = &mut self.partitions[commit.partition as usize];
-            state.next = batch.next;
-            state.watermark = state.watermark.max(batch.watermark);
-            state.idle = batch.idle;
-            self.push(Item::Batch(batch), now);
-        }
+        outputs.into_iter().for_each(|batch| self.push_behind(batch, now));
     }
+
+    /// A commit of one batch that was checked.
+    pub(super) fn append(&mut self, batch: Arc<StreamBatch>, now: EventTime) {
+        self.partitions[batch.partition as usize].sequence += 1;
+        self.push_behind(batch, now);
+    }
+
+    fn push_behind(&mut self, batch: Arc<StreamBatch>, now: EventTime) {
+        let state = &mut self.partitions[batch.partition as usize];
+        state.next = batch.next;
+        state.watermark = state.watermark.max(batch.watermark);
+        state.idle = batch.idle;
+        self.push(Item::Batch(batch), now);
+    }
+}
+
+/// Behind a batch, if it continues a partition that has come to `next`.
+fn follows(batch: &StreamBatch, next: Offset) -> Result<Offset, CommitError> {
+    if batch.first < next || batch.next < batch.first {
+        return Err(CommitError::Offset { partition: batch.partition, given: batch.first.0, next: next.0 });
+    }
+    Ok(batch.next)
 }

@@ -278,25 +278,25 @@ impl MemoryStream {
         Some(end.offsets.iter().map(since).sum())
     }
 
-    /// Commits to a stream in memory without waiting, once `count` has counted it. False: a holding reader makes it wait;
-    /// nothing was done.
+    /// Commits a batch to a stream in memory without waiting. False: a holding reader is behind by the stream's bounds.
+    /// Then nothing was done, or (`whatever`) the stream holds more than its bounds by this batch.
     ///
     /// # Errors
     /// As [`Stream::commit`].
-    pub(crate) fn offer(&self, mut commit: Commit, count: impl FnOnce()) -> Result<bool, CommitError> {
+    pub(crate) fn put(&self, batch: StreamBatch, owner: &Owner, whatever: bool) -> Result<bool, CommitError> {
         let mut log = self.write();
-        log.check(&commit)?;
+        log.check_owner(batch.partition, owner.generation, owner.sequence)?;
+        log.check_place(&batch)?;
         let now = self.clock.now();
-        if !log.evict(&self.limits, now) {
+        let room = log.evict(&self.limits, now);
+        if !room && !whatever {
             return Ok(false);
         }
-        count();
-        let outputs = commit.outputs.drain(..).map(Arc::new).collect();
-        log.apply(commit, outputs, now);
+        log.append(Arc::new(batch), now);
         log.evict_bare();
         drop(log);
         self.wake();
-        Ok(true)
+        Ok(room)
     }
 
     /// Whether every row since the position is in memory.
