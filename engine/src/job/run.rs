@@ -401,7 +401,7 @@ impl Task {
                     ticking(operator.as_mut(), batch, nanoseconds(interval), &mut self.next_tick, &mut output)?;
                 }
                 (None, true) if operator.gathers() && !self.shared.config.restores => {
-                    self.gather(batch, &mut output)?;
+                    self.gather(batch, &mut output).await?;
                 }
                 _ => operator.process(batch, &mut output)?,
             },
@@ -415,7 +415,7 @@ impl Task {
             self.renew()?;
         }
         self.job.counters.spend(started);
-        self.write(output, arrival).await?;
+        self.hand_on(output, arrival).await?;
         self.book()?;
         self.reach(partition, next);
         self.set_steady(true);

@@ -10,7 +10,9 @@ use super::aggregate_call::ARRIVAL;
 use super::expression::{Expressions, filter_columns, text};
 use super::grid::Grid;
 use super::late::Tardy;
-use super::placement::{Judge, Verdicts};
+use super::placement::{Judge, Verdicts, place};
+use super::shards::columns_of;
+use super::yard::Delivery;
 use crate::batch::StreamBatch;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
@@ -91,6 +93,31 @@ impl Admission {
         admitted.columns = std::mem::take(&mut evaluated.columns);
         admitted.times = Some(times);
         Ok(admitted)
+    }
+
+    /// The rows of a batch that stay, for each pane: counted as absorbed.
+    ///
+    /// # Errors
+    /// As [`Admission::admit`].
+    pub(super) fn deliver(
+        &self,
+        batch: &StreamBatch,
+        open: Open,
+        number: Option<&mut i64>,
+    ) -> Result<Vec<Delivery>, EngineError> {
+        let admitted = self.admit(batch, open, number)?;
+        let all = admitted.times().len();
+        add(&self.counters.absorbed, all);
+        if all == 0 {
+            return Ok(Vec::new());
+        }
+        let all_bytes: usize = admitted.columns.iter().map(|column| column.get_array_memory_size()).sum();
+        let placed = place(&self.grid, admitted.times(), admitted.from.as_deref()).into_iter();
+        let delivery = |(key, rows)| {
+            let (columns, rows) = columns_of(&admitted.columns, all, rows)?;
+            Ok(Delivery { key, columns, rows, bytes: all_bytes * rows / all })
+        };
+        placed.map(delivery).collect()
     }
 
     fn count(&self, verdicts: &Verdicts, rows: &RecordBatch) {

@@ -1,5 +1,6 @@
 //! Aggregates by window and keys.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -15,6 +16,7 @@ use super::placement::{closed_until, place};
 use super::progress::Progress;
 use super::shards::{Dealer, Dealt, can_deal, columns_of};
 use super::windows::Windows;
+use super::yard::{Delivery, Promise, Yard};
 use super::{LateRows, Operator, Output, RESULT_LAG_NS, State};
 use crate::batch::{RowKind, StreamBatch, physical_schema};
 use crate::clock::EventTime;
@@ -25,6 +27,8 @@ use crate::error::EngineError;
 const SHARED_ROWS: usize = 40_000;
 /// Groups of a pane below which it is not worth dealing out its rows.
 const SHARED_GROUPS: usize = 64;
+/// Times that rows are dealt out before panes are lent again, to see whether they have become shorter.
+const DEALS: u32 = 64;
 
 /// What an [`Aggregate`] computes.
 #[derive(Debug, Clone)]
@@ -71,13 +75,19 @@ pub struct Aggregate {
     earliest: i64,
     admission: Arc<Admission>,
     windows: Windows,
-    /// Who helps, and how rows are dealt out then; `None`: nobody, or they cannot be.
-    crew: Option<(Arc<Crew>, Arc<Dealer>)>,
+    /// Who helps; `None`: nobody.
+    crew: Option<Arc<Crew>>,
+    /// How rows are dealt out then; `None`: they cannot be.
+    dealer: Option<Arc<Dealer>>,
+    /// Times to come that rows are dealt out rather than panes lent, since a helper was at all panes alone.
+    deals: u32,
     /// Whether an aggregate needs each row's arrival number behind the input's columns.
     numbered: bool,
     /// Rows numbered so far.
     arrivals: i64,
     progress: Progress,
+    /// Windows that are closed and not told yet, in their order.
+    closings: VecDeque<Closing>,
     told: Series,
     updates: Series,
     /// The output's watermark, and whether the output was marked idle.
@@ -88,6 +98,22 @@ pub struct Aggregate {
     keeps_late: bool,
     limit_bytes: usize,
     counters: Arc<Counters>,
+}
+
+/// A window that is closed.
+struct Closing {
+    results: Promise,
+    saying: Saying,
+    /// The watermark behind it, and whether all are idle then; `None`: another window follows.
+    last: Option<(i64, bool)>,
+}
+
+/// What a batch says of its partition.
+struct Mark {
+    partition: u32,
+    watermark: EventTime,
+    idle: bool,
+    arrival: EventTime,
 }
 
 impl Aggregate {
@@ -113,9 +139,12 @@ impl Aggregate {
             admission: Arc::new(admission),
             windows: Windows::new(grid, grouping, earliest),
             crew: None,
+            dealer: None,
+            deals: 0,
             numbered: needs_number,
             arrivals: 0,
             progress: Progress::new(spec.partitions),
+            closings: VecDeque::new(),
             told: Series::new(Arc::clone(&schema)),
             updates: Series::new(Arc::clone(&schema)),
             schema,
@@ -129,16 +158,23 @@ impl Aggregate {
         })
     }
 
-    /// The same with helpers for [`Operator::process_all`], where the groups can be dealt out.
+    /// The same with helpers for [`Operator::process_all`].
     pub(crate) fn with_crew(mut self, crew: Option<Arc<Crew>>) -> Self {
         let (keys, exprs) = (self.windows.keys(), &self.admission.exprs);
         let can_deal = keys > 0 && !self.numbered && exprs.types()[..keys].iter().all(can_deal);
-        self.crew = crew.filter(|_| can_deal).map(|crew| {
-            let dealer = Dealer { keys, shards: crew.threads(), constant: exprs.constants() };
-            (crew, Arc::new(dealer))
-        });
-        self.windows.set_crew(self.crew.clone());
+        let dealer = |crew: &Arc<Crew>| Dealer { keys, shards: crew.threads(), constant: exprs.constants() };
+        self.dealer = crew.as_ref().filter(|_| can_deal).map(|crew| Arc::new(dealer(crew)));
+        self.windows.set_crew(crew.clone().zip(self.dealer.clone()));
+        let grouping = Arc::clone(self.windows.grouping());
+        self.windows.set_yard(crew.clone().map(|crew| Yard::new(crew, grouping, self.dealer.clone())));
+        self.crew = crew;
         self
+    }
+
+    /// The same with so many rows in line for helpers at the most.
+    #[cfg(test)]
+    pub(super) fn set_ahead_rows(&mut self, rows: usize) {
+        self.windows.set_ahead_rows(rows);
     }
 
     /// True once all partitions have ended: everything has been told.
@@ -173,11 +209,11 @@ impl Aggregate {
 
     /// Whether these batches may be taken in before the windows are told that the first of them close. A row is late by
     /// its own watermark, whatever has been told, unless its partition was idle: then what was told counts.
-    fn may_share(&self, batches: &[StreamBatch]) -> bool {
+    fn may_gather(&self, batches: &[StreamBatch]) -> bool {
         let rows: usize = batches.iter().map(|batch| batch.rows.num_rows()).sum();
         let idle = self.progress.has_idle() || batches.iter().any(|batch| batch.idle);
         let watched = self.tracking || self.keeps_late;
-        rows >= SHARED_ROWS && !idle && !watched && self.windows.most_groups() >= SHARED_GROUPS
+        (rows >= SHARED_ROWS || self.windows.is_lent()) && !idle && !watched
     }
 
     /// Takes several batches in at once: each is judged and computed by itself, then each shard of the groups takes its
@@ -185,12 +221,12 @@ impl Aggregate {
     fn share(
         &mut self,
         batches: Vec<StreamBatch>,
-        (crew, dealer): (Arc<Crew>, Arc<Dealer>),
+        (crew, dealer): (&Arc<Crew>, Arc<Dealer>),
         output: &mut Output,
     ) -> Result<(), EngineError> {
+        self.windows.settle()?;
         let open = self.open();
-        let marks: Vec<_> =
-            batches.iter().map(|batch| (batch.partition, batch.watermark.0, batch.idle, batch.arrival)).collect();
+        let marks = marks(&batches);
         let parts = batches.into_iter().map(|batch| -> Part<Result<Vec<Dealt>, EngineError>> {
             let (admission, dealer) = (Arc::clone(&self.admission), Arc::clone(&dealer));
             Box::new(move || {
@@ -201,54 +237,103 @@ impl Aggregate {
         });
         let dealt = crew.all(parts.collect()).into_iter().collect::<Result<Vec<_>, _>>()?;
         self.windows.update_all(dealt.into_iter().flatten().collect())?;
-        for (partition, watermark, idle, arrival) in marks {
+        self.follow(marks, output)
+    }
+
+    /// Takes several batches in at once: each is judged and computed by itself, then each pane takes its rows, while
+    /// further ones are read.
+    fn lend(&mut self, batches: Vec<StreamBatch>, crew: &Arc<Crew>, output: &mut Output) -> Result<(), EngineError> {
+        let open = self.open();
+        let marks = marks(&batches);
+        let delivered: Vec<Vec<Delivery>> = if self.numbered {
+            let arrivals = &mut self.arrivals;
+            let deliver = |batch: &StreamBatch| self.admission.deliver(batch, open, Some(arrivals));
+            batches.iter().map(deliver).collect::<Result<_, _>>()?
+        } else {
+            let parts = batches.into_iter().map(|batch| -> Part<Result<Vec<Delivery>, EngineError>> {
+                let admission = Arc::clone(&self.admission);
+                Box::new(move || admission.deliver(&batch, open, None))
+            });
+            crew.all(parts.collect()).into_iter().collect::<Result<_, _>>()?
+        };
+        let starved = self.windows.deliver(delivered.into_iter().flatten().collect())?;
+        if starved && self.dealer.is_some() && self.windows.most_groups() >= SHARED_GROUPS {
+            self.deals = DEALS;
+        }
+        self.follow(marks, output)
+    }
+
+    /// Batches with these marks have been taken in.
+    fn follow(&mut self, marks: Vec<Mark>, output: &mut Output) -> Result<(), EngineError> {
+        for Mark { partition, watermark, idle, arrival } in marks {
             self.arrival = arrival;
-            self.progress.advance(partition, watermark, idle)?;
+            self.progress.advance(partition, watermark.0, idle)?;
         }
         self.advance(output)?;
         self.check_budget()
     }
 
-    /// Tells the windows that the watermark closes, and carries the watermark on.
+    /// Closes the windows that the watermark has passed, tells those that are evaluated, and carries the watermark on.
     fn advance(&mut self, output: &mut Output) -> Result<(), EngineError> {
         let closed = closed_until(self.progress.watermark(), self.admission.grace);
-        let told = output.rows.len();
+        let waiting = self.closings.len();
         while let Some(start) = self.windows.next_start() {
             let end = self.windows.grid().end(start);
             if end > closed {
                 break;
             }
-            let mut results = self.windows.close(start)?;
-            add(&self.counters.rows_out, results.iter().map(|part| part.len).sum());
+            let results = self.windows.close(start)?;
             let before = self.watermark.max(end.saturating_sub(RESULT_LAG_NS));
             let after = self.open_watermark();
             let start = self.windows.grid().start(start);
-            let whole = Saying { kind: RowKind::Append, start, end, before, after, arrival: self.arrival };
-            results.retain(|part| part.len > 0);
-            let last = results.pop();
-            let parts = results.into_iter().map(|part| (part, before)).chain(last.map(|part| (part, after)));
-            for (part, after) in parts {
-                let saying = Saying { after, ..whole };
+            let saying = Saying { kind: RowKind::Append, start, end, before, after, arrival: self.arrival };
+            self.closings.push_back(Closing { results, saying, last: None });
+            self.watermark = after;
+        }
+        self.windows.skip_to(self.windows.grid().first_open(closed));
+        let watermark = if self.progress.watermark() == i64::MIN { i64::MIN } else { self.open_watermark() };
+        let idle = self.progress.is_idle();
+        let moved = watermark > self.watermark || idle != self.idle;
+        let closes = self.closings.len() > waiting;
+        if !closes && moved {
+            let after = watermark.max(self.watermark);
+            let (results, arrival) = (Promise::kept(Vec::new()), self.arrival);
+            let (kind, start, end) = (RowKind::Append, i64::MIN, i64::MIN);
+            let saying = Saying { kind, start, end, before: after, after, arrival };
+            self.closings.push_back(Closing { results, saying, last: Some((after, idle)) });
+        } else if let Some(last) = self.closings.back_mut().filter(|_| closes) {
+            last.last = Some((watermark, idle));
+        }
+        self.watermark = self.watermark.max(watermark);
+        self.idle = idle;
+        self.tell(output)
+    }
+
+    /// Tells the windows that are evaluated, in their order.
+    fn tell(&mut self, output: &mut Output) -> Result<(), EngineError> {
+        while let Some(results) = self.closings.front().and_then(|closing| closing.results.take()) {
+            let Some(Closing { saying, last, .. }) = self.closings.pop_front() else { break };
+            let told = output.rows.len();
+            add(&self.counters.rows_out, results.iter().map(|part| part.len).sum());
+            let mut results: Vec<_> = results.into_iter().filter(|part| part.len > 0).collect();
+            let behind = results.pop();
+            let parts = results.into_iter().map(|part| (part, saying.before));
+            for (part, after) in parts.chain(behind.map(|part| (part, saying.after))) {
+                let saying = Saying { after, ..saying };
                 if self.tracking {
                     let again = Saying { kind: RowKind::Final, ..saying };
                     self.updates.results(part.clone(), &again, &mut output.updates)?;
                 }
                 self.told.results(part, &saying, &mut output.rows)?;
             }
-            self.watermark = after;
-        }
-        self.windows.skip_to(self.windows.grid().first_open(closed));
-        let watermark = if self.progress.watermark() == i64::MIN { i64::MIN } else { self.open_watermark() };
-        let idle = self.progress.is_idle();
-        match output.rows[told..].last_mut() {
-            Some(last) => (last.watermark, last.idle) = (EventTime(watermark), idle),
-            None if watermark > self.watermark || idle != self.idle => {
-                output.rows.push(self.told.progress(watermark.max(self.watermark), self.arrival, idle));
+            match (last, output.rows[told..].last_mut()) {
+                (Some((watermark, idle)), Some(batch)) => (batch.watermark, batch.idle) = (EventTime(watermark), idle),
+                (Some((watermark, idle)), None) => {
+                    output.rows.push(self.told.progress(watermark, saying.arrival, idle));
+                }
+                (None, _) => {}
             }
-            None => {}
         }
-        self.watermark = self.watermark.max(watermark);
-        self.idle = idle;
         Ok(())
     }
 
@@ -281,12 +366,22 @@ impl Aggregate {
     }
 }
 
+/// The marks of batches.
+fn marks(batches: &[StreamBatch]) -> Vec<Mark> {
+    let mark = |batch: &StreamBatch| {
+        let StreamBatch { partition, watermark, idle, arrival, .. } = *batch;
+        Mark { partition, watermark, idle, arrival }
+    };
+    batches.iter().map(mark).collect()
+}
+
 impl Operator for Aggregate {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     fn process(&mut self, batch: StreamBatch, output: &mut Output) -> Result<(), EngineError> {
+        self.windows.settle()?;
         self.absorb(&batch, output)?;
         self.arrival = batch.arrival;
         self.progress.advance(batch.partition, batch.watermark.0, batch.idle)?;
@@ -299,13 +394,29 @@ impl Operator for Aggregate {
     }
 
     fn process_all(&mut self, batches: Vec<StreamBatch>, output: &mut Output) -> Result<(), EngineError> {
-        match self.crew.clone() {
-            Some(crew) if self.may_share(&batches) => self.share(batches, crew, output),
+        let crew = self.crew.clone().filter(|_| self.may_gather(&batches));
+        let deals = self.deals > 0 || !self.windows.may_lend();
+        match (crew, self.dealer.clone()) {
+            (Some(crew), _) if !deals => self.lend(batches, &crew, output),
+            (Some(crew), Some(dealer)) if self.windows.most_groups() >= SHARED_GROUPS => {
+                self.deals = self.deals.saturating_sub(1);
+                self.share(batches, (&crew, dealer), output)
+            }
             _ => batches.into_iter().try_for_each(|batch| self.process(batch, output)),
         }
     }
 
+    fn catch_up(&mut self, output: &mut Output) -> Result<bool, EngineError> {
+        let helped = self.windows.help()?;
+        if !helped {
+            self.windows.settle()?;
+        }
+        self.tell(output)?;
+        Ok(helped)
+    }
+
     fn end_partition(&mut self, partition: u32, output: &mut Output) -> Result<(), EngineError> {
+        self.windows.settle()?;
         self.progress.end(partition)?;
         self.advance(output)
     }
@@ -322,6 +433,8 @@ impl Operator for Aggregate {
         if !self.tracking {
             return Ok(());
         }
+        self.windows.settle()?;
+        self.tell(output)?;
         for (start, results) in self.windows.changes()? {
             let saying = self.saying(start);
             self.updates.results(results, &saying, &mut output.updates)?;
@@ -331,6 +444,7 @@ impl Operator for Aggregate {
 
     fn snapshot(&mut self) -> Result<Vec<StreamBatch>, EngineError> {
         // A snapshot is for one reader: it has no place in the series.
+        self.windows.settle()?;
         let mut series = self.updates.clone();
         let mut batches = Vec::new();
         for (start, results) in self.windows.snapshot()? {
@@ -341,6 +455,7 @@ impl Operator for Aggregate {
     }
 
     fn save(&mut self, state: &mut State) -> Result<(), EngineError> {
+        self.windows.settle()?;
         state.put(&(self.earliest, self.arrivals))?;
         self.carried().save(state)?;
         self.windows.save(state)

@@ -85,14 +85,24 @@ impl Crew {
         given.map(|given| given.unwrap_or_else(|panic| resume_unwind(panic))).collect()
     }
 
-    fn invite<T: Send + 'static>(&self, work: &Arc<Work<T>>, helpers: usize) {
+    /// Has a helper do something, which must not panic. False: all are busy, and it is not done.
+    pub(crate) fn call(&self, something: impl FnOnce() + Send + 'static) -> bool {
         self.begin();
         let mut notes = self.board.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = (WAITING_PER_HELPER * self.helpers).saturating_sub(notes.invitations.len());
-        for _ in 0..helpers.min(room) {
+        if notes.invitations.len() >= WAITING_PER_HELPER * self.helpers {
+            return false;
+        }
+        notes.invitations.push_back(Box::new(something));
+        self.board.noted.notify_one();
+        true
+    }
+
+    fn invite<T: Send + 'static>(&self, work: &Arc<Work<T>>, helpers: usize) {
+        for _ in 0..helpers {
             let work = Arc::clone(work);
-            notes.invitations.push_back(Box::new(move || work.help()));
-            self.board.noted.notify_one();
+            if !self.call(move || work.help()) {
+                return;
+            }
         }
     }
 

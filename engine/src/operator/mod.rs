@@ -57,6 +57,7 @@ mod track_memory;
 mod unnest;
 mod window_rows;
 mod windows;
+mod yard;
 
 #[cfg(test)]
 mod aggregate_tests;
@@ -148,6 +149,17 @@ pub trait Operator: Send {
     /// As [`Operator::process`].
     fn process_all(&mut self, batches: Vec<StreamBatch>, output: &mut Output) -> Result<(), EngineError> {
         batches.into_iter().try_for_each(|batch| self.process(batch, output))
+    }
+
+    /// Does a part of what [`Operator::process_all`] has put off while it went on reading, and tells what there is to tell.
+    /// False: nothing is put off any more. What is put off is done before anything else that has to know of it; whoever
+    /// saves sees to it that nothing is.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn catch_up(&mut self, output: &mut Output) -> Result<bool, EngineError> {
+        let _ = output;
+        Ok(false)
     }
 
     /// A partition has ended. The last one's end closes everything: all windows are flushed.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use datafusion_expr::{Expr, ExprFunctionExt, col};
-use datafusion_functions_aggregate::expr_fn::{array_agg, avg, count, count_distinct, max, sum};
+use datafusion_functions_aggregate::expr_fn::{
+    array_agg, avg, count, count_distinct, first_value, last_value, max, sum,
+};
 use squilla_query::WindowSpec;
 
 use super::aggregate::Aggregate;
@@ -13,6 +15,7 @@ use super::testing::{Feed, Row, hop, named, sorted_lines, spec, tumble};
 use super::{Operator, Output, State};
 use crate::batch::StreamBatch;
 use crate::counters::{Counters, CountersSnapshot};
+use crate::error::EngineError;
 
 const BATCH_ROWS: usize = 8_192;
 const PARTITIONS: u32 = 2;
@@ -65,24 +68,30 @@ fn calls() -> Vec<Expr> {
     ]
 }
 
-fn operator(window: WindowSpec, crew: Option<&Arc<Crew>>) -> (Aggregate, Arc<Counters>) {
+/// Who helps, and how many rows they let lie in line.
+type Help<'a> = Option<(&'a Arc<Crew>, usize)>;
+
+fn operator(window: WindowSpec, calls: Vec<Expr>, help: Help) -> (Aggregate, Arc<Counters>) {
     let counters = Arc::new(Counters::default());
     let keys = [named(col("k"), "k"), named(col("b"), "b")];
-    let made = Aggregate::new(spec(window, &keys, calls(), 20, PARTITIONS), Arc::clone(&counters));
-    (made.expect("an aggregate").with_crew(crew.cloned()), counters)
+    let made = Aggregate::new(spec(window, &keys, calls, 20, PARTITIONS), Arc::clone(&counters));
+    let mut made = made.expect("an aggregate").with_crew(help.map(|(crew, _)| Arc::clone(crew)));
+    made.set_ahead_rows(help.map_or(0, |(_, rows)| rows));
+    (made, counters)
 }
 
 /// What an aggregate tells; `renewed`: from the middle on another goes on with its state, without helpers.
-fn tell(window: WindowSpec, crew: Option<&Arc<Crew>>, renewed: bool) -> (Vec<String>, CountersSnapshot) {
-    let (mut operator, counters) = operator(window, crew);
+fn tell(window: WindowSpec, calls: &[Expr], help: Help, renewed: bool) -> (Vec<String>, CountersSnapshot) {
+    let (mut operator, counters) = operator(window, calls.to_vec(), help);
     let mut output = Output::default();
     let groups = groups();
     let middle = groups.len() - 1;
     for (at, group) in groups.into_iter().enumerate() {
         if renewed && at == middle {
             let mut state = State::default();
+            while operator.catch_up(&mut output).expect("it does what it has put off") {}
             operator.save(&mut state).expect("it saves");
-            let made = self::operator(window, None);
+            let made = self::operator(window, calls.to_vec(), None);
             operator = made.0;
             operator.restore(&mut state).expect("it restores");
         }
@@ -99,44 +108,87 @@ fn tell(window: WindowSpec, crew: Option<&Arc<Crew>>, renewed: bool) -> (Vec<Str
     (sorted_lines(&output.rows), counters.snapshot())
 }
 
-fn compare(window: WindowSpec) {
-    let crew = Arc::new(Crew::new(3));
-    let (lines, counted) = tell(window, None, false);
-    let (shared, shared_counted) = tell(window, Some(&crew), false);
-    assert_eq!(shared_counted.unaccounted(), 0, "{shared_counted:?}");
-    assert!(shared_counted.late > 0 && shared_counted.late_assignments + shared_counted.late > 0, "some are late");
-    assert_eq!(
-        (shared_counted.absorbed, shared_counted.late, shared_counted.late_idle, shared_counted.rows_out),
-        (counted.absorbed, counted.late, counted.late_idle, counted.rows_out)
-    );
-    assert_eq!(shared_counted.late_assignments, counted.late_assignments);
-    assert!(lines == shared, "the same groups, with the same results");
-    let (renewed, _) = tell(window, Some(&crew), true);
-    assert!(renewed == lines, "whoever goes on with the state tells the same");
+/// With as many rows in line as there are, a few panes', and hardly any, where panes that one helper is at alone are dealt
+/// out.
+fn compare(window: WindowSpec, calls: &[Expr], helps: &[(usize, usize)]) {
+    let (lines, counted) = tell(window, calls, None, false);
+    for ((threads, ahead_rows), renewed) in helps.iter().zip([false, true, false]) {
+        let crew = Arc::new(Crew::new(*threads));
+        let (shared, shared_counted) = tell(window, calls, Some((&crew, *ahead_rows)), renewed);
+        assert!(lines == shared, "the same groups, with the same results");
+        if renewed {
+            continue;
+        }
+        assert_eq!(shared_counted.unaccounted(), 0, "{shared_counted:?}");
+        assert!(shared_counted.late > 0 && shared_counted.late_assignments + shared_counted.late > 0, "some are late");
+        assert_eq!(
+            (shared_counted.absorbed, shared_counted.late, shared_counted.late_idle, shared_counted.rows_out),
+            (counted.absorbed, counted.late, counted.late_idle, counted.rows_out)
+        );
+        assert_eq!(shared_counted.late_assignments, counted.late_assignments);
+    }
 }
+
+/// Threads, and rows in line.
+const HELPS: [(usize, usize); 3] = [(2, 1 << 20), (4, 20_000), (3, 1)];
 
 #[test]
 fn helpers_change_nothing_of_tumbling_windows() {
-    compare(tumble(100));
+    compare(tumble(100), &calls(), &HELPS);
 }
 
 #[test]
 fn helpers_change_nothing_of_hopping_windows() {
-    compare(hop(150, 50, 10));
+    compare(hop(150, 50, 10), &calls(), &HELPS);
 }
 
 #[test]
-fn groups_go_on_dealt_out_when_they_were() {
+fn helpers_change_nothing_of_hopping_windows_of_many_panes() {
+    // Windows of many panes merge them by how many groups these have, those of a shard: sums of fractions then differ in
+    // their last digits.
+    let exact = [count(col("v")), max(col("s")), count_distinct(col("s"))];
+    compare(hop(80, 10, 0), &exact, &HELPS[..2]);
+}
+
+#[test]
+fn helpers_change_nothing_of_what_goes_by_the_order_of_rows() {
+    let positional = [first_value(col("v"), Vec::new()), last_value(col("v"), Vec::new()), array_agg(col("v"))];
+    compare(tumble(100), &positional, &HELPS);
+    compare(hop(150, 50, 0), &positional, &HELPS[..1]);
+}
+
+#[test]
+fn what_fails_while_rows_are_read_on_fails_all_the_same() {
     let crew = Arc::new(Crew::new(2));
-    let (mut operator, _) = operator(tumble(1_000_000), Some(&crew));
+    let counters = Arc::new(Counters::default());
+    let mut limited = spec(tumble(100), &[named(col("k"), "k")], calls(), 20, PARTITIONS);
+    limited.state_limit_bytes = 10_000;
+    let mut operator = Aggregate::new(limited, counters).expect("an aggregate").with_crew(Some(crew));
     let mut output = Output::default();
-    let mut groups = groups().into_iter();
-    let mut next = |operator: &mut Aggregate| {
-        let group = groups.next().expect("there are more");
-        operator.process_all(group, &mut output).expect("it takes batches");
-        operator.state_bytes()
-    };
-    // One by one, at once, and one by one again.
-    let measured: Vec<usize> = (0..5).map(|_| next(&mut operator)).collect();
-    assert!(measured.is_sorted(), "{measured:?}");
+    let told = groups().into_iter().try_for_each(|group| {
+        operator.process_all(group, &mut output)?;
+        while operator.catch_up(&mut output)? {}
+        Ok(())
+    });
+    assert!(matches!(told, Err(EngineError::StateBudget { .. })), "{told:?}");
+}
+
+#[test]
+fn state_is_counted_while_helpers_are_at_it() {
+    let crew = Arc::new(Crew::new(2));
+    for ahead_rows in [1 << 20, 1] {
+        let (mut operator, _) = operator(tumble(1_000_000), calls(), Some((&crew, ahead_rows)));
+        let mut output = Output::default();
+        let mut groups = groups().into_iter();
+        let mut next = |operator: &mut Aggregate| {
+            let group = groups.next().expect("there are more");
+            operator.process_all(group, &mut output).expect("it takes batches");
+            assert!(operator.state_bytes() > 0, "rows in line count");
+            while operator.catch_up(&mut output).expect("it does what it has put off") {}
+            operator.state_bytes()
+        };
+        // One by one, at once, and one by one again.
+        let measured: Vec<usize> = (0..5).map(|_| next(&mut operator)).collect();
+        assert!(measured.iter().all(|bytes| *bytes >= measured[0] && measured[0] > 0), "{measured:?}");
+    }
 }

@@ -1,5 +1,7 @@
 //! The open windows of an aggregate, as panes.
 
+mod lend;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use super::pane::{Pane, PaneKey};
 use super::shards::{Dealer, Dealt, Hand};
 use super::slices::{MIN_PANES, Slices, Wanted};
 use super::state::State;
+use super::yard::{Promise, Yard};
 use crate::error::EngineError;
 
 /// Groups below which results are not worth a helper's coming.
@@ -27,6 +30,8 @@ pub(super) struct Windows {
     grouping: Arc<Grouping>,
     /// Who helps with panes whose groups are dealt out, and how they are; `None`: nobody.
     crew: Option<(Arc<Crew>, Arc<Dealer>)>,
+    /// Where panes are lent to; `None`: nowhere.
+    yard: Option<Yard>,
     /// The most groups that a pane had when it was closed.
     most_groups: usize,
     /// Panes to come that are dealt out from their first row, since others were lately.
@@ -53,13 +58,18 @@ impl Windows {
     /// No rows yet; windows that start before `open_from` are never told.
     pub(super) fn new(grid: Grid, grouping: Grouping, open_from: i64) -> Self {
         let (grouping, panes, slices) = (Arc::new(grouping), BTreeMap::new(), Slices::default());
-        let (crew, most_groups, deals, bytes, ids) = (None, 0, 0, 0, Vec::new());
-        Self { grid, grouping, crew, most_groups, deals, panes, slices, open_from, bytes, ids }
+        let (crew, yard, most_groups, deals, bytes, ids) = (None, None, 0, 0, 0, Vec::new());
+        Self { grid, grouping, crew, yard, most_groups, deals, panes, slices, open_from, bytes, ids }
     }
 
     /// Who helps from now on.
     pub(super) fn set_crew(&mut self, crew: Option<(Arc<Crew>, Arc<Dealer>)>) {
         self.crew = crew;
+    }
+
+    /// How rows are grouped.
+    pub(super) fn grouping(&self) -> &Arc<Grouping> {
+        &self.grouping
     }
 
     /// How many keys there are.
@@ -84,7 +94,7 @@ impl Windows {
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.slices.bytes()
+        self.bytes + self.slices.bytes() + self.yard.as_ref().map_or(0, Yard::bytes)
     }
 
     /// Takes rows into a pane.
@@ -198,12 +208,21 @@ impl Windows {
         least
     }
 
-    /// Evaluates the window that [`Windows::next_start`] gave, and forgets what no other window needs. Its results may
-    /// come in several parts.
+    /// Evaluates the window that [`Windows::next_start`] gave, at once or where its panes are lent, and forgets what no
+    /// other window needs. Its results may come in several parts.
     ///
     /// # Errors
     /// As [`Windows::update`].
-    pub(super) fn close(&mut self, start: i64) -> Result<Vec<Results>, EngineError> {
+    pub(super) fn close(&mut self, start: i64) -> Result<Promise, EngineError> {
+        let promise = match self.close_lent(start) {
+            Some(promise) => promise,
+            None => Promise::kept(self.evaluate(start)?),
+        };
+        self.skip_to(self.grid.next(start));
+        Ok(promise)
+    }
+
+    fn evaluate(&mut self, start: i64) -> Result<Vec<Results>, EngineError> {
         let own = PaneKey { start, from: i64::MIN };
         let direct = match self.panes.get_mut(&own).filter(|_| self.grid.is_tumbling()) {
             Some(pane) => pane.take_unsealed(&self.grouping, &mut self.ids)?,
@@ -223,7 +242,6 @@ impl Windows {
                 if self.grid.panes() < MIN_PANES { self.results(start)? } else { self.shared_results(start)? }
             }
         };
-        self.skip_to(self.grid.next(start));
         Ok(results)
     }
 
@@ -233,6 +251,9 @@ impl Windows {
         while let Some(first) = self.panes.first_entry() {
             if self.grid.windows(first.key().start).last >= self.open_from {
                 break;
+            }
+            if let Some(yard) = &mut self.yard {
+                yard.forget(*first.key());
             }
             self.bytes = self.bytes.saturating_sub(first.remove().bytes());
         }

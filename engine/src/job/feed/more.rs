@@ -28,4 +28,14 @@ impl Feed {
         }
         Ok(batches)
     }
+
+    /// Whether there is something already that [`Feed::next`] would give.
+    pub(crate) fn lies_ready(&mut self) -> Result<bool, EngineError> {
+        while self.ready.is_empty() {
+            if !self.pass_single()? && !self.read_ready()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
