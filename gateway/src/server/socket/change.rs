@@ -25,7 +25,7 @@ pub(super) async fn change(
     app: Arc<App>,
     outlet: Box<Outlet>,
     wish: Wish,
-) -> (Box<Outlet>, Wish, Result<Changed, ApiError>) {
+) -> (Box<Outlet>, Wish, Result<Box<Changed>, ApiError>) {
     let mut all = match &outlet.wanted.params {
         Some(Value::Object(params)) => params.clone(),
         _ => Map::new(),
@@ -37,7 +37,7 @@ pub(super) async fn change(
     let old = Wanted { from: from.clone(), paused, ..outlet.wanted.clone() };
     let started = stream_query::change(&app, old, other.clone()).await;
     let wanted = Wanted { from, params: other, paused, ..outlet.wanted.clone() };
-    (outlet, wish, started.map(|subscription| Changed { subscription, wanted }))
+    (outlet, wish, started.map(|subscription| Box::new(Changed { subscription, wanted })))
 }
 
 /// Gives the reader of a query over a socket other values; `None`: there is no such reader.

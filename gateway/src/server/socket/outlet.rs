@@ -146,7 +146,7 @@ pub(super) struct Outlet {
     /// Known as the reader of the query that it was at first, under whose id it is found from then on.
     pub(super) _began: Entered,
     /// Since its parameters changed, known as the reader of the query that it is now.
-    pub(super) entered: Option<Entered>,
+    pub(super) entered: Option<Box<Entered>>,
     pub(super) subscription: Subscription,
     /// Frames of the last batch, for want of credit not sent.
     pub(super) pending: VecDeque<Frame>,

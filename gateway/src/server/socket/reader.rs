@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::extract::ws::{Message, WebSocket};
 use futures::StreamExt;
 use futures::stream::SplitStream;
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Error as SocketError;
 
 use super::Closing;
 use super::message::ClientMessage;
+use super::writer::Seen;
 
 /// What came from the client.
 #[derive(Debug)]
@@ -25,15 +25,11 @@ pub(super) enum Input {
 
 /// Reads until the client leaves or errs. `seen` is told of every sign of life. A full `inputs` makes the client wait;
 /// room for all that may wait is there from the start, so that it holds boxes.
-pub(super) async fn run(
-    mut socket: SplitStream<WebSocket>,
-    inputs: mpsc::Sender<Box<Input>>,
-    seen: Arc<watch::Sender<Instant>>,
-) {
+pub(super) async fn run(mut socket: SplitStream<WebSocket>, inputs: mpsc::Sender<Box<Input>>, seen: Arc<Seen>) {
     loop {
         let input = match socket.next().await {
             Some(Ok(message)) => {
-                seen.send_replace(Instant::now());
+                seen.again();
                 match read(message) {
                     Some(input) => input,
                     None => continue,

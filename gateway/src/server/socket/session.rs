@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use serde_json::Value;
 use squilla_engine::{EngineError, Going, Progress, Subscription, SubscriptionEvent};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::Closing;
@@ -19,7 +19,7 @@ use super::change::{Changed, change};
 use super::message::{ClientMessage, Limits, ParamsMessage, ServerMessage, Subscribe, Subscribed};
 use super::outlet::{Control, Outlet, Turn, Wish};
 use super::reader::{self, Input};
-use super::writer::{WriteError, Writer};
+use super::writer::{Seen, WriteError, Writer};
 use crate::server::App;
 use crate::server::error::{ApiError, ErrorBody};
 use crate::server::frame::Part;
@@ -34,9 +34,16 @@ const OWN_CHANNELS: u64 = 1 << 52;
 /// Turns that are taken before what was written is flushed.
 const TURNS_BEFORE_FLUSH: usize = 64;
 
-type Starting = Pin<Box<dyn Future<Output = (Subscribe, Result<Subscription, ApiError>)> + Send>>;
-type Changing = Pin<Box<dyn Future<Output = (Box<Outlet>, Wish, Result<Changed, ApiError>)> + Send>>;
+// What they give is kept in each session while it is looked at: boxes take little room there.
+type Starting = Pin<Box<dyn Future<Output = Box<Started>> + Send>>;
+type Changing = Pin<Box<dyn Future<Output = (Box<Outlet>, Wish, Result<Box<Changed>, ApiError>)> + Send>>;
 type Waiting = Pin<Box<dyn Future<Output = (Box<Outlet>, Turn)> + Send>>;
+
+/// What became of a wish to subscribe.
+struct Started {
+    wanted: Subscribe,
+    subscription: Result<Subscription, ApiError>,
+}
 
 /// Why a session is over.
 enum Over {
@@ -64,8 +71,8 @@ pub(super) async fn run(socket: WebSocket, app: Arc<App>) {
     let _present = Present::new(&app.traffic.sockets);
     let (sink, stream) = socket.split();
     let (inputs, from_client) = mpsc::channel(WAITING_MESSAGES);
-    let seen = Arc::new(watch::Sender::new(Instant::now()));
-    let writer = Writer::new(sink, seen.subscribe(), app.heartbeat * MISSED_HEARTBEATS);
+    let seen = Arc::new(Seen::now());
+    let writer = Writer::new(sink, seen.clone(), app.heartbeat * MISSED_HEARTBEATS);
     let session = Session {
         app: app.clone(),
         writer,
@@ -142,10 +149,10 @@ impl Session {
         loop {
             let done = tokio::select! {
                 () = &mut drain => return Over::Close(Closing::stopping()),
-                input = self.from_client.recv() => self.hear(input).await,
-                // What happens once or seldom takes no room in each session for good.
-                Some((wanted, started)) = self.starting.next() => Box::pin(self.started(wanted, started)).await,
-                Some((outlet, turn)) = self.waiting.next() => self.turns(outlet, turn).await,
+                // Of thousands of sessions nearly all wait: what they do when something happens takes no room in them.
+                input = self.from_client.recv() => Box::pin(self.hear(input)).await,
+                Some(started) = self.starting.next() => Box::pin(self.started(started)).await,
+                Some((outlet, turn)) = self.waiting.next() => Box::pin(self.turns(outlet, turn)).await,
                 Some((outlet, wish, changed)) = self.changing.next() => {
                     Box::pin(self.changed(outlet, wish, changed)).await
                 }
@@ -153,7 +160,7 @@ impl Session {
                     if self.writer.is_silent() {
                         return Over::Close(silent());
                     }
-                    self.writer.ping().await.map_err(Over::from)
+                    Box::pin(self.writer.ping()).await.map_err(Over::from)
                 }
             };
             if let Err(over) = done {
@@ -228,15 +235,16 @@ impl Session {
         self.active.insert(wanted.id.clone(), Arc::new(Control::new(wanted.credit)));
         let app = self.app.clone();
         self.starting.push(Box::pin(async move {
-            let started = subscribe(&app, wanted.query()).await;
-            (wanted, started)
+            let subscription = subscribe(&app, wanted.query()).await;
+            Box::new(Started { wanted, subscription })
         }));
         Ok(())
     }
 
-    async fn started(&mut self, wanted: Subscribe, started: Result<Subscription, ApiError>) -> Result<(), Over> {
+    async fn started(&mut self, started: Box<Started>) -> Result<(), Over> {
+        let Started { wanted, subscription } = *started;
         let control = self.active.get(&wanted.id).expect("a starting subscription is active").clone();
-        let subscription = match started {
+        let subscription = match subscription {
             Ok(subscription) => subscription,
             Err(error) => {
                 self.active.remove(&wanted.id);
@@ -281,10 +289,11 @@ impl Session {
         &mut self,
         mut outlet: Box<Outlet>,
         wish: Wish,
-        changed: Result<Changed, ApiError>,
+        changed: Result<Box<Changed>, ApiError>,
     ) -> Result<(), Over> {
         let refused = match changed {
-            Ok(Changed { mut subscription, wanted }) => {
+            Ok(changed) => {
+                let Changed { mut subscription, wanted } = *changed;
                 if let left @ Going::Steps(_) = outlet.subscription.going() {
                     // It begins paused, and so can be steered.
                     let _ = subscription.steer(left);
@@ -293,7 +302,8 @@ impl Session {
                 outlet.channel = self.take_channel(&subscription);
                 std::mem::replace(&mut outlet.subscription, subscription).unsubscribe();
                 outlet.wanted = wanted;
-                outlet.entered = Some(self.app.running.enter(&outlet.subscription.info().query, &outlet.control));
+                let entered = self.app.running.enter(&outlet.subscription.info().query, &outlet.control);
+                outlet.entered = Some(Box::new(entered));
                 None
             }
             Err(error) => Some(error),

@@ -1,11 +1,12 @@
 //! The half of a socket that speaks.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use futures::SinkExt;
 use futures::stream::SplitSink;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Closing;
@@ -20,17 +21,40 @@ pub(super) enum WriteError {
     Silent,
 }
 
+/// When a client was last heard of.
+pub(super) struct Seen {
+    /// The first time.
+    first: Instant,
+    /// The last one, in milliseconds after the first.
+    last_ms: AtomicU64,
+}
+
+impl Seen {
+    pub(super) fn now() -> Self {
+        Self { first: Instant::now(), last_ms: AtomicU64::new(0) }
+    }
+
+    /// It is heard of again.
+    pub(super) fn again(&self) {
+        let after = u64::try_from(self.first.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(after, Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.first + Duration::from_millis(self.last_ms.load(Relaxed))
+    }
+}
+
 /// Writes to one client. What it has not read waits here, in the one buffer that its socket has.
 pub(super) struct Writer {
     sink: SplitSink<WebSocket, Message>,
-    /// When the client was last heard of.
-    seen: watch::Receiver<Instant>,
+    seen: Arc<Seen>,
     /// How long it may be silent.
     patience: Duration,
 }
 
 impl Writer {
-    pub(super) fn new(sink: SplitSink<WebSocket, Message>, seen: watch::Receiver<Instant>, patience: Duration) -> Self {
+    pub(super) fn new(sink: SplitSink<WebSocket, Message>, seen: Arc<Seen>, patience: Duration) -> Self {
         Self { sink, seen, patience }
     }
 
@@ -51,13 +75,13 @@ impl Writer {
         tokio::select! {
             biased;
             result = self.sink.flush() => result.map_err(|_| WriteError::Left),
-            () = silence(&mut self.seen, self.patience) => Err(WriteError::Silent),
+            () = silence(&self.seen, self.patience) => Err(WriteError::Silent),
         }
     }
 
     /// True when the client has been silent for too long.
     pub(super) fn is_silent(&self) -> bool {
-        self.seen.borrow().elapsed() > self.patience
+        self.seen.last().elapsed() > self.patience
     }
 
     /// Says why the socket closes, and closes it.
@@ -74,17 +98,17 @@ impl Writer {
         tokio::select! {
             biased;
             result = self.sink.feed(message) => result.map_err(|_| WriteError::Left),
-            () = silence(&mut self.seen, self.patience) => Err(WriteError::Silent),
+            () = silence(&self.seen, self.patience) => Err(WriteError::Silent),
         }
     }
 }
 
 /// Returns when the client has been silent for `patience`.
-async fn silence(seen: &mut watch::Receiver<Instant>, patience: Duration) {
+async fn silence(seen: &Seen, patience: Duration) {
     loop {
-        let deadline = *seen.borrow_and_update() + patience;
+        let deadline = seen.last() + patience;
         tokio::time::sleep_until(deadline).await;
-        if *seen.borrow() + patience <= deadline {
+        if seen.last() + patience <= deadline {
             return;
         }
     }
