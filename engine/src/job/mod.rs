@@ -25,7 +25,7 @@ mod stamp;
 mod ticks;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
@@ -183,6 +183,12 @@ impl Job {
 
     pub(crate) fn users(&self) -> Vec<String> {
         self.users.lock().expect("no holder of this lock panics").values().cloned().collect()
+    }
+
+    /// How many different names of users are wanted.
+    pub(crate) fn count_names(&self, wanted: impl Fn(&String) -> bool) -> usize {
+        let users = self.users.lock().expect("no holder of this lock panics");
+        users.values().filter(|name| wanted(name)).collect::<HashSet<_>>().len()
     }
 
     pub(crate) fn user_count(&self) -> usize {

@@ -252,7 +252,12 @@ pub(super) fn keeps_rows(branch: &Branch) -> bool {
 fn others(chain: &[Arc<Job>], user: &str) -> usize {
     let own =
         |name: &String| name == user || chain.iter().any(|job| job.id == *name || job.stream.as_ref() == Some(name));
-    chain.iter().flat_map(|job| job.users()).filter(|name| !own(name)).collect::<BTreeSet<_>>().len()
+    let counts: Vec<usize> = chain.iter().map(|job| job.count_names(|name| !own(name))).collect();
+    match counts.iter().filter(|count| **count > 0).count() {
+        // Most often only what is at the bottom has others, and thousands.
+        0 | 1 => counts.iter().sum(),
+        _ => chain.iter().flat_map(|job| job.users()).filter(|name| !own(name)).collect::<BTreeSet<_>>().len(),
+    }
 }
 
 /// Whether the sources wait for this reader.

@@ -1,6 +1,7 @@
 //! Rows that wait to be told: under load those of several batches of the stream are told together, so that who gets a row
 //! now and then is not woken for each.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use arrow::array::{RecordBatch, UInt32Array};
@@ -12,11 +13,13 @@ use crate::stream::Offset;
 
 use super::tail::TOGETHER_ROWS;
 
-/// How long rows wait at the most. They wait only while more rows are there to be read: what reads on without a pause is
-/// behind by more than this.
-pub(super) const WAIT: Duration = Duration::from_millis(25);
+/// How long rows wait at the most, and at the least. They wait only while more rows are there to be read: what reads on
+/// without a pause is behind by more than this.
+pub(super) const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(100);
+/// Rows wait so many times as long as telling took: it takes a small part of the time.
+pub(super) const WAIT_TO_TELL: u32 = 10;
 /// Bytes of rows that wait, at the most.
-pub(super) const WAIT_BYTES: usize = 8 << 20;
+pub(super) const WAIT_BYTES: usize = 16 << 20;
 /// So few jobs are told at once: that they wait costs more.
 const FEW: usize = 16;
 /// Rows that a job gets of one batch, in the mean, from which on they are told at once.
@@ -212,3 +215,6 @@ pub(super) fn join_own(mut own: Vec<Portion>) -> Vec<Portion> {
     }
     told
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -10,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 use tokio::time::Instant;
 
-use super::gather::{Gathered, Mark, Portion, WAIT, WAIT_BYTES, join_own};
+use super::gather::{Gathered, Mark, Portion, WAIT, WAIT_BYTES, WAIT_TO_TELL, join_own};
 use crate::batch::StreamBatch;
 use crate::counters::Counters;
 use crate::error::EngineError;
@@ -55,6 +56,8 @@ pub(super) struct Tails {
     /// Bytes of all that waits, and since when.
     bytes: usize,
     since: Option<Instant>,
+    /// How long it waits.
+    wait: Duration,
 }
 
 /// What waited before a batch.
@@ -66,7 +69,7 @@ pub(super) struct Before {
 impl Tails {
     pub(super) fn new(input: &SchemaRef) -> Self {
         let (classes, known) = (Vec::new(), HashMap::new());
-        Self { input: input.clone(), classes, known, own: Vec::new(), bytes: 0, since: None }
+        Self { input: input.clone(), classes, known, own: Vec::new(), bytes: 0, since: None, wait: *WAIT.start() }
     }
 
     /// The steps of a job.
@@ -164,7 +167,12 @@ impl Tails {
 
     /// When those that wait are told at the latest; `None`: none wait.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.since.map(|since| since + WAIT)
+        self.since.map(|since| since + self.wait)
+    }
+
+    /// Telling all took so long.
+    pub(super) fn told_in(&mut self, took: Duration) {
+        self.wait = (took * WAIT_TO_TELL).clamp(*WAIT.start(), *WAIT.end());
     }
 
     /// Whether no more rows may wait.

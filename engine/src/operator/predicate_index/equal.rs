@@ -1,15 +1,21 @@
 //! Who waits for a value of a column.
 
 use std::hash::Hash;
+use std::sync::Arc;
 
 use datafusion_common::HashMap;
 
+use super::narrow::Narrow;
 use super::values::place;
 
 /// Bits of the least and the largest sieve, as powers of two: 1 KiB and 512 KiB.
 const SIEVE_BITS: std::ops::RangeInclusive<u32> = 13..=22;
 /// Bits for each value: one value in sixteen that nobody waits for passes.
 const BITS_EACH: usize = 16;
+/// Bits for each value where the values lie so near to each other that each has a bit of its own.
+const NEAR_BITS_EACH: u64 = 64;
+/// Values that lie so near to each other are looked up by a table, of at most 256 KiB.
+const TABLE_VALUES: u64 = 1 << 16;
 
 /// By value, who waits for it. A sieve of bits before the table lets go of nearly all others without a look at it.
 #[derive(Debug, Default)]
@@ -18,12 +24,16 @@ pub(super) struct Equal<K> {
     buckets: Vec<Bucket>,
     free: Vec<u32>,
     sieve: Sieve,
+    /// One past the bucket of each value, from the least that the sieve has on; empty: they lie too far apart.
+    table: Vec<u32>,
 }
 
 /// Who waits for one value.
 #[derive(Debug)]
-struct Bucket {
-    slots: Vec<u32>,
+pub(super) struct Bucket {
+    pub(super) slots: Vec<u32>,
+    /// How they are told apart further; `None` within: they are not. `None`: nobody has looked since they changed.
+    pub(super) narrow: Option<Option<Arc<Narrow>>>,
     /// While a batch is looked at: how many of its rows have the value, then where its next row is put.
     rows: u32,
 }
@@ -32,6 +42,8 @@ struct Bucket {
 struct Sieve {
     words: Vec<u64>,
     bits: u32,
+    /// The least value that has a bit of its own and how many do, of values that lie near to each other.
+    near: Option<(u64, u64)>,
     /// Values that were put in; some may be gone.
     values: usize,
 }
@@ -40,6 +52,8 @@ struct Sieve {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     candidates: Vec<u32>,
+    /// How many of the candidates there are.
+    count: usize,
     pairs: Vec<(u32, u32)>,
     touched: Vec<u32>,
     /// Rows, those of one value behind each other.
@@ -48,23 +62,38 @@ pub(super) struct Found {
 
 impl Sieve {
     fn put(&mut self, number: u64) {
-        let at = place(number, self.bits);
+        let at = match self.near {
+            Some((least, _)) => (number - least) as usize,
+            None => place(number, self.bits),
+        };
         self.words[at / 64] |= 1 << (at % 64);
+    }
+
+    /// Whether it has room for a value as it is.
+    fn takes(&self, number: u64) -> bool {
+        self.near.is_none_or(|(least, count)| number.wrapping_sub(least) < count)
     }
 }
 
 /// A value of a column as the sieve takes it.
 pub(super) trait Value: Hash + Eq + Clone {
+    /// Whether it is its number, and not one of several that share it.
+    const IS_NUMBER: bool;
+
     fn number(&self) -> u64;
 }
 
 impl Value for u64 {
+    const IS_NUMBER: bool = true;
+
     fn number(&self) -> u64 {
         *self
     }
 }
 
 impl Value for Box<str> {
+    const IS_NUMBER: bool = false;
+
     fn number(&self) -> u64 {
         super::values::mark(self)
     }
@@ -82,10 +111,12 @@ impl<K: Value> Equal<K> {
 
     pub(super) fn add(&mut self, value: &K, slot: u32) {
         if let Some(at) = self.places.get(value) {
-            self.buckets[*at as usize].slots.push(slot);
+            let bucket = &mut self.buckets[*at as usize];
+            bucket.slots.push(slot);
+            bucket.narrow = None;
             return;
         }
-        let bucket = Bucket { slots: vec![slot], rows: 0 };
+        let bucket = Bucket { slots: vec![slot], narrow: None, rows: 0 };
         let at = match self.free.pop() {
             Some(at) => {
                 self.buckets[at as usize] = bucket;
@@ -99,21 +130,32 @@ impl<K: Value> Equal<K> {
         self.places.insert(value.clone(), at);
         let room = self.sieve.words.len() * 64 / BITS_EACH;
         self.sieve.values += 1;
-        if self.sieve.words.is_empty() || self.sieve.values > room && self.sieve.bits < *SIEVE_BITS.end() {
+        let full = self.sieve.near.is_none() && self.sieve.values > room && self.sieve.bits < *SIEVE_BITS.end();
+        if self.sieve.words.is_empty() || full || !self.sieve.takes(value.number()) {
             self.build_sieve();
         } else {
             self.sieve.put(value.number());
+            self.note(value.number(), at + 1);
+        }
+    }
+
+    /// Notes in the table where a value is; zero: nowhere.
+    fn note(&mut self, number: u64, at: u32) {
+        if let (Some((least, _)), false) = (self.sieve.near, self.table.is_empty()) {
+            self.table[(number - least) as usize] = at;
         }
     }
 
     pub(super) fn remove(&mut self, value: &K, slot: u32) {
         let Some(at) = self.places.get(value).copied() else { return };
-        let slots = &mut self.buckets[at as usize].slots;
+        let Bucket { slots, narrow, .. } = &mut self.buckets[at as usize];
         slots.retain(|other| *other != slot);
+        *narrow = None;
         if slots.is_empty() {
             *slots = Vec::new();
             self.places.remove(value);
             self.free.push(at);
+            self.note(value.number(), 0);
             // Bits stay behind until half of them are of no use.
             if self.sieve.values > 2 * self.places.len() + 64 {
                 self.build_sieve();
@@ -122,35 +164,61 @@ impl<K: Value> Equal<K> {
     }
 
     fn build_sieve(&mut self) {
-        let wanted = (self.places.len().max(1) * BITS_EACH * 2).next_power_of_two().trailing_zeros();
-        let bits = wanted.clamp(*SIEVE_BITS.start(), *SIEVE_BITS.end());
-        self.sieve = Sieve { words: vec![0; 1 << (bits - 6)], bits, values: self.places.len() };
+        let values = self.places.len();
+        let near = self.near();
+        let (words, bits) = match near {
+            // Whoever is not among them has the bit behind the last.
+            Some((_, count)) => (count as usize / 64 + 1, 0),
+            None => {
+                let wanted = (values.max(1) * BITS_EACH * 2).next_power_of_two().trailing_zeros();
+                let bits = wanted.clamp(*SIEVE_BITS.start(), *SIEVE_BITS.end());
+                (1 << (bits - 6), bits)
+            }
+        };
+        self.sieve = Sieve { words: vec![0; words], bits, near, values };
         let sieve = &mut self.sieve;
         self.places.keys().for_each(|value| sieve.put(value.number()));
+        let table = near.filter(|(_, count)| K::IS_NUMBER && *count <= TABLE_VALUES);
+        self.table = vec![0; table.map_or(0, |(_, count)| count as usize)];
+        if let Some((least, _)) = table {
+            let table = &mut self.table;
+            self.places.iter().for_each(|(value, at)| table[(value.number() - least) as usize] = at + 1);
+        }
     }
 
-    /// Finds the rows for which somebody waits. `numbers`: of each row; `bucket`: that of a row that is not null, by its
-    /// value.
+    /// The least value that is to have a bit of its own and how many are, with room on both sides; `None`: they lie too
+    /// far apart.
+    fn near(&self) -> Option<(u64, u64)> {
+        let numbers = || self.places.keys().map(Value::number);
+        let (least, last) = (numbers().min()?, numbers().max()?);
+        let room = (last - least) / 4 + 64;
+        let (least, last) = (least.saturating_sub(room), last.saturating_add(room));
+        let count = (last - least).checked_add(1)?;
+        let most = (self.places.len() as u64 + 16) * NEAR_BITS_EACH;
+        (count <= most.min(1 << *SIEVE_BITS.end())).then_some((least, count))
+    }
+
+    /// Finds the rows for which somebody waits. `number`: of each of so many rows; `place`: the bucket of a row by its
+    /// value; `valid`: whether a row is not null.
     pub(super) fn find(
         &mut self,
-        numbers: impl ExactSizeIterator<Item = u64>,
-        bucket: impl Fn(&HashMap<K, u32>, u32) -> Option<u32>,
+        rows: usize,
+        number: impl Fn(usize) -> u64,
+        place_of: impl Fn(&HashMap<K, u32>, u32) -> Option<u32>,
+        valid: impl Fn(u32) -> bool,
         found: &mut Found,
     ) {
-        let Found { candidates, pairs, touched, rows } = found;
-        candidates.clear();
-        candidates.resize(numbers.len(), 0);
-        let (bits, words) = (self.sieve.bits, self.sieve.words.as_slice());
-        let mut count = 0;
-        for (row, number) in (0_u32..).zip(numbers) {
-            let at = place(number, bits);
-            candidates[count] = row;
-            count += (words[at / 64] >> (at % 64) & 1) as usize;
-        }
+        self.sift(rows, &number, found);
+        let Found { candidates, pairs, touched, rows, count } = found;
         pairs.clear();
         touched.clear();
-        for row in &candidates[..count] {
-            let Some(at) = bucket(&self.places, *row) else { continue };
+        let least = self.sieve.near.map_or(0, |(least, _)| least);
+        for row in &candidates[..*count] {
+            let at = match self.table.as_slice() {
+                [] => place_of(&self.places, *row),
+                table => table[(number(*row as usize) - least) as usize].checked_sub(1),
+            };
+            let Some(at) = at.filter(|_| valid(*row)) else { continue };
             let bucket = &mut self.buckets[at as usize];
             if bucket.rows == 0 {
                 touched.push(at);
@@ -172,18 +240,38 @@ impl<K: Value> Equal<K> {
         }
     }
 
+    /// Lets go of rows for whose values nobody waits.
+    fn sift(&self, rows: usize, number: &impl Fn(usize) -> u64, found: &mut Found) {
+        let candidates = &mut found.candidates;
+        candidates.clear();
+        candidates.resize(rows, 0);
+        let (bits, words) = (self.sieve.bits, self.sieve.words.as_slice());
+        let mut count = 0;
+        let mut pass = |row: usize, at: usize| {
+            candidates[count] = row as u32;
+            count += (words[at / 64] >> (at % 64) & 1) as usize;
+        };
+        match self.sieve.near {
+            Some((least, near)) => {
+                (0..rows).for_each(|row| pass(row, number(row).wrapping_sub(least).min(near) as usize))
+            }
+            None => (0..rows).for_each(|row| pass(row, place(number(row), bits))),
+        }
+        found.count = count;
+    }
+
     /// Those who wait for the values that were found, with the rows that have each, ascending.
     pub(super) fn tell<E>(
         &mut self,
         found: &Found,
-        mut told: impl FnMut(&[u32], &[u32]) -> Result<(), E>,
+        mut told: impl FnMut(&mut Bucket, &[u32]) -> Result<(), E>,
     ) -> Result<(), E> {
         let (mut first, mut result) = (0, Ok(()));
         for at in &found.touched {
             let bucket = &mut self.buckets[*at as usize];
             let next = std::mem::take(&mut bucket.rows) as usize;
             if result.is_ok() {
-                result = told(&bucket.slots, &found.rows[first..next]);
+                result = told(bucket, &found.rows[first..next]);
             }
             first = next;
         }

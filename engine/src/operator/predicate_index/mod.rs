@@ -2,7 +2,8 @@
 //!
 //! Every predicate is a conjunction of atoms: comparisons of a column with constants. One atom is *looked up*: an equality
 //! (or a list of values) by a hash table from the column's values to those who wait for them, one probe a row behind a
-//! sieve of bits that lets go of most rows; else a range, by two searches in the column's sorted values. The others are
+//! sieve of bits that lets go of most rows (values that lie near to each other have bits and places of their own instead);
+//! those who wait for one value are told apart by ranges of a second column, cut into segments; else a range, by two searches in the column's sorted values. The others are
 //! judged on the rows found so, column by column; what is no atom by expressions that equal conditions share. All is
 //! as if each predicate had been evaluated on each row: comparisons are DataFusion's (NaN equals NaN, and is greater than
 //! all else), and a null meets no comparison. Predicates that could fail on a row never come here.
@@ -10,6 +11,7 @@
 //! It follows F. Fabret et al., "Filtering Algorithms and Implementation for Very Fast Publish/Subscribe Systems" (2001).
 
 mod equal;
+mod narrow;
 mod predicate;
 mod range;
 mod values;
@@ -21,17 +23,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, SchemaRef};
 
 use crate::clock::EventTime;
 use crate::error::EngineError;
 
-use equal::{Equal, Found};
+use equal::{Bucket, Equal, Found};
+use narrow::Narrow;
 pub(crate) use predicate::Predicate;
 use predicate::{Atom, Others};
 use range::Ranges;
-use values::{Columns, mark, texts, valid};
+use values::{Columns, mark, signed, texts, valid};
+
+/// Candidates that can be tried for what it costs to find a text.
+const TEXT_COST: usize = 16;
 
 /// Predicates over rows of one schema, each under a number that its owner gave it.
 pub(crate) struct PredicateIndex {
@@ -44,7 +50,13 @@ pub(crate) struct PredicateIndex {
     others: HashMap<String, Weak<Others>>,
     columns: Columns,
     found: Found,
+    /// Room for candidates.
+    pairs: Vec<u64>,
+    picked: Vec<u32>,
 }
+
+/// Buckets by numbers.
+type Places = datafusion_common::HashMap<u64, u32>;
 
 /// One predicate.
 struct Entry {
@@ -108,6 +120,8 @@ impl PredicateIndex {
             others: HashMap::new(),
             columns: Columns::default(),
             found: Found::default(),
+            pairs: Vec::new(),
+            picked: Vec::new(),
         }
     }
 
@@ -184,8 +198,8 @@ impl PredicateIndex {
             }
             Atom::Texts { column, values } => {
                 let waiting = self.texts.get(column);
-                let one = usize::from(values.len() > 1);
-                values.iter().map(|value| waiting.map_or(0, |waiting| waiting.waiting(value)) + one).sum()
+                // Looking at each row's text costs as much as trying some of those who wait for a number.
+                values.iter().map(|value| 2 * waiting.map_or(0, |waiting| waiting.waiting(value)) + TEXT_COST).sum()
             }
             // The narrower the better, of what is worse than any equality.
             Atom::Within { low, high, .. } => usize::MAX / 2 + (high.saturating_sub(*low) >> 2) as usize,
@@ -216,27 +230,34 @@ impl PredicateIndex {
         matches.rows.clear();
         matches.runs.clear();
         self.columns.begin(rows);
-        let Self { entries, numbers, texts: by_text, ranges, columns, found, .. } = self;
-        let mut judge = Judge { rows, arrival, entries, matches };
+        let Self { entries, numbers, texts: by_text, ranges, columns, found, pairs, picked, .. } = self;
+        let mut judge = Judge { rows, arrival, entries, matches, pairs, picked };
         for (column, waiting) in numbers.iter_mut() {
-            load(rows, columns, *column)?;
-            let (values, valid) = (columns.numbers(*column), valid(rows, *column));
-            let is_valid = |row: u32| valid.as_ref().is_none_or(|valid| valid.is_valid(row as usize));
-            let bucket = |places: &datafusion_common::HashMap<u64, u32>, row: u32| {
-                places.get(&values[row as usize]).copied().filter(|_| is_valid(row))
-            };
-            waiting.find(values.iter().copied(), bucket, found);
-            waiting.tell(found, |slots, rows| judge.all(slots, rows, columns))?;
+            let valid = valid(rows, *column);
+            let valid = |row: u32| valid.as_ref().is_none_or(|valid| valid.is_valid(row as usize));
+            // The commonest as they lie, without a copy of all.
+            if let Some(values) = rows.column(*column).as_primitive_opt::<Int64Type>() {
+                let number = |row: usize| signed(values.values()[row]);
+                let place = |places: &Places, row: u32| places.get(&number(row as usize)).copied();
+                waiting.find(rows.num_rows(), number, place, valid, found);
+            } else {
+                load(rows, columns, *column)?;
+                let values = columns.numbers(*column);
+                let place = |places: &Places, row: u32| places.get(&values[row as usize]).copied();
+                waiting.find(values.len(), |row| values[row], place, valid, found);
+            }
+            waiting.tell(found, |bucket, rows| judge.all(bucket, rows, columns))?;
         }
         for (column, waiting) in by_text.iter_mut() {
             let values = texts(rows, *column).ok_or_else(|| unread(rows, *column))?;
             let valid = valid(rows, *column);
-            let is_valid = |row: u32| valid.as_ref().is_none_or(|valid| valid.is_valid(row as usize));
-            let bucket = |places: &datafusion_common::HashMap<Box<str>, u32>, row: u32| {
-                places.get(values.value(row as usize)).copied().filter(|_| is_valid(row))
+            let valid = |row: u32| valid.as_ref().is_none_or(|valid| valid.is_valid(row as usize));
+            let number = |row: usize| mark(values.value(row));
+            let place = |places: &datafusion_common::HashMap<Box<str>, u32>, row: u32| {
+                places.get(values.value(row as usize)).copied()
             };
-            waiting.find((0..values.len()).map(|row| mark(values.value(row))), bucket, found);
-            waiting.tell(found, |slots, rows| judge.all(slots, rows, columns))?;
+            waiting.find(values.len(), number, place, valid, found);
+            waiting.tell(found, |bucket, rows| judge.all(bucket, rows, columns))?;
         }
         for (column, waiting) in ranges.iter_mut() {
             load(rows, columns, *column)?;
@@ -272,11 +293,34 @@ struct Judge<'a> {
     arrival: EventTime,
     entries: &'a [Option<Entry>],
     matches: &'a mut Matches,
+    pairs: &'a mut Vec<u64>,
+    picked: &'a mut Vec<u32>,
 }
 
 impl Judge<'_> {
-    fn all(&mut self, slots: &[u32], candidates: &[u32], columns: &mut Columns) -> Result<(), EngineError> {
-        slots.iter().try_for_each(|slot| self.one(*slot, candidates, columns))
+    fn all(&mut self, bucket: &mut Bucket, candidates: &[u32], columns: &mut Columns) -> Result<(), EngineError> {
+        let Bucket { slots, narrow, .. } = bucket;
+        if slots.len() <= narrow::FEW {
+            return slots.iter().try_for_each(|slot| self.one(*slot, candidates, columns));
+        }
+        let narrow = narrow.get_or_insert_with(|| Narrow::new(slots, self.entries));
+        let Some(narrow) = narrow else {
+            return slots.iter().try_for_each(|slot| self.one(*slot, candidates, columns));
+        };
+        load(self.rows, columns, narrow.column)?;
+        let mut pairs = std::mem::take(self.pairs);
+        pairs.clear();
+        narrow.pair(columns.numbers(narrow.column), candidates, &mut pairs);
+        pairs.sort_unstable();
+        for alike in pairs.chunk_by(|a, b| a >> 32 == b >> 32) {
+            self.picked.clear();
+            self.picked.extend(alike.iter().map(|pair| *pair as u32));
+            let picked = std::mem::take(self.picked);
+            self.one((alike[0] >> 32) as u32, &picked, columns)?;
+            *self.picked = picked;
+        }
+        *self.pairs = pairs;
+        narrow.rest.iter().try_for_each(|slot| self.one(*slot, candidates, columns))
     }
 
     fn one(&mut self, slot: u32, candidates: &[u32], columns: &mut Columns) -> Result<(), EngineError> {

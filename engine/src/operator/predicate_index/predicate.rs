@@ -188,7 +188,11 @@ impl Atom {
             }
             Self::Texts { column, values } => {
                 let Some(texts) = texts(rows, *column) else { return found.truncate(from) };
-                let one_of = |text: &str| values.binary_search_by(|value| value.as_ref().cmp(text)).is_ok();
+                let one_of = |text: &str| match values.as_slice() {
+                    // Of another length: then its bytes, which are seldom near, are not looked at.
+                    [only] => only.as_ref() == text,
+                    _ => values.binary_search_by(|value| value.as_ref().cmp(text)).is_ok(),
+                };
                 keep(found, from, |row| is_valid(row) && one_of(texts.value(row as usize)));
             }
             Self::Null { is, .. } => keep(found, from, |row| is_valid(row) != *is),

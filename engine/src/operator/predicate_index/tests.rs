@@ -142,8 +142,8 @@ proptest! {
     #[test]
     fn the_index_finds_what_each_predicate_lets_through(
         drawn in prop::collection::vec(row(), 0..60),
-        predicates in prop::collection::vec(predicate(), 1..24),
-        gone in prop::collection::vec(any::<bool>(), 24),
+        predicates in prop::collection::vec(predicate(), 1..80),
+        gone in prop::collection::vec(any::<bool>(), 80),
     ) {
         let (batch, schema) = (rows(&drawn), input());
         let mut index = PredicateIndex::new(&schema);
@@ -211,4 +211,60 @@ fn thousands_of_values_come_and_go() {
     index.find(&batch, EventTime(0), &mut matches).unwrap();
     assert_eq!(matches.iter().count(), 0);
     assert!(index.numbers.is_empty() && index.others.is_empty());
+}
+
+#[test]
+fn values_near_to_each_other_and_far_apart_are_found() {
+    let schema = input();
+    let of = |value: i64| Predicate::new(&[&col("k").eq(lit(value))], &schema).unwrap();
+    // Near, then one far off on either side, then near again when those are gone.
+    let mut index = PredicateIndex::new(&schema);
+    let found = |index: &mut PredicateIndex| {
+        let values = [i64::MIN, -1_000_001, -1, 0, 5, 199, 200, 70_000, i64::MAX];
+        let drawn: Vec<Row> = values.iter().map(|value| (Some(*value), None, None, None, None, None)).collect();
+        let mut matches = Matches::default();
+        index.find(&rows(&drawn), EventTime(0), &mut matches).unwrap();
+        matches.iter().map(|(slot, _)| slot).collect::<Vec<_>>()
+    };
+    (0..200).for_each(|slot| index.add(slot, of(i64::from(slot))).unwrap());
+    assert_eq!(found(&mut index), [0, 5, 199]);
+    for (slot, value) in [(200, i64::MAX), (201, i64::MIN), (202, 70_000), (203, -1)] {
+        index.add(slot, of(value)).unwrap();
+    }
+    assert_eq!(found(&mut index), [0, 5, 199, 200, 201, 202, 203]);
+    (200..204).for_each(|slot| index.remove(slot));
+    (6..200).for_each(|slot| index.remove(slot));
+    assert_eq!(found(&mut index), [0, 5]);
+    index.add(6, of(200)).unwrap();
+    assert_eq!(found(&mut index), [0, 5, 6]);
+}
+
+#[test]
+fn those_who_wait_for_one_value_are_told_apart_by_ranges() {
+    let schema = input();
+    let mut index = PredicateIndex::new(&schema);
+    let of = |low: i64, high: i64| {
+        let condition = col("k").eq(lit(3_i64)).and(col("t").between(stamp(low), stamp(high)));
+        Predicate::new(&[&condition], &schema).unwrap()
+    };
+    for slot in 0..20 {
+        index.add(slot, of(i64::from(slot), i64::from(slot) + 1)).unwrap();
+    }
+    // One that no row meets, and one of another kind.
+    index.add(20, of(5, 4)).unwrap();
+    index.add(21, Predicate::new(&[&col("k").eq(lit(3_i64)).and(col("b"))], &schema).unwrap()).unwrap();
+    let drawn: Vec<Row> =
+        [Some(0), Some(7), None, Some(20)].iter().map(|at| (Some(3), None, None, None, Some(true), *at)).collect();
+    let batch = rows(&drawn);
+    let mut matches = Matches::default();
+    let mut found = |index: &mut PredicateIndex| {
+        index.find(&batch, EventTime(0), &mut matches).unwrap();
+        matches.iter().map(|(slot, rows)| (slot, rows.to_vec())).collect::<Vec<_>>()
+    };
+    let all = (21, vec![0, 1, 2, 3]);
+    let expected = [(0, vec![0]), (6, vec![1]), (7, vec![1]), (19, vec![3]), all.clone()];
+    assert_eq!(found(&mut index), expected);
+    index.remove(6);
+    index.add(22, of(20, 30)).unwrap();
+    assert_eq!(found(&mut index), [(0, vec![0]), (7, vec![1]), (19, vec![3]), all, (22, vec![3])]);
 }

@@ -74,7 +74,8 @@ fn of<T: ArrowPrimitiveType>(array: &ArrayRef, into: &mut Vec<u64>, key: impl Fn
     into.extend(array.as_primitive::<T>().values().iter().map(|value| key(*value)));
 }
 
-fn signed(value: i64) -> u64 {
+/// A whole number as it is compared.
+pub(super) fn signed(value: i64) -> u64 {
     value.cast_unsigned() ^ (1 << 63)
 }
 

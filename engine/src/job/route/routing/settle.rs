@@ -1,6 +1,7 @@
 //! How rows that wait are told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -20,16 +21,19 @@ impl Routing {
 
     /// Tells all rows that wait; others go on in between.
     pub(super) async fn settle(&mut self) {
+        let (mut started, mut took) = (Instant::now(), Duration::ZERO);
         let mut told = self.tails.take().into_iter().peekable();
         while told.peek().is_some() {
-            let started = Instant::now();
             let mut jobs = 0;
             while jobs < TOLD_AT_ONCE && self.settle_next(&mut told) {
                 jobs += 1;
             }
             self.spend(started);
+            took += started.elapsed();
             tokio::task::yield_now().await;
+            started = Instant::now();
         }
+        self.tails.told_in(took);
     }
 
     /// The same at once.
