@@ -92,7 +92,15 @@ async fn come_and_go(lab: Arc<Lab>, stop: Arc<AtomicBool>, per_second: u32, new:
     while !stop.load(Ordering::Relaxed) {
         tokio::time::sleep_until(due.into()).await;
         due += Duration::from_secs(1) / per_second;
-        let own = new.then(|| lab.query(&format!("SELECT id, price FROM s WHERE id = {came} AND price > {came}")));
+        let own = if new {
+            let sql = format!("SELECT id, price FROM s WHERE id = {came} AND price > {came}");
+            let lab = lab.clone();
+            // As the gateway plans: its sockets are served meanwhile.
+            let planned = tokio::task::spawn_blocking(move || lab.query(&sql)).await;
+            Some(planned.expect("it can be planned"))
+        } else {
+            None
+        };
         let query = own.as_ref().unwrap_or(&known);
         let subscription = lab.engine.subscribe(query, SubscribeOptions::default()).await.expect("the query runs");
         open.push_back(subscription);
