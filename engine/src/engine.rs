@@ -1,11 +1,13 @@
 //! The engine's front: definitions and queries in, subscriptions and facts out.
 
 mod alter;
+mod carry;
 mod harm;
 mod lifecycle;
 
 pub(crate) use alter::counts_rows;
 pub use alter::{Alteration, Handover};
+pub use carry::ReadBy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

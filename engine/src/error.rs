@@ -119,6 +119,16 @@ pub enum EngineError {
         /// How it stands, in words.
         status: String,
     },
+    /// What reads a stream cannot go on with what it is to become.
+    #[error("\"{name}\" cannot be altered while \"{user}\" reads it: {why}")]
+    NotCarried {
+        /// What was to be altered.
+        name: String,
+        /// Who reads it.
+        user: String,
+        /// What is in the way, in words.
+        why: String,
+    },
     /// A query is to rest whose rows replace each other: it would miss changes.
     #[error("query \"{0}\" cannot be paused: its rows change, and changes would be missed")]
     Changing(String),
@@ -201,6 +211,9 @@ impl EngineError {
             Self::NotAltered { .. } => {
                 "SHOW STREAMS says how it stands; one that is paused is resumed first: RESUME STREAM name"
             }
+            Self::NotCarried { .. } => {
+                "RESUME what is paused; or DROP what reads the stream first, or CREATE STREAM under another name"
+            }
             Self::Changing(_) => {
                 "end it and ask again later: it then begins with its rows as they stand; or PAUSE STREAM what it reads"
             }
@@ -237,6 +250,7 @@ impl EngineError {
             Self::Position(_) => "position",
             Self::Crashed(_) => "crashed",
             Self::NotRunning { .. } | Self::NotAltered { .. } => "not_running",
+            Self::NotCarried { .. } => "in_use",
             Self::Changing(_) | Self::Replay(_) | Self::Private(_) | Self::NoReplay | Self::NoSteps => "unsupported",
             Self::Dropped(_) => "dropped",
             Self::Altered { .. } => "altered",

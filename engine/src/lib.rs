@@ -68,7 +68,7 @@ mod subscription;
 pub use batch::{EVENT_TIME, Memo, RowKind, StreamBatch, WATERMARK, physical_schema, visible_schema};
 pub use clock::{Clock, EventTime, ManualClock, SystemClock};
 pub use counters::{Counters, CountersSnapshot, FailedSample};
-pub use engine::{Alteration, Engine, EngineConfig, Handover, StreamOptions, SubscribeOptions};
+pub use engine::{Alteration, Engine, EngineConfig, Handover, ReadBy, StreamOptions, SubscribeOptions};
 pub use error::EngineError;
 pub use info::{ExplainedJob, JobInfo, PausedInfo, QueryInfo, StreamInfo};
 pub use job::{Quarantine, Recovery, Rested};

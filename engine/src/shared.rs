@@ -19,8 +19,8 @@ use crate::job::{Registry, Routers, Snapshots};
 use crate::ledger::Ledger;
 use crate::operator::Crew;
 use crate::stream::{
-    Disk, DiskBudget, DiskError, DiskLog, DiskOptions, DiskWriter, Durability, LogLimits, MemoryStream, RealVolume,
-    Resumed, Volume,
+    Carried, Disk, DiskBudget, DiskError, DiskLog, DiskOptions, DiskWriter, Durability, LogLimits, MemoryStream,
+    RealVolume, Resumed, Volume,
 };
 
 /// See the module.
@@ -142,6 +142,8 @@ pub(crate) struct Lasting<'a> {
     pub(crate) resumes: bool,
     /// Results of a window that are not all there are cut when it goes on.
     pub(crate) whole_windows: bool,
+    /// The logs that it takes the place of.
+    pub(crate) carried: Option<Carried>,
     /// Who writes it waits for room on the disk.
     pub(crate) waits: bool,
 }
@@ -182,6 +184,7 @@ impl Logs {
             bytes: stream.retention.bytes as u64,
             epoch: shared.new_epoch(),
             whole_windows: stream.whole_windows,
+            carried: stream.carried,
         };
         // It would remove what comes now.
         self.removed(|folder| *folder == options.folder).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use squilla_query::{NamedWindows, Query, WindowSpec, late_name};
 
-use super::{Engine, StreamOptions};
+use super::{Engine, ReadBy, StreamOptions};
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::job::{Altered, Anew, Before, HandedOver, Job, Relations, Replaced, Told, alter, replace};
@@ -48,19 +48,21 @@ pub enum Handover {
 }
 
 impl Engine {
-    /// Has a named stream go over to another query while it runs. `options`: those that it was created with. `decide` is
-    /// called with the number of the log that it will write, and awaited, when nothing stands in the way any more; it can
+    /// Has a named stream go over to another query while it runs. `options`: those that it was created with. `users`: the
+    /// streams and sinks that read it, at first hand or through others, and can go on with its other columns, with their
+    /// queries as they are then. `decide` is called with the number of the log that it will write, and awaited, when nothing stands in the way any more; it can
     /// still refuse.
     ///
     /// # Errors
     /// [`EngineError::UnknownRelation`]; [`EngineError::NotRunning`] for what is no named stream, rests or has ended;
-    /// [`EngineError::InUse`] while its late rows are read; as [`Engine::create_stream`]; what `decide` says. The old query
-    /// goes on then.
+    /// [`EngineError::InUse`] while its late rows are read; [`EngineError::NotCarried`] when one of the users cannot go on;
+    /// as [`Engine::create_stream`]; what `decide` says. The old query goes on then.
     pub async fn alter_stream<Decision>(
         &self,
         name: &str,
         query: &Query,
         options: StreamOptions,
+        users: &[ReadBy],
         decide: impl FnOnce(u32) -> Decision + Send,
     ) -> Result<Alteration, EngineError>
     where
@@ -68,21 +70,15 @@ impl Engine {
     {
         let relation = self.relation(name)?;
         let job = relation.alterable()?;
-        let users = relation.late_users();
-        if !users.is_empty() {
-            return Err(EngineError::InUse { name: late_name(name), users });
+        let late_users = relation.late_users();
+        if !late_users.is_empty() {
+            return Err(EngineError::InUse { name: late_name(name), users: late_users });
         }
         let late = self.late_schema(query);
         let relations = self.lease_columns(query, name, late.is_some()).await?;
         self.same_sources(&relations, &job)?;
         let node = self.plan_final(query)?.named();
-        let told = if job.inputs().branches.iter().all(|branch| branch.is_rows()) {
-            Told::Rows
-        } else if relation.is_windowed() && !relation.counts_rows() {
-            Told::Windows
-        } else {
-            Told::State
-        };
+        let told = tells(&relation, &job);
         let (windowed, windows, kept) = (relation.is_windowed(), relation.windows(), relation.has_snapshots());
         let before = Before { told, windowed, windows, kept };
         let kinds = (before, query.plan.is_windowed() && !counts_rows(&query.plan));
@@ -107,14 +103,18 @@ impl Engine {
                 }
             },
         };
-        let needed = self.needed_as_it_is(name);
+        let changing = query.plan.is_changing() || relation.is_changing();
+        let may_go_on = !changing && other_columns(&relation.schema(), schema).is_some();
+        let known = |name: &String| may_go_on && users.iter().any(|user| user.name == *name);
+        let needed = self.needed_as_it_is(name, known);
         if !needed.is_empty() {
             return Ok(Alteration::Other(other, needed));
         }
+        let readers = self.carried(name, &job, schema, users).await?;
         let lasting = options.durability != Durability::Memory;
         let options = StreamOptions { generation: if lasting { generation + 1 } else { 0 }, ..options };
-        let changing = query.plan.is_changing() || relation.is_changing();
-        let anew = Anew { schema, options: &options, changing };
+        let was = relation.schema();
+        let anew = Anew { schema, options: &options, changing, readers, was: &was };
         let decision = decide(options.generation);
         let Replaced { lease, lasts, at, told: now, anew } =
             replace(shared, &job, (&node, &relations), kinds, anew, decision).await?;
@@ -135,7 +135,8 @@ impl Engine {
         for job in shared.registry.jobs().iter().filter(|job| job.chain().iter().any(own)) {
             job.cancel.cancel();
         }
-        let reads = |query: &&Arc<LiveQuery>| query.reads.iter().any(|read| read == name);
+        // Sinks go on.
+        let reads = |query: &&Arc<LiveQuery>| !query.sink && query.reads.iter().any(|read| read == name);
         let readers: Vec<String> = self.live().values().filter(reads).map(|query| query.id.clone()).collect();
         self.end_altered(&readers, name, what);
         if let Some(logs) = shared.logs.as_ref().filter(|_| job.output.durability() != Durability::Memory) {
@@ -151,15 +152,17 @@ impl Engine {
         }
     }
 
-    /// Who needs a stream to go on as it is.
-    fn needed_as_it_is(&self, name: &str) -> Vec<String> {
+    /// Who needs a stream to go on as it is. `goes_on`: who does not, by name.
+    fn needed_as_it_is(&self, name: &str, goes_on: impl Fn(&String) -> bool) -> Vec<String> {
         let streams: Vec<String> = {
             let relations = self.relations();
-            let reading = relations.values().filter(|other| other.reads(name));
+            let reading = relations.values().filter(|other| other.reads(name) && !goes_on(&other.name));
             reading.map(|other| format!("stream \"{}\"", other.name)).collect()
         };
         let live = self.live();
-        let sinks = live.values().filter(|query| query.sink && query.reads.iter().any(|read| read == name));
+        let sinks = live
+            .values()
+            .filter(|query| query.sink && !goes_on(&query.id) && query.reads.iter().any(|read| read == name));
         let sinks = sinks.map(|query| format!("sink \"{}\"", query.id));
         streams.into_iter().chain(sinks).collect()
     }
@@ -187,6 +190,17 @@ impl Engine {
             "source \"{name}\" would be read a second time from its start: the job that reads it does not read all \
              columns, or no longer keeps all rows"
         )))
+    }
+}
+
+/// What a stream's rows are.
+fn tells(relation: &Relation, job: &Job) -> Told {
+    if job.inputs().branches.iter().all(|branch| branch.is_rows()) {
+        Told::Rows
+    } else if relation.is_windowed() && !relation.counts_rows() {
+        Told::Windows
+    } else {
+        Told::State
     }
 }
 

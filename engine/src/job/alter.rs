@@ -6,6 +6,7 @@
 //! new query tells the windows that end later, from rows that it has read in the inputs' logs beforehand, beside the old
 //! one. Other state (of joins, of ranks without windows): at a place in each input, with nothing kept.
 
+pub(super) mod carry;
 mod kept;
 mod record;
 mod replace;

@@ -1,5 +1,6 @@
 //! A job's input: all branches as one, history first where the job starts in the past.
 
+mod begin;
 mod behind;
 mod exact;
 mod lookup;
@@ -20,7 +21,7 @@ use behind::Behind;
 use super::harm::Place;
 use super::history::{Base, History, at_moment, bases, complete_from, overtaken, split_position, start_of};
 use super::skipped::Skipped;
-use super::stage::{Stage, Stateful, TABLE};
+use super::stage::{Stage, TABLE};
 use super::{Branch, OpSpec, Pipeline};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
@@ -143,17 +144,7 @@ impl Feed {
         };
         let since = since.filter(|_| *begin != Begin::Earliest);
         if let Some(since) = since {
-            let all = || below.iter().flatten();
-            if *begin == Begin::Fresh {
-                feed.start = since;
-            }
-            let whole = |step: &dyn Stateful| step.whole_from(feed.start, feed.missing_before);
-            let whole = stage.stateful().filter(|_| feed.start > EventTime::MIN).map_or(EventTime::MIN, whole);
-            let kept = || complete_from(all(), feed.start, by_arrival).max(whole);
-            feed.complete_from = if feed.reads_table { whole } else { kept() };
-            if let Begin::At(Start::Timestamp(moment)) = begin {
-                feed.complete_from = feed.complete_from.max(*moment);
-            }
+            feed.begin_since(since, stage, begin, (&below, by_arrival));
         }
         if let Begin::After(moment, skipped) = begin {
             feed.start = *moment;

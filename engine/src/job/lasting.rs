@@ -8,6 +8,7 @@
 //! others snapshots are taken: see `kept`.
 
 mod kept;
+mod windows;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,14 +17,15 @@ use arrow::datatypes::SchemaRef;
 use serde::Serialize;
 
 use self::kept::Kept;
+pub(crate) use self::kept::snapshot_plan;
 pub(super) use self::kept::{fused_whole, is_kept, leaves, plan_of};
+use super::alter::carry::{Carry, carry_in_memory, tell};
 use super::alter::{Told, begins, recorded, recorded_until};
 use super::branch::OpSpec;
 use super::build::{Limb, Named, Node, Relations, Use, build, is_random};
 use super::feed::Begin;
 use super::history::{Base, bases, from_logs};
 use super::run::{JobSpec, spawn_job};
-use super::skipped::Skipped;
 use super::stage::{Stage, Stateful};
 use super::writer::Writer;
 use super::{Branch, Job, Lease, Snapshots};
@@ -69,6 +71,8 @@ pub(crate) struct Onset<'a> {
     pub(crate) windowed: bool,
     /// It keeps rows in one step, from the place on at which it takes over.
     pub(crate) at_place: bool,
+    /// Who reads the stream goes on; `None`: nobody does.
+    pub(crate) carry: Option<&'a Carry>,
     /// What it reads if it does not go on where it ended when the process does; `None`: what comes.
     pub(crate) live: &'a (dyn Fn() -> Result<Option<Beginning>, EngineError> + Send + Sync),
 }
@@ -118,8 +122,12 @@ pub(crate) async fn build_stream(
     let (Node::Job { inputs, stage }, true) = (node, options.durability != Durability::Memory) else {
         if let Some((branches, begin)) = onset.map(|onset| (onset.live)()).transpose()?.flatten() {
             let (number, needed, stream) = (shared.next_id(), EventTime::MAX, Some(name.to_owned()));
-            let (private, holding, output, paused) = (false, false, None, options.paused);
+            let (private, holding, paused) = (false, false, options.paused);
             let stage = Stage::Named;
+            let output = match onset.and_then(|onset| onset.carry) {
+                Some(carry) => Some(carry_in_memory(shared, name, schema, &branches, carry).await?),
+                None => None,
+            };
             let spec = JobSpec { number, branches, stage, begin, needed, stream, private, holding, output, paused };
             return Ok((Arc::new(spawn_job(shared, spec, name)?), Lasts::none()));
         }
@@ -244,38 +252,6 @@ impl NewStream<'_> {
         Ok(lease)
     }
 
-    /// Goes on with the first window that was not told as a whole.
-    async fn windows(
-        &self,
-        inputs: &[Limb],
-        step: Arc<dyn Stateful>,
-        ops: Vec<OpSpec>,
-    ) -> Result<Arc<Lease>, EngineError> {
-        let below = from_logs(&self.branches(inputs, self.name)?);
-        let replay = below.iter().any(|branch| branch.job().output.replay());
-        let (output, resumed) = self.open_with(1, replay, true).await?;
-        let mut told = self.onset.map_or(resumed.watermarks[0], |onset| onset.told);
-        if told > EventTime::MIN && self.onset.is_some() {
-            self.mark(&output, told, Vec::new()).await?;
-        }
-        if told == EventTime::MIN && !self.options.resumes {
-            let watermark = below.iter().map(|branch| branch.job().output.facts().watermark).min();
-            if let Some(watermark) = watermark.filter(|at| *at > EventTime::MIN && *at < EventTime::MAX) {
-                // The results of all windows that are closed by now.
-                told = step.told(watermark);
-                self.mark(&output, told, Vec::new()).await?;
-            }
-        }
-        let told = recorded_until(&resumed.inputs).map_or(told, |until| until.min(told));
-        let start = step.resume(told).unwrap_or(told);
-        let begin = Begin::After(start, Skipped::recorded(&resumed.inputs));
-        let aggregate = self.spawn(below, Stage::Stateful(step), begin, None)?;
-        let branch = Branch { input: aggregate, updates: false, fresh: true, late: false, right: false, ops };
-        let lease = self.spawn(vec![branch], self.stage.clone(), Begin::Earliest, Some(output))?;
-        Failpoint::ResumeEnds.pass();
-        Ok(lease)
-    }
-
     /// Goes on with what comes.
     async fn other(&self, inputs: &[Limb]) -> Result<Arc<Lease>, EngineError> {
         let onset = self.onset.map(|onset| (onset.live)()).transpose()?.flatten();
@@ -335,6 +311,8 @@ impl NewStream<'_> {
         whole_windows: bool,
     ) -> Result<(Arc<MemoryStream>, Resumed), EngineError> {
         let logs = self.shared.logs.as_ref().ok_or_else(|| EngineError::NoLogFolder(self.name.to_owned()))?;
+        let carry = self.onset.and_then(|onset| onset.carry);
+        carry.map_or(Ok(()), |carry| carry.check(self.name, partitions, replay))?;
         let stream = Lasting {
             name: self.name,
             generation: self.options.generation,
@@ -345,11 +323,16 @@ impl NewStream<'_> {
             retention: LogLimits { bytes: self.options.retention_bytes, age: self.options.retention },
             resumes: self.options.resumes,
             whole_windows,
+            carried: carry.map(|carry| carry.carried.clone()),
             waits: true,
         };
-        let opened = logs.open(self.shared, stream).await?;
+        let (mut output, resumed) = logs.open(self.shared, stream).await?;
+        if let Some(carry) = carry {
+            output = output.taking_over(&carry.carried, carry.until);
+            tell(&output, carry, self.shared.clock.now()).await?;
+        }
         Failpoint::ResumeBegins.pass();
-        Ok(opened)
+        Ok((output, resumed))
     }
 
     /// Writes a record without rows, so that there is one from the start.
@@ -359,13 +342,14 @@ impl NewStream<'_> {
         watermark: EventTime,
         inputs: Vec<(String, Position)>,
     ) -> Result<(), EngineError> {
+        let told = output.watermarks().first().copied().unwrap_or(EventTime::MIN);
         let batch = StreamBatch {
             kind: RowKind::Append,
             partition: 0,
             first: Offset(0),
             next: Offset(0),
             rows: arrow::array::RecordBatch::new_empty(output.schema().clone()),
-            watermark,
+            watermark: watermark.max(told),
             arrival: self.shared.clock.now(),
             idle: false,
             memo: Memo::default(),

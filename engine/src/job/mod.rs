@@ -40,6 +40,8 @@ use crate::error::EngineError;
 use crate::ledger::{Ledger, LossReason, losses_of};
 use crate::stream::{MemoryStream, Offset};
 
+use alter::carry;
+pub(crate) use alter::carry::{Plans, Reader};
 pub(crate) use alter::{Altered, Anew, Before, HandedOver, Replaced, Successor, Told, Whereabouts, alter, replace};
 pub(crate) use branch::{Branch, OpSpec};
 pub(crate) use build::{Built, Node, Relations, Use, build, build_last, plan_jobs, plan_last, wanted_columns};
@@ -51,7 +53,7 @@ pub(crate) use history::split_position;
 pub use hold::Rested;
 pub(crate) use hold::{own_jobs, unnamed};
 pub use lasting::Recovery;
-pub(crate) use lasting::{Lasts, build_stream};
+pub(crate) use lasting::{Lasts, build_stream, snapshot_plan};
 pub(crate) use late::{Late, start_late};
 pub(crate) use pipeline::Pipeline;
 pub(crate) use registry::Registry;
@@ -150,6 +152,8 @@ pub(crate) enum Command {
     Alter(Box<Successor>),
     /// To go on as a task of its own.
     Apart,
+    /// To go on with the stream of another job.
+    Switch(Box<carry::Switch>),
     /// To write down what was skipped; told once it is written.
     Note(oneshot::Sender<()>),
 }

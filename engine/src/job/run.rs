@@ -9,6 +9,8 @@ mod kept_over;
 mod make;
 mod renew;
 mod rest;
+mod switch;
+mod tell;
 mod together;
 
 pub(super) use again::text_of;
@@ -28,9 +30,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::branch::{canonical_branch, describe_ops};
+use super::carry::Switch;
 use super::feed::{Begin, Fed, Feed};
 use super::harm::Crashes;
 use super::late::{Late, LateTap};
+use super::skipped::Skipped;
 use super::stage::{Setting, Stage, TABLE};
 use super::ticks::{row_by_row, ticking};
 use super::writer::Writer;
@@ -39,7 +43,7 @@ use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
-use crate::operator::{Operator, Output};
+use crate::operator::{Operator, Output, State};
 use crate::shared::Shared;
 use crate::stream::{MemoryStream, Offset, Stream};
 
@@ -87,7 +91,18 @@ pub(crate) fn describe(branches: &[(String, &[super::OpSpec])], stage: &Stage) -
 
 /// Opens the inputs of a job and starts its task.
 pub(crate) fn spawn_job(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Result<Lease, EngineError> {
-    spawn(shared, spec, user, None)
+    spawn(shared, spec, user, Before::Nothing)
+}
+
+/// The same for a job that goes on with what one kept, which tells windows from an event time on, and has skipped
+/// stretches.
+pub(super) fn spawn_restored(
+    shared: &Arc<Shared>,
+    spec: JobSpec,
+    user: &str,
+    (state, start, skipped): (State, EventTime, &[Skipped]),
+) -> Result<Lease, EngineError> {
+    spawn(shared, spec, user, Before::State(state, start, skipped))
 }
 
 /// The same for a job of which snapshots are taken, and which goes on where one stands.
@@ -101,27 +116,45 @@ pub(super) fn spawn_kept(
     keeping: Keeping,
     onward: Onward,
 ) -> Result<Lease, EngineError> {
-    spawn(shared, spec, user, Some((keeping, onward)))
+    spawn(shared, spec, user, Before::Snapshot(Box::new((keeping, onward))))
 }
 
-fn spawn(
-    shared: &Arc<Shared>,
-    spec: JobSpec,
-    user: &str,
-    kept: Option<(Keeping, Onward)>,
-) -> Result<Lease, EngineError> {
+/// What a job goes on from.
+enum Before<'a> {
+    Nothing,
+    /// What one kept that told windows from an event time on, and the stretches of its inputs that are not to come.
+    State(State, EventTime, &'a [Skipped]),
+    Snapshot(Box<(Keeping, Onward)>),
+}
+
+fn spawn(shared: &Arc<Shared>, spec: JobSpec, user: &str, before: Before<'_>) -> Result<Lease, EngineError> {
     let counters = Arc::new(Counters::default());
     let (begin, holding) = beginning(shared, &spec);
     let begin = (&begin, spec.needed, shared.clock.now());
     let mut feed = Feed::open(&spec.branches, &spec.stage, begin, holding, &counters)?;
     let mut work = Work::new(shared, &spec.stage, &feed, &counters)?;
-    let keeper = match kept {
-        None => None,
-        Some((keeping, onward)) => {
+    let keeper = match before {
+        Before::Nothing => None,
+        Before::State(mut state, start, skipped) => {
+            feed.restore(&mut state)?;
+            work = Work::begun(shared, &spec.stage, &feed, (EventTime::MIN, EventTime::MIN), &counters)?;
+            if let Work::Operator(operator) = &mut work {
+                operator.restore(&mut state)?;
+            }
+            feed.go_on_from(start, skipped, &spec.branches);
+            None
+        }
+        Before::Snapshot(kept) => {
+            let (keeping, onward) = *kept;
             let told = onward.enter(&keeping, (&mut feed, &mut work, &spec.branches), &counters)?;
             Some(Keeper::new(keeping, told))
         }
     };
+    if let Some(output) = spec.output.as_ref().filter(|_| keeper.is_none())
+        && let Some(until) = output.takes_over()
+    {
+        feed.set_behind(&output.watermarks(), until);
+    }
     let stage = spec.stage.clone();
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let job = Arc::new(make_job(shared, spec, &feed, counters, commands));
@@ -199,6 +232,8 @@ struct Task {
     crashes: Crashes,
     /// It is to go on once it rests, and skip what came: it was told so before it did.
     wakes: Option<Command>,
+    /// It is to go on with the stream of another job, which takes the place of one that it reads.
+    switching: Option<Switch>,
     /// Who waits until what was skipped is written down.
     notes: Vec<oneshot::Sender<()>>,
     /// What it is to go over to; `None`: it stays as it is.
@@ -236,6 +271,7 @@ impl Task {
             crashes: Crashes::default(),
             wakes: None,
             notes: Vec::new(),
+            switching: None,
             altering: None,
             told_until: None,
             keeper: None,
@@ -295,6 +331,7 @@ impl Task {
             }
             self.hand_over().await?;
             self.note().await?;
+            self.switch().await?;
             self.keep();
             let interval = *self.ticks.borrow_and_update();
             self.track(interval);
@@ -444,57 +481,6 @@ impl Task {
         let before = std::mem::replace(&mut self.state_bytes, bytes);
         self.job.state_bytes.store(bytes, Ordering::Relaxed);
         self.shared.book_state(before, bytes)
-    }
-
-    async fn end_partition(&mut self, partition: u32) -> Result<(), EngineError> {
-        let mut output = Output::default();
-        self.set_steady(false);
-        if let Work::Operator(operator) = &mut self.work {
-            operator.end_partition(partition, &mut output)?;
-            self.write(output, self.shared.clock.now()).await?;
-            if let Some(tap) = &mut self.late {
-                tap.end(partition)?;
-            }
-            self.book()?;
-            self.running_partitions -= 1;
-            if self.keeps_partitions && partition < self.job.output.partitions() {
-                self.job.output.end(partition);
-            } else if !self.keeps_partitions && self.running_partitions == 0 {
-                (0..self.job.output.partitions()).for_each(|partition| self.job.output.end(partition));
-                if let Some(updates) = &self.job.updates {
-                    updates.end(0);
-                }
-            }
-        } else {
-            self.job.output.end(partition);
-        }
-        self.set_steady(true);
-        Ok(())
-    }
-
-    async fn tick(&mut self, interval: Option<Duration>) -> Result<(), EngineError> {
-        let mut output = Output::default();
-        if let (Work::Operator(operator), Some(interval)) = (&mut self.work, interval) {
-            operator.tick(&mut output)?;
-            self.next_tick = self.shared.clock.now().plus(nanoseconds(interval));
-        }
-        self.write(output, self.shared.clock.now()).await
-    }
-
-    async fn write(&mut self, mut output: Output, arrival: EventTime) -> Result<(), EngineError> {
-        let places = if output.rows.is_empty() { Vec::new() } else { self.places() };
-        self.leave_out(&mut output, &places)?;
-        if !output.rows.is_empty() {
-            let inputs = self.read_so_far(&output.rows, places);
-            self.output.write(output.rows, inputs).await?;
-        }
-        if let Some(updates) = self.updates.as_mut().filter(|_| !output.updates.is_empty()) {
-            updates.write(output.updates, Vec::new()).await?;
-        }
-        if let Some(tap) = self.late.as_mut().filter(|_| self.job.late.as_ref().is_some_and(Late::is_wanted)) {
-            tap.write(output.late, arrival).await?;
-        }
-        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::batch::{Memo, StreamBatch};
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
-use crate::stream::Position;
+use crate::stream::{Offset, Position};
 
 /// Stretches that are known apart at the most. Beyond that the two oldest are taken for one, with what lies between:
 /// someone would have to have the stream skip so often before a window closes.
@@ -21,6 +21,8 @@ const MAX_STRETCHES: usize = 1000;
 const FROM: &str = "\0skipped from ";
 const TO: &str = "\0skipped to ";
 const LOST: &str = "\0skipped before ";
+/// The entry of a record that tells of a snapshot.
+const TAKEN: &str = "\0taken";
 
 /// A stretch of an input's log.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,11 +120,37 @@ pub(super) fn leave_out(
     Ok(batch)
 }
 
+/// What the job kept when its input's log was replaced by another: on disk beside the stream that it works for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Which of the snapshots there.
+    pub(super) generation: u64,
+    /// Rows of the log that is gone have earlier event times.
+    pub(super) before: EventTime,
+}
+
+impl Taken {
+    /// What a record of the stream's log tells of.
+    pub(super) fn recorded(inputs: &[(String, Position)]) -> Option<Self> {
+        let (_, position) = inputs.iter().find(|(name, _)| name == TAKEN)?;
+        let before = EventTime(i64::from_ne_bytes(position.epoch.to_ne_bytes()));
+        Some(Self { generation: position.offsets.get(&0)?.0.0, before })
+    }
+
+    /// As a record tells it.
+    fn record(self) -> (String, Position) {
+        let epoch = u64::from_ne_bytes(self.before.0.to_ne_bytes());
+        (TAKEN.to_owned(), Position { epoch, offsets: [(0, (Offset(self.generation), 0))].into() })
+    }
+}
+
 /// What a job has skipped.
 pub(crate) struct Skips {
     /// Which rows it would read again; `None`: none.
     step: Option<Arc<dyn Stateful>>,
     known: Mutex<Vec<Skipped>>,
+    /// `None`: all that windows are made of is in the inputs' logs.
+    taken: Mutex<Option<Taken>>,
 }
 
 impl Skips {
@@ -136,12 +164,17 @@ impl Skips {
             Begin::After(_, known) => known.clone(),
             _ => Vec::new(),
         };
-        Self { step, known: Mutex::new(known) }
+        Self { step, known: Mutex::new(known), taken: Mutex::default() }
     }
 
     /// Of a job that skips nothing.
     pub(super) fn none() -> Self {
-        Self { step: None, known: Mutex::default() }
+        Self { step: None, known: Mutex::default(), taken: Mutex::default() }
+    }
+
+    /// Whether the job, made anew, reads rows of its inputs again.
+    pub(crate) fn reads_again(&self) -> bool {
+        self.step.is_some()
     }
 
     pub(super) fn all(&self) -> Vec<Skipped> {
@@ -176,7 +209,20 @@ impl Skips {
         let mut known = self.known.lock().expect("no holder of this lock panics");
         let Some(start) = self.step.as_ref().and_then(|step| step.resume(told)) else { return Vec::new() };
         known.retain(|skipped| skipped.lost_before > start);
-        known.iter().flat_map(Skipped::record).collect()
+        let mut taken = self.taken.lock().expect("no holder of this lock panics");
+        taken.take_if(|taken| taken.before <= start);
+        known.iter().flat_map(Skipped::record).chain(taken.map(Taken::record)).collect()
+    }
+
+    /// There is a snapshot of what the job keeps, without which its windows cannot be made again.
+    pub(super) fn take(&self, taken: Taken) {
+        *self.taken.lock().expect("no holder of this lock panics") = Some(taken);
+    }
+
+    /// The job goes on from a snapshot, and has skipped this.
+    pub(super) fn go_on(&self, taken: Taken, skipped: Vec<Skipped>) {
+        self.take(taken);
+        *self.known.lock().expect("no holder of this lock panics") = skipped;
     }
 }
 
@@ -202,7 +248,6 @@ mod tests {
 
     use super::*;
     use crate::batch::{RowKind, physical_schema};
-    use crate::stream::Offset;
 
     fn at(offset: u64) -> Position {
         Position { epoch: 7, offsets: [(0, (Offset(offset), 0))].into() }
@@ -219,6 +264,8 @@ mod tests {
         let both = [stretch(1, 2), stretch(5, 9)];
         let entries: Vec<_> = std::iter::once(other).chain(both.iter().flat_map(Skipped::record)).collect();
         assert_eq!(Skipped::recorded(&entries), both);
+        let taken = Taken { generation: 4, before: EventTime(-9) };
+        assert_eq!((Taken::recorded(&entries), Taken::recorded(&[taken.record()])), (None, Some(taken)));
     }
 
     #[test]

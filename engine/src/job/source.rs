@@ -175,6 +175,7 @@ async fn open_output(
                 retention,
                 resumes,
                 whole_windows,
+                carried: None,
                 waits,
             };
             let (stream, resumed) = logs.open(shared, stream).await?;

@@ -8,7 +8,7 @@ use squilla_query::{Query, WINDOW_TIME, WindowSpec};
 use super::{Definition, LateRelation, Relation};
 use crate::engine::counts_rows;
 use crate::error::EngineError;
-use crate::job::{Job, Status, Told};
+use crate::job::{Job, Recovery, Status, Told};
 
 impl Relation {
     /// The job of a stream whose query can become another now.
@@ -36,6 +36,11 @@ impl Relation {
     /// Which of its logs on disk it writes.
     pub(crate) fn generation(&self) -> u32 {
         self.lasts().map_or(0, |lasts| lasts.generation)
+    }
+
+    /// Whether it goes on where it ended when the process does.
+    pub(crate) fn goes_on_exactly(&self) -> bool {
+        self.lasts().is_some_and(|lasts| lasts.recovery == Recovery::ExactlyOnce)
     }
 
     /// Whether snapshots are taken of what it keeps.

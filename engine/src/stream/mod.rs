@@ -1,5 +1,6 @@
 //! Streams: where jobs meet. A stream's rows lie in one or more partitions; a row's place is an offset.
 
+mod carried;
 mod disk;
 mod memory;
 mod position;
@@ -19,6 +20,7 @@ use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::error::EngineError;
 
+pub(crate) use carried::Carried;
 #[cfg(test)]
 pub(crate) use disk::TestVolume;
 pub(crate) use disk::{DiskBudget, DiskLog, DiskOptions, DiskWriter, RealVolume, Resumed, Volume, VolumeFile};

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
@@ -48,6 +48,9 @@ impl Wanted {
     }
 }
 
+/// How often a query is planned at the most because what it reads has become another before it ran.
+const PLANNED: usize = 5;
+
 /// Starts a live query.
 pub(crate) async fn subscribe(app: &App, wanted: Wanted) -> Result<Subscription, ApiError> {
     let sql = match (wanted.sql.clone(), wanted.stream.as_ref()) {
@@ -67,10 +70,18 @@ pub(crate) async fn subscribe(app: &App, wanted: Wanted) -> Result<Subscription,
         return Err(ApiError::malformed(format!("max_hz is {max_hz}, not above 0 and at most {MAX_HZ}")));
     }
     let params = read_params(wanted.params.clone())?;
-    let query = app.service.query(&sql, &params).await?;
-    check_speed(wanted.speed, from.is_some() || query.since.is_some())?;
-    let options = wanted.options(from);
-    app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error).in_statement(&sql))
+    for _ in 0..PLANNED {
+        let names = app.service.names();
+        let query = app.service.query(&sql, &params).await?;
+        check_speed(wanted.speed, from.is_some() || query.since.is_some())?;
+        let started = app.service.engine().subscribe(&query, wanted.options(from.clone())).await;
+        let is_now = || async { app.service.query(&sql, &params).await.is_ok_and(|now| now.plan == query.plan) };
+        // A stream whose result changes is read by its text, which may have become another in between.
+        if Arc::ptr_eq(&names, &app.service.names()) || is_now().await {
+            return started.map_err(|error| ApiError::from(&error).in_statement(&sql));
+        }
+    }
+    Err(altered_meanwhile())
 }
 
 /// Starts a live query that runs with the parameters `wanted.params` anew, with others, from `wanted.from`.
@@ -80,9 +91,19 @@ pub(crate) async fn change(app: &App, wanted: Wanted, other: JsonParams) -> Resu
     };
     let from = wanted.from.as_deref().map(start::parse).transpose().map_err(ApiError::malformed)?;
     let (old, new) = (read_params(wanted.params.clone())?, read_params(other)?);
+    let names = app.service.names();
     let query = app.service.with_other_params(&sql, &old, &new).await?;
     let options = wanted.options(from);
-    app.service.engine().subscribe(&query, options).await.map_err(|error| ApiError::from(&error).in_statement(&sql))
+    let started = app.service.engine().subscribe(&query, options).await;
+    if !Arc::ptr_eq(&names, &app.service.names()) && app.service.query(&sql, &new).await?.plan != query.plan {
+        return Err(altered_meanwhile());
+    }
+    started.map_err(|error| ApiError::from(&error).in_statement(&sql))
+}
+
+fn altered_meanwhile() -> ApiError {
+    let message = "what the query reads was altered while it began";
+    ApiError::new(StatusCode::CONFLICT, "altered", message).help("ask again: it is then what it reads by that time")
 }
 
 fn check_speed(speed: Option<f64>, has_start: bool) -> Result<(), ApiError> {

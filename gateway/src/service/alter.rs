@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use squilla_engine::{Alteration, EngineError, EventTime, Handover, StreamOptions};
-use squilla_query::{AlterStream, CreateStream, Diagnostic, Params, Plan, RelationKind, Span, Statement};
+use arrow::datatypes::{Field, Schema};
+use squilla_engine::{Alteration, EngineError, EventTime, Handover, ReadBy, StreamOptions};
+use squilla_query::{AlterStream, CreateStream, Diagnostic, Params, Query, Relation, RelationKind, Span, Statement};
 use squilla_sources::define_stream;
 
 use super::analyze::{analyze, place_of};
@@ -48,9 +49,9 @@ impl Service {
             body: Body::Readable(relation),
         };
         let after = names.with(same);
-        refuse_other_readers(names.clone(), after.clone(), alter.name.clone(), alter.span).await?;
+        let (after, users) = other_readers(names.clone(), after, alter.name.clone(), alter.span).await?;
         let options = define_stream(&created).map_err(Refusal::Mistakes)?;
-        let alteration = self.go_over(definition, &alter, &text, options).await?;
+        let alteration = self.go_over(definition, (&alter, &text), options, &users).await?;
         let replaced = match &alteration {
             Alteration::Replaced(_, other) => Some(other.clone()),
             Alteration::Done(_) | Alteration::Other(..) => None,
@@ -91,9 +92,9 @@ impl Service {
     async fn go_over(
         &self,
         old: &Definition,
-        alter: &AlterStream,
-        text: &str,
+        (alter, text): (&AlterStream, &str),
         options: StreamOptions,
+        users: &[ReadBy],
     ) -> Result<Alteration, Refusal> {
         let (mut written, mut failed) = (None, None);
         let (told, refused) = (&mut written, &mut failed);
@@ -109,7 +110,7 @@ impl Service {
                 }
             }
         };
-        let altered = self.engine.alter_stream(&alter.name, &alter.query, options, decide).await;
+        let altered = self.engine.alter_stream(&alter.name, &alter.query, options, users, decide).await;
         match (altered, failed) {
             (_, Some(failed)) => Err(failed.into()),
             (Ok(altered), None) => Ok(altered),
@@ -180,57 +181,116 @@ fn refuse_cycle(names: &Names, alter: &AlterStream, asked: &[String], sql: &str)
     ))
 }
 
-/// Who reads a stream must find in the new one what it has found in the old.
-async fn refuse_other_readers(
+/// Who reads a stream must find in the new one what it has found in the old, wherever the columns lie that it reads. The
+/// names as they are then, and the queries of the streams and sinks that go on.
+async fn other_readers(
     names: Arc<Names>,
     after: Names,
     name: String,
     span: Option<Span>,
-) -> Result<(), Refusal> {
+) -> Result<(Names, Vec<ReadBy>), Refusal> {
     let work = move || {
+        let mut readers = Readers { in_place: with_columns_in_place(&names, &after, &name), after, users: Vec::new() };
         let mut found = Vec::new();
-        let users = names.all_users(&name);
-        let feeds = users.iter().filter_map(|user| Some((user, names.feed(user)?.sql.clone())));
-        let made = users.iter().filter_map(|user| Some((user, names.get(user)?.sql.clone())));
-        for (user, text) in made.chain(feeds) {
-            let none = Params::new();
-            let (was, is) = (analyze(&names, &text, &none).0, analyze(&after, &text, &none).0);
-            // Who was broken before is none the worse.
-            let Ok(was) = was else { continue };
-            let why = match is {
-                Err(mistakes) => mistakes.first().map(|mistake| mistake.message.clone()).unwrap_or_default(),
-                Ok(is) if plan_of(&was) != plan_of(&is) => "it would give other rows".to_owned(),
-                Ok(_) => continue,
-            };
-            let word = names.get(user).map_or("sink", |there| there.kind().word());
-            found.push((
-                format!("{word} \"{user}\""),
-                format!("{word} \"{user}\": {why}"),
-                word.to_uppercase(),
-                user.clone(),
-            ));
+        // What is read by others comes first.
+        for user in names.all_users(&name).into_iter().rev() {
+            if let Some(why) = readers.add(&names, &user) {
+                let word = names.get(&user).map_or("sink", |there| there.kind().word());
+                found.push((word, user, why));
+            }
         }
-        found
+        (readers, found)
     };
-    let found = tokio::task::spawn_blocking(work).await.map_err(Refusal::panicked)?;
-    let Some((_, _, word, first)) = found.last() else { return Ok(()) };
-    let whom: Vec<&str> = found.iter().rev().map(|(user, ..)| user.as_str()).collect();
+    let (readers, found) = tokio::task::spawn_blocking(work).await.map_err(Refusal::panicked)?;
+    let Some((word, first, _)) = found.first() else { return Ok((readers.after, readers.users)) };
+    let whom: Vec<String> = found.iter().map(|(word, user, _)| format!("{word} \"{user}\"")).collect();
     let mut mistake = Diagnostic::new("in_use", format!("what would change is read by {}", whom.join(", "))).at(span);
-    for (_, why, ..) in found.iter().rev() {
-        mistake = mistake.note(why.clone());
+    for (word, user, why) in &found {
+        mistake = mistake.note(format!("{word} \"{user}\": {why}"));
     }
     Err(Refusal::mistake(mistake.help(format!(
-        "keep the columns that they read, with their types and the windows; or DROP {word} {first} first, or CREATE STREAM \
-         under another name"
+        "keep the columns that they read, with their types and the windows; or DROP {} {first} first, or CREATE STREAM \
+         under another name",
+        word.to_uppercase()
     ))))
 }
 
-fn plan_of(statement: &Statement) -> Option<&Plan> {
+/// Who reads a stream that is to be another.
+struct Readers {
+    /// All names, once it is.
+    after: Names,
+    /// The same, the stream's columns apart, which are where they were.
+    in_place: Names,
+    users: Vec<ReadBy>,
+}
+
+impl Readers {
+    /// Takes one to be a reader of the new stream, unless it could not be: why, in words.
+    fn add(&mut self, names: &Names, user: &str) -> Option<String> {
+        let definition = names.get(user)?;
+        for text in std::iter::once(&definition.sql).chain(names.feed(user).map(|feed| &feed.sql)) {
+            let none = Params::new();
+            // Who was broken before is none the worse.
+            let Ok(was) = analyze(names, text, &none).0 else { continue };
+            let is = match analyze(&self.after, text, &none).0 {
+                Ok(is) => is,
+                Err(mistakes) => {
+                    return Some(mistakes.first().map(|mistake| mistake.message.clone()).unwrap_or_default());
+                }
+            };
+            let (Some(before), Some(query)) = (query_of(&was), query_of(&is)) else { continue };
+            if matches!(is, Statement::CreateView(_)) {
+                self.read_as(definition, query);
+                continue;
+            }
+            let in_place = analyze(&self.in_place, text, &none).0.ok();
+            let in_place = in_place.as_ref().and_then(query_of).map(|query| &query.plan);
+            if before.plan.schema() != query.plan.schema() || in_place != Some(&before.plan) {
+                return Some("it would give other rows".to_owned());
+            }
+            self.read_as(definition, query);
+            let in_order = before.plan == query.plan;
+            self.users.push(ReadBy { name: user.to_owned(), query: query.clone(), in_order });
+        }
+        None
+    }
+
+    /// What reads the user finds what it is then.
+    fn read_as(&mut self, definition: &Definition, query: &Query) {
+        let Body::Readable(relation) = &definition.body else { return };
+        for names in [&mut self.after, &mut self.in_place] {
+            let relation = relation_of_query(&definition.name, relation.kind.clone(), &query.plan, names);
+            let Definition { id, name, reads, sql, .. } = definition;
+            let (name, reads, sql) = (name.clone(), reads.clone(), sql.clone());
+            *names = names.with(Definition { id: *id, name, reads, sql, body: Body::Readable(relation) });
+        }
+    }
+}
+
+/// All names, with the columns of one where they have been.
+fn with_columns_in_place(names: &Names, after: &Names, name: &str) -> Names {
+    let relation = |names: &Names| match names.get(name).map(|there| &there.body) {
+        Some(Body::Readable(relation)) => Some(relation.clone()),
+        _ => None,
+    };
+    let (Some(was), Some(is), Some(there)) = (relation(names), relation(after), after.get(name)) else {
+        return after.clone();
+    };
+    let known = was.schema.fields().iter().filter_map(|field| is.schema.field_with_name(field.name()).ok());
+    let new = is.schema.fields().iter().filter(|field| was.schema.field_with_name(field.name()).is_err());
+    let fields: Vec<Field> = known.chain(new.map(AsRef::as_ref)).cloned().collect();
+    let schema = Arc::new(Schema::new_with_metadata(fields, is.schema.metadata().clone()));
+    let Definition { id, name, reads, sql, .. } = there.as_ref();
+    let (name, reads, sql) = (name.clone(), reads.clone(), sql.clone());
+    after.with(Definition { id: *id, name, reads, sql, body: Body::Readable(Relation { schema, ..is }) })
+}
+
+fn query_of(statement: &Statement) -> Option<&Query> {
     match statement {
-        Statement::CreateStream(create) => Some(&create.query.plan),
-        Statement::CreateView(create) => Some(&create.query.plan),
-        Statement::CreateSink(create) => create.query.as_ref().map(|query| &query.plan),
-        Statement::InsertInto(insert) => Some(&insert.query.plan),
+        Statement::CreateStream(create) => Some(&create.query),
+        Statement::CreateView(create) => Some(&create.query),
+        Statement::CreateSink(create) => create.query.as_ref(),
+        Statement::InsertInto(insert) => Some(&insert.query),
         _ => None,
     }
 }

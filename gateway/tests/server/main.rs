@@ -3,6 +3,7 @@
 mod alter;
 mod anew;
 mod canary;
+mod carry;
 mod catalog;
 mod client;
 mod explain;

@@ -28,7 +28,8 @@ pub(in crate::job) fn recorded(branches: &[Branch], inputs: &[(String, Position)
     let place = |at: usize| {
         let by_name = || inputs.iter().find(|(name, _)| *name == names[at]);
         let found = if in_order { inputs.get(at) } else { by_name() };
-        found.map(|(_, position)| position.clone()).filter(|place| branches[at].job().output.knows(place))
+        let output = &branches[at].job().output;
+        found.map(|(_, position)| output.carry(position)).filter(|place| output.knows(place))
     };
     (0..branches.len()).map(place).collect()
 }

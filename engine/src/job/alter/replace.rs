@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+use super::carry::{Carry, Reader, Waiting};
 use super::{Before, HandedOver, Making, Next, Told, begin_state, begins, let_go};
 use crate::clock::EventTime;
 use crate::engine::StreamOptions;
@@ -23,6 +24,9 @@ pub(crate) struct Anew<'a> {
     pub(crate) options: &'a StreamOptions,
     /// Its rows replace each other: it begins as if it had been created.
     pub(crate) changing: bool,
+    /// Who reads the stream and goes on; the visible fields that it has had.
+    pub(crate) readers: Vec<Reader>,
+    pub(crate) was: &'a SchemaRef,
 }
 
 /// What has taken a job's place.
@@ -48,7 +52,15 @@ pub(crate) async fn replace(
 ) -> Result<Replaced, EngineError> {
     let making = Making { shared, job, relations, before };
     let (inputs, told, one_step) = making.inputs(node, windowed)?;
+    let users = users_of(&anew.readers);
+    let refused = |why: &str| EngineError::NotCarried { name: making.name(), user: users.clone(), why: why.to_owned() };
+    if !one_step && !users.is_empty() {
+        return Err(refused("it would be told anew: what it keeps without windows takes more than one step"));
+    }
     let (ready, handle) = making.ready(told, None).await?;
+    let waiting = Waiting::of(shared, job, anew.readers, anew.was).await?;
+    let until = if told == Told::Windows { ready.at.watermark } else { EventTime::MIN };
+    let carry = waiting.as_ref().map(|_| Carry::of(job, until, users.clone()));
     let live = || {
         if anew.changing || !one_step {
             return Ok(None);
@@ -61,6 +73,7 @@ pub(crate) async fn replace(
         told: ready.at.watermark,
         windowed: told == Told::Windows && !anew.changing,
         at_place: told == Told::State && one_step && !anew.changing,
+        carry: carry.as_ref(),
         live: &live,
     };
     let name = making.name();
@@ -73,8 +86,14 @@ pub(crate) async fn replace(
             return Err(error);
         }
     };
+    let waits = |job: &Job| (job.can_wait, job.rereadable);
     Failpoint::HandOverBegins.pass();
-    let decision = decide.await;
+    let decision = match &waiting {
+        Some(_) if waits(lease.job()) != waits(job) => {
+            Err(refused("what it reads waits for its readers, or can be read again, as the other does not"))
+        }
+        _ => decide.await,
+    };
     Failpoint::HandOverDecided.pass();
     // It waits for this alone.
     let _ = handle.decided.send(decision.is_ok());
@@ -84,11 +103,22 @@ pub(crate) async fn replace(
         log().into_iter().for_each(|logs| logs.remove(&name, anew.options.generation));
         return Err(error);
     }
+    if let Some(waiting) = waiting {
+        waiting.go_on(shared, &lease).await;
+    }
     Failpoint::HandOverEnds.pass();
     let complete_from = lease.job().chain().iter().map(|job| job.complete_from()).max();
     let complete_from = complete_from.unwrap_or(EventTime::MIN);
     let begun_anew = anew.changing || !one_step;
     Ok(Replaced { lease, lasts, at: HandedOver { complete_from, ..ready.at }, told, anew: begun_anew })
+}
+
+/// Whose the readers are, each once, in words.
+fn users_of(readers: &[Reader]) -> String {
+    let mut users: Vec<&str> = readers.iter().map(|reader| reader.user.as_str()).collect();
+    users.sort_unstable();
+    users.dedup();
+    users.join("\", \"")
 }
 
 impl Making<'_> {

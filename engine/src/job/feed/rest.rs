@@ -2,11 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Feed, Inlet};
+use super::{Feed, Inlet, pipeline_of};
+use crate::clock::EventTime;
 use crate::counters::add;
 use crate::error::EngineError;
 use crate::job::history::{bases, position_in};
 use crate::job::hold::{Place, Rested};
+use crate::job::skipped::Skipped;
 use crate::job::stage::TABLE;
 use crate::job::{Branch, Fed};
 use crate::stream::{Position, Start, Stream};
@@ -63,6 +65,24 @@ impl Feed {
             inlet.live.hold(inlet.holding);
         }
         Ok(rested)
+    }
+
+    /// Windows are told that begin at `start` and later; stretches of the inputs' logs are not to come.
+    pub(crate) fn go_on_from(&mut self, start: EventTime, skipped: &[Skipped], branches: &[Branch]) {
+        self.start = start;
+        for (at, inlet) in self.branches.iter_mut().enumerate() {
+            inlet.skipped = Skipped::of(skipped, at, branches);
+        }
+        let lost = skipped.iter().map(|skipped| skipped.lost_before).max();
+        self.complete_from = self.complete_from.max(lost.unwrap_or(EventTime::MIN));
+    }
+
+    /// Reads another stream from a place on in a branch that is at the end of its own.
+    pub(crate) fn go_on_with(&mut self, at: usize, branch: &Branch, start: &Start) -> Result<(), EngineError> {
+        let inlet = &mut self.branches[at];
+        inlet.live = branch.stream().clone().reader(start, inlet.holding);
+        inlet.pipeline = pipeline_of(branch, &self.counters)?;
+        Ok(())
     }
 
     /// Has tables that have gone on farther than their logs reach back read on from now; whether there are any. What they

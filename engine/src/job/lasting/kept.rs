@@ -50,6 +50,15 @@ pub(in crate::job) fn plan_of(fusion: &Fusion, schema: &SchemaRef) -> Arc<str> {
     format!("{}{}", fusion.canonical(), types(schema)).into()
 }
 
+/// Text that is equal for streams whose snapshots fit; `None`: there are none. `schema`: the visible fields of the result.
+pub(crate) fn snapshot_plan(node: &Node, schema: &SchemaRef) -> Option<Arc<str>> {
+    match Kept::of(node).ok()? {
+        Kept::Whole(fusion) => Some(plan_of(&fusion, schema)),
+        Kept::Changing(fusion, Node::Job { stage: Stage::Stateful(step), .. }) => Some(plan_of(&fusion, step.schema())),
+        Kept::Changing(..) => None,
+    }
+}
+
 /// The relations that the steps read.
 pub(in crate::job) fn leaves(fusion: &Fusion, relations: &Relations) -> Result<Vec<Branch>, EngineError> {
     let branch = |leaf: &crate::job::fused::Leaf| {
@@ -162,7 +171,9 @@ impl NewStream<'_> {
                 other => return other,
             }
         }
-        let (begins, mut inputs) = fusion.begin(&branches, self.shared.clock.now(), self.onset);
+        let (mut begins, mut inputs) = fusion.begin(&branches, self.shared.clock.now(), self.onset);
+        // What readers were told does not go back.
+        begins.goes_on |= self.onset.is_some_and(|onset| onset.carry.is_some());
         let known = self.told(&branches, output.as_ref());
         if self.options.resumes {
             tracing::error!(stream = self.name, "it has no snapshot that can be used: what it kept is lost");
@@ -184,7 +195,10 @@ impl NewStream<'_> {
 
     /// Where the inputs had been read for the last record of the log, if they are still what they were.
     fn told(&self, branches: &[Branch], output: Option<&Arc<MemoryStream>>) -> Option<Vec<Position>> {
-        let told = output?.inputs().into_iter().max_by_key(|inputs| offsets(inputs))?;
+        let mut told = output?.inputs().into_iter().max_by_key(|inputs| offsets(inputs))?;
+        for (branch, (_, at)) in branches.iter().zip(&mut told) {
+            *at = branch.job().output.carry(at);
+        }
         let known = |(branch, (_, at)): (&Branch, &(String, Position))| {
             branch.job().output.knows(&crate::job::feed::unmarked(at))
         };

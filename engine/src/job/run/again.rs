@@ -67,6 +67,11 @@ impl Reached {
         self.counters = counters;
     }
 
+    /// All before these places, which are others' names for where it is, was committed.
+    pub(super) fn come_to(&mut self, positions: Vec<Position>) {
+        self.positions = positions;
+    }
+
     /// Nothing was read yet of what it reads from now on.
     pub(super) fn go_on_at(&mut self, positions: Vec<Position>) {
         *self = Self { counters: std::mem::take(&mut self.counters), ..Self::at(positions) };

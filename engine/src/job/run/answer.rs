@@ -16,6 +16,10 @@ impl Task {
             }
             // It is a task of its own.
             Command::Apart => return,
+            Command::Switch(switch) => {
+                self.switching = Some(*switch);
+                return;
+            }
             Command::Note(told) => {
                 self.notes.push(told);
                 return;

@@ -63,7 +63,10 @@ impl Keeping {
         let (mut skipped, mut undecided) = (0, Vec::new());
         for generation in self.snapshots.generations() {
             let snapshots = self.snapshots.clone();
-            let Ok(snapshot) = blocking(move || snapshots.read(generation)).await? else { continue };
+            let Ok(mut snapshot) = blocking(move || snapshots.read(generation)).await? else { continue };
+            for (branch, at) in branches.iter().zip(&mut snapshot.point.inputs) {
+                *at = branch.stream().carry(at);
+            }
             if *snapshot.point.plan != *self.plan {
                 // Of a query that the stream was to go over to, or of the one before.
                 undecided.push(generation);
@@ -322,6 +325,13 @@ impl Task {
         }
     }
 
+    /// Snapshots are of a query of this text from now on.
+    pub(super) fn set_plan(&mut self, plan: Arc<str>) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.keeping.plan = plan;
+        }
+    }
+
     /// Something that is no row has changed: a snapshot is wanted though nothing was read.
     pub(super) fn want_snapshot(&mut self) {
         if let Some(keeper) = &mut self.keeper {
@@ -329,7 +339,7 @@ impl Task {
         }
     }
 
-    fn take_snapshot(&mut self) -> Option<Snapshot> {
+    pub(super) fn take_snapshot(&mut self) -> Option<Snapshot> {
         let Keeping { plan, begins, logged, .. } = &self.keeper.as_ref()?.keeping;
         let point = Point {
             plan: plan.to_string(),

@@ -86,7 +86,7 @@ impl Task {
         let keeping = keeping.ok_or_else(|| EngineError::Plan("no snapshots are taken of what it keeps".into()))?;
         let until = self.until(before);
         let live = || Ok(None);
-        let onset = Onset { read, told: until, windowed, at_place: !windowed, live: &live };
+        let onset = Onset { read, told: until, windowed, at_place: !windowed, carry: None, live: &live };
         let now = self.shared.clock.now();
         let (begins, inputs) = fusion.begin(&branches, now, Some(&onset));
         let keeping = Keeping {

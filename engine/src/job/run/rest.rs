@@ -14,6 +14,7 @@ impl Task {
         let places = self.feed.let_go(&self.branches);
         self.job.hold.rest(places);
         self.notes.clear();
+        self.refuse_switch();
         // The job, which this task keeps, holds a sender.
         loop {
             let told = match self.wakes.take() {
@@ -53,6 +54,7 @@ impl Task {
                     self.answer(other);
                     // It has stopped: nobody is to wait for what it does not write.
                     self.notes.clear();
+                    self.refuse_switch();
                 }
             }
         }

@@ -19,7 +19,7 @@ pub(crate) fn spawn_last(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Res
     let (begin, holding) = beginning(shared, &spec);
     match predicate_of(&spec, &begin) {
         Some(predicate) => join(shared, spec, predicate, (&begin, holding), user),
-        None => spawn(shared, spec, user, None),
+        None => spawn(shared, spec, user, super::Before::Nothing),
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::volume::Volume;
 use super::{DiskError, DiskOptions, Durability, Resumed};
 use crate::failpoint::Failpoint;
-use crate::stream::{Offset, Position};
+use crate::stream::{Carried, Offset, Position};
 
 const FILE: &str = "stream.json";
 const NEW_FILE: &str = "stream.json.new";
@@ -29,6 +29,9 @@ pub(super) struct Meta {
     closed: bool,
     /// Oldest first; the last is the log's.
     epochs: Vec<Epoch>,
+    /// The logs that it takes the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    carried: Option<Carried>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,6 +81,7 @@ impl Meta {
             columns: columns(&options.schema),
             closed: true,
             epochs: Vec::new(),
+            carried: options.carried.clone(),
         });
         let seen_is_there = meta.closed || options.durability == Durability::Durable;
         let goes_on = seen_is_there && resumed.cut_bytes == 0;
@@ -96,6 +100,11 @@ impl Meta {
     /// Says that all that readers saw is on disk.
     pub(super) fn close(&mut self) {
         self.closed = true;
+    }
+
+    /// The logs that it takes the place of.
+    pub(super) fn carried(&self) -> Option<&Carried> {
+        self.carried.as_ref()
     }
 
     /// The log's incarnation.

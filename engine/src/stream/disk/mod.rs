@@ -40,7 +40,7 @@ use serde::Serialize;
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::failpoint::Failpoint;
-use crate::stream::{Offset, Position, Producers};
+use crate::stream::{Carried, Offset, Position, Producers};
 
 use meta::Meta;
 use partition::PartitionLog;
@@ -88,6 +88,8 @@ pub(crate) struct DiskOptions {
     pub(crate) epoch: u64,
     /// Results of a window that are not all there are cut when it is opened.
     pub(crate) whole_windows: bool,
+    /// The logs that it takes the place of; `None`: none, or what is there says it.
+    pub(crate) carried: Option<Carried>,
 }
 
 /// See the module.
@@ -175,9 +177,10 @@ impl DiskLog {
         let mut partitions = Vec::new();
         let mut resumed = Resumed::at(options.epoch);
         let mut commit = 0;
+        let start = |number| options.carried.as_ref().map_or(Offset(0), |carried| carried.first(number));
         for number in 0..options.partitions {
             let folder = options.folder.join(format!("p{number}"));
-            let (partition, mut flaws) = PartitionLog::open(volume.clone(), &folder, Offset(0))?;
+            let (partition, mut flaws) = PartitionLog::open(volume.clone(), &folder, start(number))?;
             if options.whole_windows {
                 flaws.cut_bytes += partition.cut_unfinished()?;
             }
@@ -280,6 +283,11 @@ impl DiskLog {
     /// Its incarnation.
     pub(crate) fn epoch(&self) -> u64 {
         self.meta.lock().expect("no holder of this lock panics").epoch()
+    }
+
+    /// The logs that it takes the place of.
+    pub(crate) fn carried(&self) -> Option<Carried> {
+        self.meta.lock().expect("no holder of this lock panics").carried().cloned()
     }
 
     /// The position in this epoch, of one in this or an earlier one; `None`: what lay there was lost, or is not known.

@@ -47,6 +47,7 @@ fn options(durability: Durability, epoch: u64) -> DiskOptions {
         bytes: 1 << 30,
         epoch,
         whole_windows: false,
+        carried: None,
     }
 }
 

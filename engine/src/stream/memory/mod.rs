@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 
 use super::disk::{Append, DiskLog, DiskWriter, Durability, Resumed};
-use super::{Commit, CommitError, Offset, Owner, Position, Start, Stream, StreamReader};
+use super::{Carried, Commit, CommitError, Offset, Owner, Position, Start, Stream, StreamReader};
 use crate::batch::StreamBatch;
 use crate::clock::{Clock, EventTime};
 use crate::error::EngineError;
@@ -68,6 +68,10 @@ pub(crate) struct MemoryStream {
     disk: Option<Disk>,
     /// Commits wait while the disk is full.
     waits: bool,
+    /// The logs that it takes the place of; `None`: none.
+    carried: Option<Carried>,
+    /// Results of windows with earlier event times were told by the last of them, whose readers go on; `None`: nobody does.
+    takes_over: Option<EventTime>,
 }
 
 /// A log on disk and who writes it.
@@ -117,7 +121,37 @@ impl MemoryStream {
             room: Notify::new(),
             disk: None,
             waits: false,
+            carried: None,
+            takes_over: None,
         })
+    }
+
+    /// The same in the place of others. `until`: results of windows with earlier event times were told.
+    pub(crate) fn taking_over(self: Arc<Self>, carried: &Carried, until: EventTime) -> Arc<Self> {
+        let Some(stream) = Arc::into_inner(self) else { unreachable!("nobody has it yet") };
+        Arc::new(Self { carried: Some(carried.clone()), takes_over: Some(until), ..stream })
+    }
+
+    /// The same, which is written again by who has told results of windows before: up to an event time.
+    pub(crate) fn told_until(self: Arc<Self>, until: EventTime) -> Arc<Self> {
+        let Some(stream) = Arc::into_inner(self) else { unreachable!("nobody has it yet") };
+        Arc::new(Self { takes_over: Some(until), ..stream })
+    }
+
+    /// The logs that it takes the place of.
+    pub(crate) fn carried(&self) -> Option<&Carried> {
+        self.carried.as_ref()
+    }
+
+    /// Since it was made for readers of another, the event time before which results of windows were told.
+    pub(crate) fn takes_over(&self) -> Option<EventTime> {
+        self.takes_over
+    }
+
+    /// A place in it, of one in it or in those that it takes the place of.
+    pub(crate) fn carry(&self, position: &Position) -> Position {
+        let carried = self.carried.as_ref().is_some_and(|carried| carried.holds(position));
+        Position { epoch: if carried { self.epoch } else { position.epoch }, offsets: position.offsets.clone() }
     }
 
     /// A stream that goes on where its log on disk ended.
@@ -132,6 +166,7 @@ impl MemoryStream {
         let schema = disk.log.schema().clone();
         let mut log = Log::new(&resumed.position, u32::try_from(resumed.first.len()).unwrap_or(u32::MAX));
         log.resume(resumed);
+        let carried = disk.log.carried();
         Arc::new(Self {
             schema,
             epoch: resumed.position.epoch,
@@ -143,6 +178,8 @@ impl MemoryStream {
             room: Notify::new(),
             disk: Some(disk),
             waits,
+            carried,
+            takes_over: None,
         })
     }
 
@@ -226,7 +263,8 @@ impl MemoryStream {
             evicted_event_time: match &self.disk {
                 Some(disk) => disk.log.removed_event_time(),
                 None => log.evicted_event_time,
-            },
+            }
+            .max(self.carried.as_ref().map_or(EventTime::MIN, Carried::latest)),
             max_event_time: log.max_event_time,
             evicted_arrival: log.evicted_arrival,
             clock: if self.replay { log.max_event_time } else { self.clock.now() },
