@@ -87,7 +87,7 @@ pub(crate) fn wanted(events: &[Event]) -> Wanted {
         kept: events.iter().filter(|event| is_kept(event)).map(|event| event.id).collect(),
         counts: closed(windows, watermark),
         sessions: sessions(events),
-        pairs: pairs(events),
+        pairs: pairs(&[events], 1).into_iter().filter(|(id, _)| id % 3 != 0).collect(),
         totals: totals(events.iter().filter(|event| is_kept(event))),
     }
 }
@@ -122,6 +122,8 @@ pub(crate) struct United {
     pub(crate) rows: Vec<i64>,
     /// In order of their windows' ends; those of a window in any order.
     pub(crate) counts: Vec<Count>,
+    /// In any order.
+    pub(crate) pairs: Vec<Pair>,
     /// The last row of each part.
     pub(crate) totals: Vec<Count>,
 }
@@ -134,25 +136,30 @@ pub(crate) fn united(partitions: &[Vec<Event>]) -> United {
     United {
         rows: partitions.iter().flatten().map(|event| event.id).collect(),
         counts: closed(windows, watermark),
+        pairs: pairs(&partitions.iter().map(Vec::as_slice).collect::<Vec<_>>(), partitions.len() as i64),
         totals: totals(partitions.iter().flatten()),
     }
 }
 
-/// Rows of `kept`, and each with the row of the source before it: those that are not late, and not far apart.
-fn pairs(events: &[Event]) -> Vec<Pair> {
+/// Each row with that before it, whose id is less by `step`: those that are not late in their partition, and not far apart.
+fn pairs(partitions: &[&[Event]], step: i64) -> Vec<Pair> {
     let mut in_time = BTreeMap::new();
-    let mut watermark = i64::MIN;
-    for event in events {
-        if event.at_ms >= watermark {
-            in_time.insert(event.id, event.at_ms);
+    let mut reached = i64::MAX;
+    for events in partitions {
+        let mut watermark = i64::MIN;
+        for event in *events {
+            if event.at_ms >= watermark {
+                in_time.insert(event.id, event.at_ms);
+            }
+            watermark = watermark.max(event.at_ms - PATIENCE_MS);
         }
-        watermark = watermark.max(event.at_ms - PATIENCE_MS);
+        reached = reached.min(watermark);
     }
     let near = |id: i64, at_ms: i64| in_time.get(&id).is_some_and(|before| (at_ms - before).abs() <= NEAR_MS);
     let pair = |(id, at_ms): (&i64, &i64)| {
-        let paired = near(id - 1, *at_ms);
-        let told = paired || at_ms + NEAR_MS < watermark;
-        (id % 3 != 0 && told).then_some((*id, paired.then_some(id - 1)))
+        let paired = near(id - step, *at_ms);
+        let told = paired || at_ms + NEAR_MS < reached;
+        told.then_some((*id, paired.then_some(id - step)))
     };
     in_time.iter().filter_map(pair).collect()
 }

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use super::compare::{compare, difference};
 use super::oracle::{Count, united};
 use super::publish::{Book, Event, Publisher};
-use super::read::{Reader, Stopped};
-use super::suite::id_of_row;
+use super::read::Reader;
+use super::suite::{id_of_row, pair_of_row, published};
 
 /// Ids tell which source a row comes from.
 const SIDES: i64 = 2;
 
 /// After those that make the other source.
-pub(crate) const STATEMENTS: [&str; 4] = [
+pub(crate) const STATEMENTS: [&str; 5] = [
     "CREATE SOURCE IF NOT EXISTS west (id BIGINT, ts TIMESTAMP, part BIGINT,
         WATERMARK FOR ts AS ts - INTERVAL '2 seconds')
      WITH (connector = 'http', durability = 'durable', idle_timeout = '10h')",
@@ -26,6 +26,10 @@ pub(crate) const STATEMENTS: [&str; 4] = [
      FROM both_sides GROUP BY tumble('10s'), part",
     "CREATE STREAM IF NOT EXISTS side_totals WITH (durability = 'durable') AS
      SELECT part, count(*) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest FROM both_sides GROUP BY part",
+    // A row with that before it of its side.
+    "CREATE STREAM IF NOT EXISTS side_pairs WITH (durability = 'durable') AS
+     SELECT k.id AS id, e.id AS before FROM both_sides k LEFT JOIN both_sides e
+        ON e.id + 2 = k.id AND e.ts BETWEEN k.ts - INTERVAL '4 seconds' AND k.ts + INTERVAL '4 seconds'",
 ];
 
 /// Streams go on that rested when the process died.
@@ -91,14 +95,10 @@ impl Several {
         events: &[Event],
         last: Event,
     ) {
-        let mut west = Reader::new("west", id_of_row);
-        assert_eq!(west.read_rest(address, |rows| rows.last() == Some(&last.id)).await, Stopped::Enough);
-        let sent: Vec<i64> = (0..self.book.lock().expect("no holder panics").next).chain([last.id]).collect();
-        assert_eq!(difference(&west.rows, &sent), None, "west: what was sent");
-        let west = west.rows.iter().map(|id| if *id == last.id { last } else { Event::new(*id) });
+        let west = published("west", address, &self.book, last).await;
         let side = |event: Event, side: i64| Event { id: event.id * SIDES + side, ..event };
         let sides: [Vec<Event>; SIDES as usize] =
-            [events.iter().map(|event| side(*event, 0)).collect(), west.map(|event| side(event, 1)).collect()];
+            [events.iter().map(|event| side(*event, 0)).collect(), west.iter().map(|event| side(*event, 1)).collect()];
         let wanted = united(&sides);
         compare(client, address, &mut self.rows, &wanted.rows).await;
         assert_eq!(self.rows.partitions(), sides.len(), "both_sides has a partition for each of its inputs");
@@ -108,6 +108,7 @@ impl Several {
         }
         compare(client, address, &mut self.counts, &wanted.counts).await;
         assert!(self.counts.rows.is_sorted_by_key(|count| count.start_s), "windows come in the order of their ends");
+        compare(client, address, &mut Reader::new("side_pairs", pair_of_row), &wanted.pairs).await;
         let mut totals = Reader::changing(TOTALS, Count::of_total);
         totals.read_rest(address, |rows| Count::latest(rows) == wanted.totals).await;
         assert_eq!(difference(&Count::latest(&totals.rows), &wanted.totals), None, "side_totals");

@@ -19,7 +19,7 @@ use super::several::{self, Several};
 /// Publishers of the source, which publish at the same time.
 const PUBLISHERS: usize = 3;
 
-pub(crate) const STATEMENTS: [&str; 10] = [
+pub(crate) const STATEMENTS: [&str; 13] = [
     "CREATE SOURCE IF NOT EXISTS events (id BIGINT, ts TIMESTAMP, part BIGINT,
         WATERMARK FOR ts AS ts - INTERVAL '2 seconds')
      WITH (connector = 'http', durability = 'durable', idle_timeout = '10h')",
@@ -39,7 +39,18 @@ pub(crate) const STATEMENTS: [&str; 10] = [
     "CREATE STREAM IF NOT EXISTS totals WITH (durability = 'durable') AS
      SELECT part, count(*) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest FROM kept GROUP BY part",
     // They begin anew when they are altered.
-    "CREATE STREAM IF NOT EXISTS grown WITH (durability = 'durable') AS SELECT id FROM events WHERE id % 3 <> 0",
+    "CREATE STREAM IF NOT EXISTS grown WITH (durability = 'durable') AS
+     SELECT id, ts, part FROM events WHERE id % 3 <> 0",
+    // They go on when what they read begins anew.
+    "CREATE STREAM IF NOT EXISTS grown_rows WITH (durability = 'durable') AS SELECT id FROM grown",
+    "CREATE STREAM IF NOT EXISTS grown_counts WITH (durability = 'durable') AS
+     SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
+        min(id) AS least, max(id) AS greatest
+     FROM grown GROUP BY tumble('10s'), part",
+    "CREATE STREAM IF NOT EXISTS grown_sessions WITH (durability = 'durable') AS
+     SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
+        min(id) AS least, max(id) AS greatest
+     FROM grown GROUP BY session('500ms'), part",
     "CREATE STREAM IF NOT EXISTS spans WITH (durability = 'durable') AS
      SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
         min(id) AS least, max(id) AS greatest
@@ -72,7 +83,7 @@ const SCRATCH: [&str; 4] = [
 /// more columns or less.
 const CHANGES: [[&str; 13]; 2] = [
     [
-        "ALTER STREAM grown AS SELECT id, part FROM events WHERE id % 3 <> 0",
+        "ALTER STREAM grown AS SELECT id, id % 2 AS more, part, ts FROM events WHERE id % 3 <> 0",
         "ALTER STREAM totals AS
          SELECT part, count(id) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest FROM kept GROUP BY part",
         "ALTER STREAM spans AS
@@ -99,7 +110,7 @@ const CHANGES: [[&str; 13]; 2] = [
          SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
             min(id) AS least, max(id) AS greatest
          FROM events WHERE id % 3 <> 0 GROUP BY session('500ms'), part",
-        "ALTER STREAM grown AS SELECT id FROM events WHERE id % 3 > 0",
+        "ALTER STREAM grown AS SELECT id, ts, part FROM events WHERE id % 3 > 0",
         "PAUSE STREAM sessions",
         "ALTER STREAM kept AS SELECT id, ts, part FROM events WHERE id % 3 <> 0",
         "PAUSE STREAM counts",
@@ -116,6 +127,10 @@ const CHANGES: [[&str; 13]; 2] = [
          FROM kept GROUP BY tumble('10s'), part",
     ],
 ];
+
+pub(crate) fn pair_of_row(row: &[Value]) -> Pair {
+    (id_of_row(row), row[1].as_i64())
+}
 
 /// See the module.
 pub(crate) struct Suite {
@@ -198,7 +213,7 @@ impl Suite {
             kept: Reader::new("kept", id_of_row),
             counts: Reader::new("counts", Count::of_row),
             sessions: Reader::new("sessions", Count::of_row),
-            pairs: Reader::new("pairs", |row| (id_of_row(row), row[1].as_i64())),
+            pairs: Reader::new("pairs", pair_of_row),
             quick: Reader::lossy("quick", id_of_row),
             client: reqwest::Client::builder().timeout(PATIENCE).build().expect("a client"),
             passed: BTreeSet::new(),
@@ -295,13 +310,7 @@ impl Suite {
         let address = server.address;
         let last = self.last_rows(address).await;
         let last_of_west = self.several.last_row(address).await;
-        let mut events = Reader::new("events", id_of_row);
-        let stopped = events.read_rest(address, |rows| rows.last() == Some(&last.id)).await;
-        let sent: Vec<i64> = (0..self.book.lock().expect("no holder panics").next).chain([last.id]).collect();
-        assert_eq!(difference(&events.rows, &sent), None, "events: what was sent");
-        assert_eq!(stopped, Stopped::Enough);
-        let events: Vec<Event> =
-            events.rows.iter().map(|id| if *id == last.id { last } else { Event::new(*id) }).collect();
+        let events = published("events", address, &self.book, last).await;
         let wanted = wanted(&events);
         compare(&self.client, address, &mut self.kept, &wanted.kept).await;
         assert!(self.kept.rows == wanted.kept, "kept: its rows are in the order of the source's");
@@ -309,6 +318,9 @@ impl Suite {
         assert!(self.counts.rows.is_sorted_by_key(|count| count.start_s), "windows come in the order of their ends");
         compare(&self.client, address, &mut self.sessions, &wanted.sessions).await;
         compare(&self.client, address, &mut self.pairs, &wanted.pairs).await;
+        compare(&self.client, address, &mut Reader::new("grown_rows", id_of_row), &wanted.kept).await;
+        compare(&self.client, address, &mut Reader::new("grown_counts", Count::of_row), &wanted.counts).await;
+        compare(&self.client, address, &mut Reader::new("grown_sessions", Count::of_row), &wanted.sessions).await;
         let mut totals = Reader::changing(TOTALS, Count::of_total);
         totals.read_rest(address, |rows| Count::latest(rows) == wanted.totals).await;
         assert_eq!(difference(&Count::latest(&totals.rows), &wanted.totals), None, "totals");
@@ -365,6 +377,21 @@ impl Suite {
         let kept = sent - now.rows.len() as i64..sent;
         assert!(now.rows.iter().copied().eq(kept.clone()), "small: not {kept:?}");
     }
+}
+
+/// The events of a source as its log has them: those that were sent, each once. `last`: the last of them.
+pub(crate) async fn published(
+    source: &'static str,
+    address: SocketAddr,
+    book: &Mutex<Book>,
+    last: Event,
+) -> Vec<Event> {
+    let mut events = Reader::new(source, id_of_row);
+    let stopped = events.read_rest(address, |rows| rows.last() == Some(&last.id)).await;
+    let sent: Vec<i64> = (0..book.lock().expect("no holder panics").next).chain([last.id]).collect();
+    assert_eq!(difference(&events.rows, &sent), None, "{source}: what was sent");
+    assert_eq!(stopped, Stopped::Enough);
+    events.rows.iter().map(|id| if *id == last.id { last } else { Event::new(*id) }).collect()
 }
 
 /// What makes all streams, and has them run.
