@@ -21,6 +21,7 @@ use super::distinct::Distinct;
 use super::expression::{Expressions, Planner, filter_columns};
 use super::nth_value::NthValue;
 use super::numbered_keys::NumberedKeys;
+use super::spares::Spares;
 use super::state::{State, check_kinds};
 use crate::error::EngineError;
 
@@ -33,6 +34,8 @@ const FEW_GROUPS: usize = 1_024;
 pub(super) struct Grouping {
     key_schema: SchemaRef,
     calls: Vec<Call>,
+    /// Tables for groups from rows, and for those from others' states, which are often several times as many.
+    spares: Arc<[Spares; 2]>,
 }
 
 /// The groups seen so far and what their aggregates have gathered.
@@ -41,6 +44,8 @@ pub(super) struct Groups {
     values: Option<NumberedKeys>,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
     len: usize,
+    /// Where the table of keys is left when it is empty, and in which of both.
+    spares: (Arc<[Spares; 2]>, usize),
 }
 
 /// Groups as columns: their keys, and the states of their aggregates one after the other.
@@ -80,7 +85,7 @@ impl Grouping {
         let exprs = Expressions::new(exprs, &planner)?;
         let fields: Vec<Field> =
             keys.iter().zip(exprs.types()).map(|(key, kind)| Field::new(&key.name, kind.clone(), true)).collect();
-        Ok((Self { key_schema: Arc::new(Schema::new(fields)), calls }, exprs))
+        Ok((Self { key_schema: Arc::new(Schema::new(fields)), calls, spares: Arc::default() }, exprs))
     }
 
     /// How to group rows of `input` by windows that rows make, numbered in type `number`, and in them by `keys`; and expressions whose
@@ -108,7 +113,7 @@ impl Grouping {
         let mut fields = vec![Field::new(MADE, number, false)];
         let types = exprs.types().iter().skip(outer.len());
         fields.extend(keys.iter().zip(types).map(|(key, kind)| Field::new(&key.name, kind.clone(), true)));
-        Ok((Self { key_schema: Arc::new(Schema::new(fields)), calls }, exprs))
+        Ok((Self { key_schema: Arc::new(Schema::new(fields)), calls, spares: Arc::default() }, exprs))
     }
 
     /// The columns that [`Groups::update`] takes: the window of each row, the keys, and all that was evaluated, of which
@@ -146,8 +151,28 @@ impl Grouping {
     /// # Errors
     /// As [`Groups::update`].
     pub(super) fn groups(&self) -> Result<Groups, EngineError> {
-        let values = if self.keys() == 0 { None } else { Some(NumberedKeys::new(&self.key_schema)?) };
-        Ok(Groups { values, accumulators: self.accumulators()?, len: 0 })
+        self.groups_from(0)
+    }
+
+    fn groups_from(&self, spares: usize) -> Result<Groups, EngineError> {
+        let fresh = || NumberedKeys::new(&self.key_schema);
+        let values = (self.keys() > 0).then(|| self.spares[spares].take().map_or_else(fresh, Ok)).transpose()?;
+        Ok(Groups { values, accumulators: self.accumulators()?, len: 0, spares: (Arc::clone(&self.spares), spares) })
+    }
+
+    /// Keeps tables of groups that were told for others, which are counted in [`Grouping::spare_bytes`].
+    pub(super) fn keep_spares(&self) {
+        self.spares.iter().for_each(|spares| spares.keep(true));
+    }
+
+    /// Forgets such tables.
+    pub(super) fn clear_spares(&self) {
+        self.spares.iter().for_each(Spares::clear);
+    }
+
+    /// Bytes that such tables hold.
+    pub(super) fn spare_bytes(&self) -> usize {
+        self.spares.iter().map(Spares::bytes).sum()
     }
 
     fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>, EngineError> {
@@ -163,7 +188,7 @@ impl Grouping {
         parts: impl IntoIterator<Item = &'a Sealed>,
         ids: &mut Vec<usize>,
     ) -> Result<Groups, EngineError> {
-        let mut groups = self.groups()?;
+        let mut groups = self.groups_from(1)?;
         for part in parts {
             groups.merge(self, part, ids)?;
         }
@@ -344,11 +369,13 @@ impl Groups {
         Ok(Results { columns, len: self.len })
     }
 
+    /// Takes the keys out, as the last thing that is done with their table.
     fn keys(&mut self) -> Result<Vec<ArrayRef>, EngineError> {
-        match &mut self.values {
-            Some(values) if self.len > 0 => values.take(),
-            _ => Ok(Vec::new()),
-        }
+        let Some(mut values) = self.values.take().filter(|_| self.len > 0) else { return Ok(Vec::new()) };
+        let keys = values.take()?;
+        let (spares, which) = &self.spares;
+        spares[*which].give(values, self.len);
+        Ok(keys)
     }
 
     /// Bytes held. Some accumulators walk over their groups to tell.

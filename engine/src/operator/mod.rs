@@ -51,6 +51,7 @@ mod session_table;
 mod session_told;
 mod shards;
 mod slices;
+mod spares;
 mod state;
 mod track;
 mod track_memory;

@@ -91,6 +91,12 @@ impl NumberedKeys {
         self.values.emit(EmitTo::All).map_err(failed)
     }
 
+    /// Forgets what is left of keys that were taken out, but keeps room for so many.
+    pub(super) fn clear(&mut self, room: usize) {
+        self.copied = None;
+        self.values.clear_shrink(room);
+    }
+
     /// Types of the keys.
     pub(super) fn kinds(&self) -> Vec<DataType> {
         self.schema.fields().iter().map(|field| field.data_type().clone()).collect()

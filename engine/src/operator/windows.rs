@@ -57,6 +57,7 @@ pub(super) type Told = (i64, Results);
 impl Windows {
     /// No rows yet; windows that start before `open_from` are never told.
     pub(super) fn new(grid: Grid, grouping: Grouping, open_from: i64) -> Self {
+        grouping.keep_spares();
         let (grouping, panes, slices) = (Arc::new(grouping), BTreeMap::new(), Slices::default());
         let (crew, yard, most_groups, deals, bytes, ids) = (None, None, 0, 0, 0, Vec::new());
         Self { grid, grouping, crew, yard, most_groups, deals, panes, slices, open_from, bytes, ids }
@@ -94,7 +95,7 @@ impl Windows {
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.slices.bytes() + self.yard.as_ref().map_or(0, Yard::bytes)
+        self.bytes + self.slices.bytes() + self.yard.as_ref().map_or(0, Yard::bytes) + self.grouping.spare_bytes()
     }
 
     /// Takes rows into a pane.
@@ -259,6 +260,7 @@ impl Windows {
         }
         if self.panes.is_empty() {
             (self.bytes, self.slices) = (0, Slices::default());
+            self.grouping.clear_spares();
         }
     }
 

@@ -15,6 +15,10 @@ use squilla_tests::measure::{Cost, Goals, load, median};
 use squilla_tests::nexmark::{self, Nexmark};
 use squilla_tests::program::squilla;
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EVENTS: usize = 10_000_000;
 const RUNS: usize = 5;
 const BATCH_ROWS: usize = 8_192;

@@ -68,6 +68,9 @@ impl Windows {
             self.bytes = (self.bytes + place.bytes()).saturating_sub(before);
         }
         self.most_groups = self.most_groups.max(yard.most_groups());
+        if self.panes.is_empty() {
+            self.grouping.clear_spares();
+        }
         Ok(())
     }
 
