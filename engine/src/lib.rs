@@ -29,7 +29,8 @@
 //! three keys, nearly as many as rows, with distinct texts). Each partition of a source decodes by itself; one task stamps all and commits them; each job
 //! is a task. Where an aggregate is what others wait for, it is shared: its panes are gathered by several threads
 //! (`operator/yard.rs`), and the rows of one that is long are dealt out (`operator/shards.rs`). Tables of keys are used again
-//! for panes to come, which takes a sixth off `q5` and a tenth off `tumble`. Seconds of the processor and, behind the slash, of the clock, medians of three runs on two cores, ahead of all else that was running there:
+//! for panes to come, which takes a sixth off `q5` and a tenth off `tumble`. Seconds of the processor and,
+//! behind the slash, of the clock, medians of three runs on two cores, ahead of all else that was running there:
 //!
 //! | | before | since digits are skipped by eights, plain columns are made in one loop and aggregates are shared |
 //! |---|---|---|
