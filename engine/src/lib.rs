@@ -25,12 +25,13 @@
 //! | making columns | 13 % | 18 % |
 //! | stamping, streams, windows, groups and their aggregates | 24 % | 55 % |
 //!
-//! Over batches in memory, which need no decoding, a bid costs 11 ns in `tumble`, 24 ns in `q5` and 126 ns in `hc` (groups by
-//! three keys, nearly as many as rows, with distinct texts). Each partition of a source decodes by itself; one task stamps all and commits them; each job
-//! is a task. Where an aggregate is what others wait for, it is shared: its panes are gathered by several threads
-//! (`operator/yard.rs`), and the rows of one that is long are dealt out (`operator/shards.rs`). Tables of keys are used again
-//! for panes to come, which takes a sixth off `q5` and a tenth off `tumble`. Seconds of the processor and,
-//! behind the slash, of the clock, medians of three runs on two cores, ahead of all else that was running there:
+//! Over batches in memory, which need no decoding, a bid costs 11 ns in `tumble`, 24 ns in `q5` and 126 ns in `hc`
+//! (groups by three keys, nearly as many as rows, with distinct texts). Each partition of a source decodes by itself; one
+//! task stamps all and commits them; each job is a task. Where an aggregate is what others wait for, it is shared: its
+//! panes are gathered by several threads (`operator/yard.rs`), and the rows of one that is long are dealt out
+//! (`operator/shards.rs`). Tables of keys are used again for panes to come, which takes a sixth off `q5` and a tenth off
+//! `tumble`. Seconds of the processor and, behind the slash, of the clock, medians of three runs on two cores, ahead of
+//! all else that was running there:
 //!
 //! | | before | since digits are skipped by eights, plain columns are made in one loop and aggregates are shared |
 //! |---|---|---|

@@ -50,8 +50,8 @@ pub enum Handover {
 impl Engine {
     /// Has a named stream go over to another query while it runs. `options`: those that it was created with. `users`: the
     /// streams and sinks that read it, at first hand or through others, and can go on with its other columns, with their
-    /// queries as they are then. `decide` is called with the number of the log that it will write, and awaited, when nothing stands in the way any more; it can
-    /// still refuse.
+    /// queries as they are then. `decide` is called with the number of the log that it will write, and awaited, when
+    /// nothing stands in the way any more; it can still refuse.
     ///
     /// # Errors
     /// [`EngineError::UnknownRelation`]; [`EngineError::NotRunning`] for what is no named stream, rests or has ended;
