@@ -126,6 +126,12 @@ impl Counters {
         samples.push_back(FailedSample { reason: cut(reason), row: cut(row) });
     }
 
+    /// Rows that came in and were lost.
+    pub(crate) fn lost(&self) -> u64 {
+        let counts = [&self.undecodable, &self.without_event_time, &self.failed, &self.dropped, &self.skipped];
+        counts.into_iter().map(|count| count.load(Relaxed)).sum()
+    }
+
     /// Time was spent on a batch since then.
     pub(crate) fn spend(&self, since: Instant) {
         self.busy_ns.fetch_add(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);

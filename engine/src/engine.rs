@@ -358,7 +358,7 @@ impl Engine {
     pub fn kill(&self, query: &str) -> Result<(), EngineError> {
         let queries = self.live();
         let found = queries.values().find(|live| live.id == query);
-        found.ok_or_else(|| EngineError::UnknownQuery(query.to_owned()))?.kill.cancel();
+        found.ok_or_else(|| EngineError::UnknownQuery(query.to_owned()))?.kill();
         Ok(())
     }
 
@@ -418,7 +418,7 @@ impl Engine {
         let shared = &self.inner.shared;
         shared.stop();
         for live in self.live().values() {
-            live.kill.cancel();
+            live.kill();
         }
         for job in self.inner.shared.registry.jobs() {
             job.cancel.cancel();
@@ -484,6 +484,7 @@ impl Engine {
                 leases.insert(used, Arc::new(Lease::new(job, user, &shared.registry)));
                 continue;
             }
+            relation.check_columns(&query.plan, name)?;
             let columns: BTreeSet<String> = match whole {
                 true => relation.schema().fields().iter().map(|field| field.name().clone()).collect(),
                 false => wanted_columns(&query.plan, name),

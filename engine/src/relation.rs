@@ -285,7 +285,9 @@ impl Relation {
 
     /// Users beside the definition itself.
     fn users(&self, job: &Job) -> Vec<String> {
-        let mut users: Vec<String> = job.users().into_iter().filter(|user| *user != self.name).collect();
+        let late = self.late_job_id();
+        let other = |user: &String| *user != self.name && Some(user) != late.as_ref();
+        let mut users: Vec<String> = job.users().into_iter().filter(other).collect();
         users.sort_unstable();
         users.dedup();
         users

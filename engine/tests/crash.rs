@@ -1,5 +1,6 @@
 //! Jobs that crash: they are started again where they were, and stop at rows that crash them again and again.
 
+mod carried;
 mod fed;
 
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use datafusion_expr::{
 };
 use futures::FutureExt;
 use squilla_engine::{
-    Clock, Engine, EngineConfig, EventTime, ManualClock, NoticeKind, StreamInfo, StreamOptions, SubscribeOptions,
-    Subscription, SubscriptionEvent,
+    Clock, Durability, Engine, EngineConfig, EventTime, ManualClock, NoticeKind, SourceDefinition, StreamInfo,
+    StreamOptions, SubscribeOptions, Subscription, SubscriptionEvent,
 };
 use squilla_query::{NamedExpr, Plan, Query};
 
@@ -47,6 +48,12 @@ impl Fragile {
     fn new(at: i64, times: usize) -> Self {
         let signature = Signature::exact(vec![DataType::Int64], Volatility::Immutable);
         Self { at: Arc::new(AtomicI64::new(at)), left: Arc::new(AtomicUsize::new(times)), signature }
+    }
+
+    /// Panics at another value.
+    fn again(&self, at: i64, times: usize) {
+        self.at.store(at, Ordering::SeqCst);
+        self.left.store(times, Ordering::SeqCst);
     }
 
     fn of(&self, argument: Expr) -> Expr {
@@ -88,9 +95,15 @@ struct Bench {
 }
 
 async fn bench() -> Bench {
+    bench_of(EngineConfig::default(), Durability::Memory, false).await
+}
+
+/// The same; how its source is kept, and whether it goes on.
+async fn bench_of(config: EngineConfig, durability: Durability, resumes: bool) -> Bench {
     let clock = Arc::new(ManualClock::new(EventTime(1_000 * SECOND)));
-    let engine = Engine::new(EngineConfig::default(), clock.clone()).expect("threads start");
+    let engine = Engine::new(config, clock.clone()).expect("threads start");
     let (source, definition) = fed::source("events");
+    let definition = SourceDefinition { durability, resumes, ..definition };
     engine.create_source(definition).await.expect("the name is free");
     Bench { engine, clock, source }
 }
@@ -204,16 +217,9 @@ async fn a_windowed_stream_that_crashes_tells_every_window_once_and_whole() {
 #[tokio::test]
 async fn a_durable_stream_that_keeps_state_goes_on_from_its_last_snapshot() {
     let folder = tempfile::tempdir().expect("a folder");
-    let clock = Arc::new(ManualClock::new(EventTime(1_000 * SECOND)));
     let config = EngineConfig { log_folder: Some(folder.path().to_owned()), ..EngineConfig::default() };
-    let engine = Engine::new(config, clock.clone()).expect("threads start");
-    let (source, definition) = fed::source("events");
-    let durability = squilla_engine::Durability::Durable;
-    engine
-        .create_source(squilla_engine::SourceDefinition { durability, ..definition })
-        .await
-        .expect("the name is free");
-    let bench = Bench { engine, clock, source };
+    let durability = Durability::Durable;
+    let bench = bench_of(config, durability, false).await;
     let fragile = Fragile::new(7, 2);
     let sums = || aggregate(scan(), &[sum("n", fragile.of(col("n"))), count("c")]);
     let schema = sums().schema().clone();

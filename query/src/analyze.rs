@@ -30,7 +30,7 @@ pub(crate) fn analyze(sql: &str, params: &Params, catalog: &dyn Catalog) -> Resu
         let planning =
             std::thread::Builder::new().name("plan".into()).stack_size(STACK_BYTES).spawn_scoped(scope, || {
                 give_way();
-                bind_statement(&text, catalog)
+                bind_statement(&text, catalog).map_err(|mistakes| placed(mistakes, &text))
             });
         let planning = planning.map_err(|error| {
             vec![
@@ -53,6 +53,14 @@ fn give_way() {
     if let Ok(priority) = ThreadPriorityValue::try_from(PRIORITY) {
         let _ = set_current_thread_priority(ThreadPriority::Crossplatform(priority));
     }
+}
+
+/// Mistakes of which nothing says where in the text they are are those of all of it.
+fn placed(mut mistakes: Vec<Diagnostic>, text: &Text<'_>) -> Vec<Diagnostic> {
+    for mistake in mistakes.iter_mut().filter(|mistake| mistake.span.is_none()) {
+        mistake.span = text.all_span();
+    }
+    mistakes
 }
 
 fn bind_statement(text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, Vec<Diagnostic>> {

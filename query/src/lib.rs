@@ -15,6 +15,7 @@ mod catalog;
 mod changeable;
 mod clauses;
 mod diagnostic;
+mod dialect;
 mod display;
 mod duration;
 mod event_time;

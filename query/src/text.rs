@@ -1,15 +1,15 @@
 //! A statement's text as tokens, and the way from a token's line and column to bytes.
 
-use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::tokenizer::{
     Location, Span as TokenSpan, Token, TokenWithSpan, Tokenizer, Whitespace, Word,
 };
 
 use crate::diagnostic::{Diagnostic, Span};
+use crate::dialect::Squilla;
 use crate::params::{self, Params};
 
 /// The dialect of every statement.
-pub(crate) static DIALECT: GenericDialect = GenericDialect {};
+pub(crate) static DIALECT: Squilla = Squilla;
 
 /// A text and its tokens, without spaces and comments.
 #[derive(Debug)]
@@ -116,6 +116,18 @@ impl<'a> Text<'a> {
     /// The place of the last token, for "something is missing here".
     pub(crate) fn end_span(&self) -> Option<Span> {
         self.tokens.last().and_then(|token| self.span(token.span))
+    }
+
+    /// The place of all tokens; `None`: there are none.
+    pub(crate) fn all_span(&self) -> Option<Span> {
+        let first = self.tokens.first().and_then(|token| self.span(token.span))?;
+        self.end_span().map(|last| Span { start: first.start, end: last.end })
+    }
+
+    /// The place of the first text in single quotes that has this value: as a name it has none.
+    pub(crate) fn text_span(&self, value: &str) -> Option<Span> {
+        let same = |token: &&TokenWithSpan| matches!(&token.token, Token::SingleQuotedString(text) if text == value);
+        self.tokens.iter().find(same).and_then(|token| self.span(token.span))
     }
 
     /// The place of the token that starts at a line and column.

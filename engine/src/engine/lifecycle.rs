@@ -93,7 +93,7 @@ impl Engine {
     pub fn readers(&self, names: &[&str]) -> Vec<String> {
         let live = self.live();
         let reads = |query: &&Arc<LiveQuery>| {
-            !query.sink && !query.kill.is_cancelled() && query.reads.iter().any(|read| names.contains(&read.as_str()))
+            !query.sink && !query.is_killed() && query.reads.iter().any(|read| names.contains(&read.as_str()))
         };
         live.values().filter(reads).map(|query| query.id.clone()).collect()
     }

@@ -23,11 +23,12 @@ mod source;
 mod stage;
 mod stamp;
 mod ticks;
+mod users;
 mod writer;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -61,6 +62,7 @@ pub(crate) use route::Routers;
 pub(crate) use snapshot::Snapshots;
 pub(crate) use source::{ClockLease, SourceJob, make_source, start_source};
 pub(crate) use stage::{Stage, keep_table};
+use users::Users;
 
 /// Commands that wait for a job's attention.
 pub(crate) const COMMANDS: usize = 64;
@@ -111,7 +113,7 @@ pub(crate) struct Job {
     /// Where what it has lost is kept when it has ended.
     pub(crate) ledger: Arc<Ledger>,
     status: Mutex<Status>,
-    users: Mutex<BTreeMap<u64, String>>,
+    users: Mutex<Users>,
 }
 
 impl Drop for Job {
@@ -186,17 +188,26 @@ impl Job {
     }
 
     pub(crate) fn users(&self) -> Vec<String> {
-        self.users.lock().expect("no holder of this lock panics").values().cloned().collect()
+        self.lock_users().all()
     }
 
-    /// How many different names of users are wanted.
-    pub(crate) fn count_names(&self, wanted: impl Fn(&String) -> bool) -> usize {
-        let users = self.users.lock().expect("no holder of this lock panics");
-        users.values().filter(|name| wanted(name)).collect::<HashSet<_>>().len()
+    /// How many different names the users of some jobs have, apart from some.
+    pub(crate) fn count_names(jobs: &[Arc<Self>], but: &HashSet<&str>) -> usize {
+        // Most often only what is at the bottom has others, and thousands: those are not looked at.
+        let Some(most) = jobs.iter().max_by_key(|job| job.lock_users().count()) else { return 0 };
+        let mut beside: HashSet<Arc<str>> = HashSet::new();
+        for job in jobs.iter().filter(|job| !Arc::ptr_eq(job, most)) {
+            beside.extend(job.lock_users().names().filter(|name| !but.contains(&***name)).cloned());
+        }
+        most.lock_users().count_with(&beside, but)
     }
 
     pub(crate) fn user_count(&self) -> usize {
-        self.users.lock().expect("no holder of this lock panics").len()
+        self.lock_users().len()
+    }
+
+    fn lock_users(&self) -> MutexGuard<'_, Users> {
+        self.users.lock().expect("no holder of this lock panics")
     }
 
     /// This job and all that it reads, itself last, each once.
@@ -279,7 +290,7 @@ static NEXT_LEASE: AtomicU64 = AtomicU64::new(1);
 impl Lease {
     pub(crate) fn new(job: Arc<Job>, user: &str, registry: &Arc<Registry>) -> Self {
         let id = NEXT_LEASE.fetch_add(1, Ordering::Relaxed);
-        job.users.lock().expect("no holder of this lock panics").insert(id, user.to_owned());
+        job.lock_users().insert(id, user);
         Self { job, id, registry: Arc::downgrade(registry), unsubscribed: AtomicBool::new(false) }
     }
 
@@ -295,9 +306,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut users = self.job.users.lock().expect("no holder of this lock panics");
-        users.remove(&self.id);
-        let unused = users.is_empty();
+        let mut users = self.job.lock_users();
+        users.remove(self.id);
+        let unused = users.len() == 0;
         drop(users);
         if unused && let Some(registry) = self.registry.upgrade() {
             registry.release_later(&self.job, self.unsubscribed.load(Ordering::Relaxed));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use tokio::runtime::Handle;
 
-use super::{Job, Lease, Linger, Status};
+use super::{Job, Lease, Linger, PRIVATE, Status};
 use crate::clock::Clock;
 
 /// All jobs of an engine. It does not keep them: their users do, and a timer while they linger.
@@ -84,7 +84,9 @@ impl Registry {
 
     /// Releases a job unless somebody uses it again in time.
     pub(crate) fn release_later(self: &Arc<Self>, job: &Arc<Job>, unsubscribed: bool) {
-        let linger = if unsubscribed { self.linger.unsubscribed } else { self.linger.disconnected };
+        // To one of its user's own nobody comes back.
+        let soon = unsubscribed || job.fingerprint.starts_with(PRIVATE);
+        let linger = if soon { self.linger.unsubscribed } else { self.linger.disconnected };
         if linger.is_zero() || job.cancel.is_cancelled() {
             self.release(job);
             return;

@@ -2,6 +2,7 @@
 
 mod again;
 mod alter;
+mod anchor;
 mod answer;
 mod gather;
 mod keep;
@@ -9,6 +10,7 @@ mod kept_over;
 mod make;
 mod renew;
 mod rest;
+mod spawn;
 mod switch;
 mod tell;
 mod together;
@@ -16,9 +18,13 @@ mod together;
 pub(super) use again::text_of;
 use again::{Reached, Recipe};
 use alter::Altering;
+use anchor::{Anchor, Awaited};
 use keep::Keeper;
 pub(super) use keep::{Keeping, Onward};
 pub(super) use make::make_job;
+pub(crate) use spawn::spawn_job;
+use spawn::{Before, spawn};
+pub(super) use spawn::{spawn_kept, spawn_restored};
 use together::beginning;
 pub(super) use together::go_apart;
 pub(crate) use together::spawn_last;
@@ -34,16 +40,15 @@ use super::carry::Switch;
 use super::feed::{Begin, Fed, Feed};
 use super::harm::Crashes;
 use super::late::{Late, LateTap};
-use super::skipped::Skipped;
 use super::stage::{Setting, Stage, TABLE};
 use super::ticks::{row_by_row, ticking};
 use super::writer::Writer;
-use super::{Branch, COMMANDS, Command, Job, Lease, Status};
+use super::{Branch, Command, Job, Status};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::counters::{Counters, add};
 use crate::error::EngineError;
-use crate::operator::{Operator, Output, State};
+use crate::operator::{Operator, Output};
 use crate::shared::Shared;
 use crate::stream::{MemoryStream, Offset, Stream};
 
@@ -87,86 +92,6 @@ pub(crate) fn describe(branches: &[(String, &[super::OpSpec])], stage: &Stage) -
         .collect();
     let from = inputs.join("; ");
     stage.stateful().map_or(from.clone(), |step| format!("{} {from}", step.describe()))
-}
-
-/// Opens the inputs of a job and starts its task.
-pub(crate) fn spawn_job(shared: &Arc<Shared>, spec: JobSpec, user: &str) -> Result<Lease, EngineError> {
-    spawn(shared, spec, user, Before::Nothing)
-}
-
-/// The same for a job that goes on with what one kept, which tells windows from an event time on, and has skipped
-/// stretches.
-pub(super) fn spawn_restored(
-    shared: &Arc<Shared>,
-    spec: JobSpec,
-    user: &str,
-    (state, start, skipped): (State, EventTime, &[Skipped]),
-) -> Result<Lease, EngineError> {
-    spawn(shared, spec, user, Before::State(state, start, skipped))
-}
-
-/// The same for a job of which snapshots are taken, and which goes on where one stands.
-///
-/// # Errors
-/// [`EngineError::State`] when the snapshot does not fit.
-pub(super) fn spawn_kept(
-    shared: &Arc<Shared>,
-    spec: JobSpec,
-    user: &str,
-    keeping: Keeping,
-    onward: Onward,
-) -> Result<Lease, EngineError> {
-    spawn(shared, spec, user, Before::Snapshot(Box::new((keeping, onward))))
-}
-
-/// What a job goes on from.
-enum Before<'a> {
-    Nothing,
-    /// What one kept that told windows from an event time on, and the stretches of its inputs that are not to come.
-    State(State, EventTime, &'a [Skipped]),
-    Snapshot(Box<(Keeping, Onward)>),
-}
-
-fn spawn(shared: &Arc<Shared>, spec: JobSpec, user: &str, before: Before<'_>) -> Result<Lease, EngineError> {
-    let counters = Arc::new(Counters::default());
-    let (begin, holding) = beginning(shared, &spec);
-    let begin = (&begin, spec.needed, shared.clock.now());
-    let mut feed = Feed::open(&spec.branches, &spec.stage, begin, holding, &counters)?;
-    let mut work = Work::new(shared, &spec.stage, &feed, &counters)?;
-    let keeper = match before {
-        Before::Nothing => None,
-        Before::State(mut state, start, skipped) => {
-            feed.restore(&mut state)?;
-            work = Work::begun(shared, &spec.stage, &feed, (EventTime::MIN, EventTime::MIN), &counters)?;
-            if let Work::Operator(operator) = &mut work {
-                operator.restore(&mut state)?;
-            }
-            feed.go_on_from(start, skipped, &spec.branches);
-            None
-        }
-        Before::Snapshot(kept) => {
-            let (keeping, onward) = *kept;
-            let told = onward.enter(&keeping, (&mut feed, &mut work, &spec.branches), &counters)?;
-            Some(Keeper::new(keeping, told))
-        }
-    };
-    if let Some(output) = spec.output.as_ref().filter(|_| keeper.is_none())
-        && let Some(until) = output.takes_over()
-    {
-        feed.set_behind(&output.watermarks(), until);
-    }
-    let stage = spec.stage.clone();
-    let (commands, inbox) = mpsc::channel(COMMANDS);
-    let job = Arc::new(make_job(shared, spec, &feed, counters, commands));
-    let lease = shared.registry.add(job.clone(), user);
-    let mut task = Task::new(shared.clone(), job, stage, feed, work, inbox)?;
-    if keeper.is_some() {
-        (task.keeper, task.recipe) = (keeper, Some(Recipe::Kept));
-        shared.handle.spawn(shared.kept.track_future(task.run()));
-    } else {
-        shared.handle.spawn(task.run());
-    }
-    Ok(lease)
 }
 
 /// What a task does with a batch.
@@ -234,6 +159,12 @@ struct Task {
     wakes: Option<Command>,
     /// It is to go on with the stream of another job, which takes the place of one that it reads.
     switching: Option<Switch>,
+    /// A log that is to be replaced, which it reads through others.
+    awaited: Option<Awaited>,
+    /// Where it goes back to when it crashes; `None`: the logs below it have all that it needs.
+    anchor: Option<Anchor>,
+    /// Results with earlier event times were told before it went back; `None`: none that come again.
+    told_before: Option<EventTime>,
     /// Who waits until what was skipped is written down.
     notes: Vec<oneshot::Sender<()>>,
     /// What it is to go over to; `None`: it stays as it is.
@@ -272,6 +203,9 @@ impl Task {
             wakes: None,
             notes: Vec::new(),
             switching: None,
+            awaited: None,
+            anchor: None,
+            told_before: None,
             altering: None,
             told_until: None,
             keeper: None,
@@ -356,6 +290,7 @@ impl Task {
                 Ok(()) = self.ticks.changed() => {}
                 Ok(()) = self.pauses.changed() => {}
                 () = Altering::answered(&mut self.altering) => {}
+                () = Awaited::is_decided(&mut self.awaited) => {}
                 () = tick => self.tick(interval).await?,
                 () = keep, if snapshot_due.is_some_and(|due| due > clock.now()) => {}
                 fed = self.feed.next() => match fed? {
@@ -478,6 +413,17 @@ impl Task {
             return Err(EngineError::StateBudget { scope: "query", used_bytes, limit_bytes });
         }
         let bytes = own + used_bytes;
+        let anchored = self.anchor_bytes(limit_bytes.saturating_sub(bytes));
+        let booked = self.book_bytes(bytes + anchored);
+        if booked.is_err() && anchored > 0 {
+            // Others need the room.
+            self.forget_anchor();
+            return self.book_bytes(bytes);
+        }
+        booked
+    }
+
+    fn book_bytes(&mut self, bytes: usize) -> Result<(), EngineError> {
         let before = std::mem::replace(&mut self.state_bytes, bytes);
         self.job.state_bytes.store(bytes, Ordering::Relaxed);
         self.shared.book_state(before, bytes)

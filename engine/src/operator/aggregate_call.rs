@@ -9,7 +9,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use squilla_query::AggregateCall;
 
-use super::expression::{Planner, plan_error, with_arrival};
+use super::expression::{Planner, checked, plan_error, with_arrival};
 use super::nth_value::NthSpec;
 use crate::batch::EVENT_TIME;
 use crate::error::EngineError;
@@ -63,16 +63,19 @@ pub(super) fn plan(
             .build()
             .map_err(|error| plan_error(&error))?;
     let function = lowered.aggregate;
-    let mut place = |expr: &Arc<dyn PhysicalExpr>| -> usize {
-        let known = if is_volatile(expr) { None } else { columns.iter().position(|known| known == expr) };
-        known.unwrap_or_else(|| {
-            columns.push(Arc::clone(expr));
+    let mut place = |expr: &Arc<dyn PhysicalExpr>| -> Result<usize, EngineError> {
+        let expr = checked(Arc::clone(expr), &planner.schema).map_err(|error| plan_error(&error))?;
+        let known = if is_volatile(&expr) { None } else { columns.iter().position(|known| known.eq(&expr)) };
+        Ok(known.unwrap_or_else(|| {
+            columns.push(expr);
             columns.len() - 1
-        })
+        }))
     };
-    let mut arguments: Vec<usize> = function.expressions().iter().map(&mut place).collect();
-    arguments.extend(function.order_bys().iter().map(|by| place(&by.expr)));
-    let filter = lowered.filter.as_ref().map(&mut place);
+    let mut arguments: Vec<usize> = function.expressions().iter().map(&mut place).collect::<Result<_, _>>()?;
+    for by in function.order_bys() {
+        arguments.push(place(&by.expr)?);
+    }
+    let filter = lowered.filter.as_ref().map(&mut place).transpose()?;
     let distinct = without_distinct(planner, &expr, &call.name)?;
     let states = match &distinct {
         Some((_, value)) => vec![DataType::new_list(value.clone(), true)],

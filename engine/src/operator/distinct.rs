@@ -37,7 +37,7 @@ impl Distinct {
     pub(super) fn new(function: &AggregateFunctionExpr, value: &DataType) -> Result<Self> {
         let fields = vec![Field::new("group", DataType::UInt32, false), Field::new("value", value.clone(), false)];
         let pairs = new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)?;
-        let inner = function.create_groups_accumulator()?;
+        let inner = super::accumulators::of(function)?;
         Ok(Self { inner, value: value.clone(), pairs, groups: 0, ids: Vec::new() })
     }
 

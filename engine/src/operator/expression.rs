@@ -11,8 +11,8 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, DataFusionError};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::{Expr, cast, col};
-use datafusion_physical_expr::expressions::Literal;
+use datafusion_expr::{Expr, Operator, cast, col};
+use datafusion_physical_expr::expressions::{BinaryExpr, Literal};
 use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use squilla_query::{ArrivalFunction, timestamp_type};
@@ -73,8 +73,26 @@ impl Planner {
     /// [`EngineError::Plan`] when it names what is not there or cannot be evaluated row by row.
     pub(super) fn expr(&self, expr: &Expr) -> Result<Arc<dyn PhysicalExpr>, EngineError> {
         let expr = with_arrival(expr.clone())?;
-        create_physical_expr(&expr, &self.fields, &self.props, &self.context).map_err(|error| plan_error(&error))
+        let expr = create_physical_expr(&expr, &self.fields, &self.props, &self.context);
+        expr.and_then(|expr| checked(expr, &self.schema)).map_err(|error| plan_error(&error))
     }
+}
+
+/// The expression with sums, differences and products of whole numbers that fail where they do not fit in their type,
+/// rather than start again at the other end of it.
+pub(super) fn checked(
+    expr: Arc<dyn PhysicalExpr>,
+    schema: &Schema,
+) -> datafusion_common::Result<Arc<dyn PhysicalExpr>> {
+    let checked = expr.transform_up(|expr| {
+        let Some(binary) = expr.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(expr)) };
+        let grows = matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply);
+        if !grows || !expr.data_type(schema)?.is_integer() {
+            return Ok(Transformed::no(expr));
+        }
+        Ok(Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>))
+    })?;
+    Ok(checked.data)
 }
 
 /// The expression with the moment of arrival in the place of `now()` and its kin.

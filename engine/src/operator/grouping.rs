@@ -16,6 +16,7 @@ use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_
 use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use squilla_query::{AggregateCall, NamedExpr};
 
+use super::accumulators;
 use super::aggregate_call::{self, Call};
 use super::distinct::Distinct;
 use super::expression::{Expressions, Planner, filter_columns};
@@ -439,7 +440,7 @@ fn accumulator(call: &Call) -> Result<Box<dyn GroupsAccumulator>, DataFusionErro
     }
     let function: &Arc<AggregateFunctionExpr> = &call.function;
     if call.is_grouped() {
-        return function.create_groups_accumulator();
+        return accumulators::of(function);
     }
     let function = Arc::clone(function);
     Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))

@@ -4,6 +4,7 @@
 //! a partition's watermark never goes back; a batch without rows still carries its watermark on; nothing comes
 //! after the end; and the job's [`Counters`](crate::Counters) account for every row.
 
+mod accumulators;
 mod admit;
 mod aggregate;
 mod aggregate_call;

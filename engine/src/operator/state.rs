@@ -102,6 +102,15 @@ impl State {
         taken.map_err(|error| EngineError::State(error.to_string()))
     }
 
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let bytes = |part: &Part| match part {
+            Part::Note(text) => text.len(),
+            Part::Rows(rows) => rows.get_array_memory_size(),
+        };
+        self.parts.iter().map(bytes).sum()
+    }
+
     /// True when all of it was taken.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()

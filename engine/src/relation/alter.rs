@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use arrow::datatypes::SchemaRef;
-use squilla_query::{Query, WINDOW_TIME, WindowSpec};
+use arrow::datatypes::{Field, SchemaRef};
+use squilla_query::{Plan, Query, WINDOW_TIME, WindowSpec, sql_name};
 
 use super::{Definition, LateRelation, Relation};
 use crate::engine::counts_rows;
@@ -11,6 +11,28 @@ use crate::error::EngineError;
 use crate::job::{Job, Recovery, Status, Told};
 
 impl Relation {
+    /// Refuses a plan that was made when the stream had other columns.
+    ///
+    /// # Errors
+    /// [`EngineError::Altered`].
+    pub(crate) fn check_columns(&self, plan: &Plan, name: &str) -> Result<(), EngineError> {
+        if let (Plan::Scan { relation, schema }, Definition::Stream { .. }) = (plan, &self.definition)
+            && relation == name
+        {
+            let own = self.schema();
+            let here = |field: &&Arc<Field>| own.field_with_name(field.name()).ok();
+            let same = |field: &&Arc<Field>| here(field).is_some_and(|here| here.data_type() == field.data_type());
+            if let Some(field) = schema.fields().iter().find(|field| !same(field)) {
+                let other = here(&field).map_or_else(
+                    || format!("it has no column \"{}\" any more", field.name()),
+                    |here| format!("column \"{}\" is {} now", field.name(), sql_name(here.data_type())),
+                );
+                return Err(EngineError::Altered { name: self.name.clone(), what: other });
+            }
+        }
+        plan.inputs().into_iter().try_for_each(|input| self.check_columns(input, name))
+    }
+
     /// The job of a stream whose query can become another now.
     ///
     /// # Errors
@@ -67,6 +89,12 @@ impl Relation {
         let job = late.job.lock().expect("no holder of this lock panics");
         let users = job.as_ref().map(|lease| lease.job().users()).unwrap_or_default();
         users.into_iter().filter(|user| *user != self.name).collect()
+    }
+
+    /// The job that gathers its late rows, which uses it though nobody may read those.
+    pub(super) fn late_job_id(&self) -> Option<String> {
+        let Definition::Stream { late, .. } = &self.definition else { return None };
+        late.job.lock().expect("no holder of this lock panics").as_ref().map(|lease| lease.job().id.clone())
     }
 
     /// The same stream with another query, whose columns are the same. Its late rows are gathered anew when they are read.

@@ -7,6 +7,7 @@ mod position;
 mod producers;
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -212,10 +213,9 @@ pub trait Stream: Send + Sync + std::fmt::Debug {
 }
 
 /// Reads a stream, all partitions in the order of their commits.
-#[async_trait]
 pub trait StreamReader: Send {
-    /// The next thing; waits for it. Cancel safe.
-    async fn next(&mut self) -> Read;
+    /// The next thing; its task is woken when there may be one.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Read>;
 
     /// The next thing if it is there.
     fn try_next(&mut self) -> Option<Read>;
@@ -237,4 +237,11 @@ pub trait StreamReader: Send {
     /// Goes to the end of the stream, or so far that at most `keep_bytes` are left to read; the gap that this
     /// makes, `None` when there is none.
     fn skip_to_latest(&mut self, keep_bytes: u64) -> Option<Gap>;
+}
+
+impl dyn StreamReader {
+    /// The next thing; waits for it. Cancel safe.
+    pub async fn next(&mut self) -> Read {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
 }

@@ -19,6 +19,18 @@ pub struct Position {
     pub offsets: BTreeMap<u32, (Offset, u64)>,
 }
 
+impl Position {
+    /// Goes to another place, most often of the same partitions: no room is asked for then.
+    pub(crate) fn go_to(&mut self, place: &Self) {
+        self.epoch = place.epoch;
+        if self.offsets.keys().eq(place.offsets.keys()) {
+            self.offsets.values_mut().zip(place.offsets.values()).for_each(|(at, to)| *at = *to);
+        } else {
+            self.offsets.clone_from(&place.offsets);
+        }
+    }
+}
+
 /// A text is no position.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("\"{0}\" is no position: use one that the server sent")]

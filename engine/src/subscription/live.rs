@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Waker;
 
+use futures::task::AtomicWaker;
 use squilla_query::{Emit, Query};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::info::QueryInfo;
+use crate::job::Job;
 use crate::ledger::{GapCounts, Ledger};
 use crate::relation::base_name;
 use crate::shared::Shared;
@@ -27,7 +28,7 @@ pub(crate) struct LiveQuery {
     pub(crate) started: EventTime,
     pub(crate) jobs: Mutex<Vec<String>>,
     pub(crate) rows: AtomicU64,
-    pub(crate) kill: CancellationToken,
+    killed: AtomicBool,
     /// What its reader was told that it does not get.
     pub(crate) gaps: GapCounts,
     ledger: Arc<Ledger>,
@@ -35,7 +36,10 @@ pub(crate) struct LiveQuery {
     pub(crate) changing: bool,
     /// It reads a piece of history, or at a pace.
     pub(crate) replay: AtomicBool,
-    paused: watch::Sender<bool>,
+    paused: AtomicBool,
+    /// How often it was paused, told to go on, or ended: one look tells its reader that nothing is new.
+    stirs: AtomicU64,
+    reader: AtomicWaker,
     /// How often it was told to go on.
     resumes: AtomicU64,
     /// It goes on with the rows that come then.
@@ -54,21 +58,30 @@ impl LiveQuery {
             started: shared.clock.now(),
             jobs: Mutex::default(),
             rows: AtomicU64::new(0),
-            kill: CancellationToken::new(),
+            killed: AtomicBool::new(false),
             gaps: GapCounts::default(),
             ledger: shared.ledger.clone(),
             changing: query.told(false) != Emit::OnWindowClose,
             replay: AtomicBool::new(false),
-            paused: watch::Sender::new(false),
+            paused: AtomicBool::new(false),
+            stirs: AtomicU64::new(0),
+            reader: AtomicWaker::new(),
             resumes: AtomicU64::new(0),
             skips: AtomicBool::new(false),
             why: OnceLock::new(),
         }
     }
 
+    /// It reads these jobs from now on.
+    pub(crate) fn set_jobs(&self, chain: &[Arc<Job>]) {
+        *self.jobs.lock().expect("no holder of this lock panics") = chain.iter().map(|job| job.id.clone()).collect();
+    }
+
     /// Lets it rest; false: it does already.
     pub(crate) fn pause(&self) -> bool {
-        !self.paused.send_replace(true)
+        let was = self.paused.swap(true, Ordering::AcqRel);
+        self.stir();
+        !was
     }
 
     /// Lets it go on, `skip`: with the rows that come then; false: it did not rest.
@@ -78,7 +91,9 @@ impl LiveQuery {
         }
         self.skips.store(skip, Ordering::Release);
         self.resumes.fetch_add(1, Ordering::Release);
-        self.paused.send_replace(false)
+        let was = self.paused.swap(false, Ordering::AcqRel);
+        self.stir();
+        was
     }
 
     /// How often it was told to go on: its reader may not have looked in between.
@@ -87,11 +102,32 @@ impl LiveQuery {
     }
 
     pub(crate) fn is_paused(&self) -> bool {
-        *self.paused.borrow()
+        self.paused.load(Ordering::Acquire)
     }
 
-    pub(crate) fn pauses(&self) -> watch::Receiver<bool> {
-        self.paused.subscribe()
+    /// How often it was paused, told to go on, or ended.
+    pub(crate) fn stirs(&self) -> u64 {
+        self.stirs.load(Ordering::Acquire)
+    }
+
+    fn stir(&self) {
+        self.stirs.fetch_add(1, Ordering::AcqRel);
+        self.reader.wake();
+    }
+
+    /// Its reader is woken when it is paused, told to go on, or ended from now on.
+    pub(crate) fn listen(&self, reader: &Waker) {
+        self.reader.register(reader);
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Ends it at somebody's wish.
+    pub(crate) fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.stir();
     }
 
     /// Whether it goes on with the rows that come now; asked once.
@@ -102,7 +138,7 @@ impl LiveQuery {
     /// Ends it. Its reader is told why; the first reason counts.
     pub(crate) fn end(&self, why: EngineError) {
         self.why.get_or_init(|| Arc::new(why));
-        self.kill.cancel();
+        self.kill();
     }
 
     /// Why it was ended.

@@ -12,8 +12,11 @@ mod until;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use arrow::datatypes::SchemaRef;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::StreamBatch;
@@ -161,6 +164,10 @@ pub struct Subscription {
     burst: usize,
     done: bool,
     rest: Rest,
+    /// How often its query had been paused, told to go on, or ended when it looked last; `None`: it has not looked.
+    stirs: Option<u64>,
+    /// Until when it waits last.
+    timer: Option<(EventTime, BoxFuture<'static, ()>)>,
     steps: Steps,
     _demand: Vec<DemandLease>,
 }
@@ -179,39 +186,62 @@ impl Subscription {
     /// The next event; waits for it. Cancel safe. After [`SubscriptionEvent::Complete`] or
     /// [`SubscriptionEvent::Failed`] it waits for ever.
     pub async fn next(&mut self) -> SubscriptionEvent {
+        let mut waited = false;
+        std::future::poll_fn(|context| self.poll_next(&mut waited, context)).await
+    }
+
+    /// `waited`: it has looked, and waits for rows. Those that it is woken for it is told however many they are: it was
+    /// not behind.
+    fn poll_next(&mut self, waited: &mut bool, context: &mut Context<'_>) -> Poll<SubscriptionEvent> {
         loop {
-            if let Some(event) = self.try_next() {
-                return event;
+            if !std::mem::take(waited)
+                && let Some(event) = self.try_next()
+            {
+                return Poll::Ready(event);
             }
             if self.done && self.ready.is_empty() {
-                std::future::pending::<()>().await;
+                return Poll::Pending;
             }
-            if self.rest.resting || self.stands() {
-                match self.wait_at_rest().await {
-                    Some(event) => return event,
-                    None => continue,
-                }
+            self.admission.live.listen(context.waker());
+            if Some(self.admission.live.stirs()) != self.stirs {
+                continue;
             }
+            let stands = self.rest.resting || self.stands();
             let held = self.pace.as_ref().and_then(Pace::due);
-            let waits = held.is_some() || self.waits();
+            let waits = !stands && (held.is_some() || self.waits());
+            if !stands
+                && !waits
+                && let Poll::Ready(read) = self.reader.poll_next(context)
+            {
+                self.take(read);
+                continue;
+            }
             let until = match held {
-                Some(due) => due.min(self.next_progress),
+                Some(due) if waits => due.min(self.next_progress),
                 None if waits => self.next_delivery,
-                None => self.next_progress,
+                _ => self.next_progress,
             };
-            let live = self.admission.live.clone();
-            tokio::select! {
-                biased;
-                () = live.kill.cancelled() => return self.fail(live.ended()),
-                _ = self.rest.pauses.changed() => {}
-                read = self.reader.next(), if !waits => self.take(read),
-                () = self.clock.sleep_until(until) => {
-                    if !waits {
-                        self.progress();
-                    }
-                }
+            if self.poll_timer(until, context).is_pending() {
+                *waited = !stands && !waits;
+                return Poll::Pending;
+            }
+            if !waits {
+                self.progress();
             }
         }
+    }
+
+    /// Ready at a moment. Most often it is the same as the last time, for which a timer is there.
+    fn poll_timer(&mut self, until: EventTime, context: &mut Context<'_>) -> Poll<()> {
+        if self.timer.as_ref().is_none_or(|(moment, _)| *moment != until) {
+            let clock = self.clock.clone();
+            self.timer = Some((until, async move { clock.sleep_until(until).await }.boxed()));
+        }
+        if let Some((_, timer)) = &mut self.timer {
+            ready!(timer.as_mut().poll(context));
+        }
+        self.timer = None;
+        Poll::Ready(())
     }
 
     /// The next event if it is there: to fill a socket's buffer without waiting.
@@ -222,14 +252,19 @@ impl Subscription {
         if self.done && self.ready.is_empty() {
             return None;
         }
-        if self.admission.live.kill.is_cancelled() {
-            self.ready.clear();
-            return Some(self.fail(self.admission.live.ended()));
+        let stirs = Some(self.admission.live.stirs());
+        if stirs != self.stirs {
+            self.stirs = stirs;
+            if self.admission.live.is_killed() {
+                self.ready.clear();
+                return Some(self.fail(self.admission.live.ended()));
+            }
+            self.see_rest();
         }
         if self.clock.now() >= self.next_progress {
             self.progress();
         }
-        if self.rests() || self.stands() {
+        if self.rest.resting || self.stands() {
             return self.pop();
         }
         while self.ready.is_empty() && !self.done && !self.waits() {
@@ -269,14 +304,14 @@ impl Subscription {
         {
             return;
         }
-        if self.reader.behind_bytes() <= self.lag_bytes {
+        let behind_bytes = self.reader.behind_bytes();
+        if behind_bytes <= self.lag_bytes {
             self.replays = false;
         }
-        if self.replays || self.reader.behind_bytes() <= self.lag_bytes {
+        if self.replays || behind_bytes <= self.lag_bytes {
             return;
         }
         if self.info.policy == Policy::Disconnect {
-            let behind_bytes = self.reader.behind_bytes();
             let event = self.fail(Arc::new(EngineError::TooSlow { behind_bytes, limit_bytes: self.lag_bytes }));
             self.ready.push_back(event);
         } else if let Some(gap) = self.reader.skip_to_latest(self.lag_bytes / 2) {
@@ -298,9 +333,8 @@ impl Subscription {
     fn take(&mut self, read: Read) {
         match read {
             Read::Batch(batch) => {
-                let now = self.clock.now();
                 let batch = match &mut self.pace {
-                    Some(pace) if !self.steps.counts() => pace.take(batch, now),
+                    Some(pace) if !self.steps.counts() => pace.take(batch, self.clock.now()),
                     _ => Some(batch),
                 };
                 if let Some(batch) = batch {
@@ -336,57 +370,48 @@ impl Subscription {
             self.next_delivery = self.clock.now().plus(self.period_ns);
             self.burst = GATHER_BATCHES;
         }
-        let batches = match &mut self.conflater {
-            Some(conflater) => {
-                let mut batches = vec![batch];
-                while batches.len() < GATHER_BATCHES {
-                    match self.reader.try_next() {
-                        Some(Read::Batch(next)) => batches.push(next),
-                        Some(other) => {
-                            self.burst = 0;
-                            let batches = conflater.conflate(batches);
-                            self.tell(batches);
-                            return self.take(other);
-                        }
-                        None => break,
-                    }
-                }
+        let Some(conflater) = &mut self.conflater else {
+            self.burst = self.burst.saturating_sub(1);
+            if self.burst > 0 && self.reader.behind_rows() == 0 {
                 self.burst = 0;
-                conflater.conflate(batches)
             }
-            None => {
-                self.burst = self.burst.saturating_sub(1);
-                if self.reader.behind_rows() == 0 {
-                    self.burst = 0;
-                }
-                vec![batch]
-            }
+            return self.tell(batch, self.reader.position());
         };
-        self.tell(batches);
+        let mut batches = vec![batch];
+        let mut behind = None;
+        while batches.len() < GATHER_BATCHES && behind.is_none() {
+            match self.reader.try_next() {
+                Some(Read::Batch(next)) => batches.push(next),
+                Some(other) => behind = Some(other),
+                None => break,
+            }
+        }
+        self.burst = 0;
+        let position = self.reader.position();
+        for batch in conflater.conflate(batches) {
+            self.tell(batch, position.clone());
+        }
+        if let Some(read) = behind {
+            self.take(read);
+        }
     }
 
-    /// Queues the rows of batches that the client has not been told.
-    fn tell(&mut self, batches: Vec<Arc<StreamBatch>>) {
-        let position = self.reader.position();
-        for batch in batches {
-            let Some(skip) = self.skip(&batch) else { continue };
-            let rows = batch.rows.num_rows();
-            if skip >= rows {
-                continue;
-            }
-            let runs = match &self.end {
-                Some(end) => end.runs(&batch, skip),
-                None => std::iter::once(skip..rows).collect(),
-            };
-            if runs.is_empty() {
-                continue;
-            }
-            self.note_overtaken(&batch);
-            self.tell_completeness(&batch);
-            for run in runs {
-                let (batch, position) = step::head(&batch, run.end, &position);
-                self.ready.push_back(SubscriptionEvent::Rows { batch, skip: run.start, position, snapshot: false });
-            }
+    /// Queues the rows of a batch that the client has not been told. `position`: behind it.
+    fn tell(&mut self, batch: Arc<StreamBatch>, position: Position) {
+        let rows = batch.rows.num_rows();
+        let Some(skip) = self.skip(&batch).filter(|skip| *skip < rows) else { return };
+        let runs = self.end.as_ref().map(|end| end.runs(&batch, skip));
+        if runs.as_ref().is_some_and(Vec::is_empty) {
+            return;
+        }
+        self.note_overtaken(&batch);
+        self.tell_completeness(&batch);
+        let Some(runs) = runs else {
+            return self.ready.push_back(SubscriptionEvent::Rows { batch, skip, position, snapshot: false });
+        };
+        for run in runs {
+            let (batch, position) = step::head(&batch, run.end, &position);
+            self.ready.push_back(SubscriptionEvent::Rows { batch, skip: run.start, position, snapshot: false });
         }
     }
 

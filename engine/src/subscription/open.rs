@@ -1,6 +1,6 @@
 //! How a subscription begins: which jobs it reads, from where, and what it is told first.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,8 +41,7 @@ impl Subscription {
         let policy = policy(shared, options, told_as, whole);
         let holds = holds(shared, &job, policy) || whole && chosen.private;
         let reader = stream.clone().reader(&chosen.start, holds);
-        let mut told = told_before(&chosen.start, stream);
-        let mut ready = VecDeque::new();
+        let (mut told, mut ready) = (told_before(&chosen.start, stream), VecDeque::new());
         // The job counts it.
         ready.extend(lost(options, &chosen, reader.position()).map(SubscriptionEvent::Gap));
         let changing = told_as != Emit::OnWindowClose;
@@ -57,11 +56,10 @@ impl Subscription {
         let complete_from = chain.iter().map(|job| job.complete_from()).max().filter(|from| *from > EventTime::MIN);
         let visible = visible_schema(stream.schema());
         let conflater = conflater(query, policy, changing, &visible)?;
-        *admission.live.jobs.lock().expect("no holder of this lock panics") =
-            chain.iter().map(|job| job.id.clone()).collect();
+        admission.live.set_jobs(&chain);
         let shown = (reader.position(), visible, others(&chain, &user));
         let info = info(query, &chosen, shown, (policy, changing), user, complete_from);
-        let (now, rest) = (shared.clock.now(), Rest::new(shared, node, &admission.live));
+        let now = shared.clock.now();
         let end = query.until.map(|until| End::new(until, &chain, now, stream.partitions()));
         let mut subscription = Self {
             info,
@@ -87,7 +85,9 @@ impl Subscription {
             end,
             burst: 0,
             done: false,
-            rest,
+            rest: Rest::new(shared, node),
+            stirs: None,
+            timer: None,
             steps,
             _demand: demand,
         };
@@ -135,6 +135,8 @@ pub(super) struct Chosen {
     pub(super) built: Built,
     pub(super) start: Start,
     pub(super) recovered: Option<bool>,
+    /// The position asked for lies behind the end, or in a partition that there is not.
+    foreign: bool,
     /// The job runs for this reader alone, straight from the logs.
     private: bool,
 }
@@ -148,7 +150,7 @@ fn choose(
 ) -> Result<Chosen, EngineError> {
     let afresh = || build_last(shared, node, relations, user);
     let private = |from: &Start| build(shared, node, relations, user, None, Some(from));
-    let chosen = |built, start| Ok(Chosen { built, start, recovered: None, private: false });
+    let chosen = |built, start| Ok(Chosen { built, start, recovered: None, foreign: false, private: false });
     if shared.config.lossless {
         return chosen(afresh()?, Start::Earliest);
     }
@@ -171,7 +173,13 @@ fn choose(
             if node.is_relation() {
                 return chosen(afresh()?, start.clone());
             }
-            Ok(Chosen { built: private(start)?, start: Start::Earliest, recovered: None, private: true })
+            Ok(Chosen {
+                built: private(start)?,
+                start: Start::Earliest,
+                recovered: None,
+                foreign: false,
+                private: true,
+            })
         }
     }
 }
@@ -188,9 +196,13 @@ pub(super) fn resume(
     let built = build_last(shared, node, relations, user)?;
     let job = built.lease.job().clone();
     let stream = if built.updates { job.updates.as_ref().unwrap_or(&job.output) } else { &job.output };
+    let foreign = if job.logged || built.updates { !stream.reaches(position) } else { !is_of(&job, position) };
+    // No row has ever had such a place: it is answered as one of a log that is not known.
+    let position = &Position { epoch: if foreign { !position.epoch } else { position.epoch }, ..position.clone() };
+    let start = if foreign { Start::Position(position.clone()) } else { start };
     if stream.covers(position) || job.logged || built.updates {
         let recovered = Some(stream.covers(position));
-        return Ok(Chosen { built, start, recovered, private: false });
+        return Ok(Chosen { built, start, recovered, foreign, private: false });
     }
     drop(built);
     let built = build(shared, node, relations, user, None, Some(&start))?;
@@ -201,7 +213,18 @@ pub(super) fn resume(
     // may have stopped in.
     let own = Position { epoch: built.lease.job().output.epoch(), offsets: position.offsets.clone() };
     let start = if whole { Start::Position(own) } else { Start::Earliest };
-    Ok(Chosen { built, start, recovered: Some(whole), private: true })
+    Ok(Chosen { built, start, recovered: Some(whole), foreign, private: true })
+}
+
+/// Whether a position is one that rows of a job that hands rows on can have, by the logs below it.
+fn is_of(job: &Job, position: &Position) -> bool {
+    if job.logged {
+        return job.output.reaches(position);
+    }
+    let branches = &job.inputs().branches;
+    let below = branches.iter().zip(split_position(position, branches));
+    position.offsets.keys().all(|partition| *partition < job.output.partitions())
+        && below.into_iter().all(|(branch, part)| is_of(branch.job(), &part))
 }
 
 /// The places before which rows have been told. Of another incarnation none have: its offsets were of other rows.
@@ -228,7 +251,7 @@ fn lost(options: &SubscribeOptions, chosen: &Chosen, to: Position) -> Option<Gap
     if chosen.recovered != Some(false) || chosen.start != Start::Earliest {
         return None;
     }
-    let known = asked.epoch == to.epoch;
+    let known = asked.epoch == to.epoch && !chosen.foreign;
     let reason = if known { GapReason::Retention } else { GapReason::Epoch };
     let rows = known.then(|| gone(asked, &chosen.built.lease.job().inputs().branches)).flatten();
     Some(Gap { from: known.then(|| asked.clone()), to, rows, reason })
@@ -250,14 +273,8 @@ pub(super) fn keeps_rows(branch: &Branch) -> bool {
 
 /// How many others use the jobs of a query.
 fn others(chain: &[Arc<Job>], user: &str) -> usize {
-    let own =
-        |name: &String| name == user || chain.iter().any(|job| job.id == *name || job.stream.as_ref() == Some(name));
-    let counts: Vec<usize> = chain.iter().map(|job| job.count_names(|name| !own(name))).collect();
-    match counts.iter().filter(|count| **count > 0).count() {
-        // Most often only what is at the bottom has others, and thousands.
-        0 | 1 => counts.iter().sum(),
-        _ => chain.iter().flat_map(|job| job.users()).filter(|name| !own(name)).collect::<BTreeSet<_>>().len(),
-    }
+    let own = chain.iter().flat_map(|job| [Some(job.id.as_str()), job.stream.as_deref()]).flatten();
+    Job::count_names(chain, &own.chain(std::iter::once(user)).collect())
 }
 
 /// Whether the sources wait for this reader.

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
+use super::Subscription;
 use super::open::{holds, resume, told_before};
-use super::{LiveQuery, Subscription, SubscriptionEvent};
 use crate::error::EngineError;
 use crate::job::Node;
 use crate::shared::Shared;
@@ -15,21 +13,20 @@ use crate::stream::{Gap, GapReason, MemoryStream, Position, Start, Stream};
 pub(super) struct Rest {
     shared: Arc<Shared>,
     node: Node,
-    pub(super) pauses: watch::Receiver<bool>,
     pub(super) resting: bool,
     /// How often it went on.
     resumes: u64,
 }
 
 impl Rest {
-    pub(super) fn new(shared: &Arc<Shared>, node: &Node, live: &LiveQuery) -> Self {
-        Self { shared: shared.clone(), node: node.clone(), pauses: live.pauses(), resting: false, resumes: 0 }
+    pub(super) fn new(shared: &Arc<Shared>, node: &Node) -> Self {
+        Self { shared: shared.clone(), node: node.clone(), resting: false, resumes: 0 }
     }
 }
 
 impl Subscription {
-    /// Whether the query rests now. It goes on here when it was told to.
-    pub(super) fn rests(&mut self) -> bool {
+    /// Whether the query rests from now on. It goes on here when it was told to.
+    pub(super) fn see_rest(&mut self) {
         let (paused, resumes) = (self.admission.live.is_paused(), self.admission.live.resumes());
         if paused && !self.rest.resting {
             self.rest.resting = true;
@@ -41,7 +38,6 @@ impl Subscription {
                 self.ready.push_back(event);
             }
         }
-        self.rest.resting
     }
 
     /// Goes on where the reader was, with what the logs still hold, or with the rows that come from now on.
@@ -80,25 +76,12 @@ impl Subscription {
         self.told = told_before(&chosen.start, &job.output);
         self.reader = job.output.clone().reader(&chosen.start, holding);
         self.chain = job.chain();
-        *self.admission.live.jobs.lock().expect("no holder of this lock panics") =
-            self.chain.iter().map(|job| job.id.clone()).collect();
+        self.admission.live.set_jobs(&self.chain);
         self.lease = chosen.built.lease;
         Ok(())
     }
 
     pub(super) fn stream(&self) -> Arc<MemoryStream> {
         self.lease.job().output.clone()
-    }
-
-    /// Waits until the query is told to go on or to end, or until there is progress to be told.
-    pub(super) async fn wait_at_rest(&mut self) -> Option<SubscriptionEvent> {
-        let live = self.admission.live.clone();
-        tokio::select! {
-            biased;
-            () = live.kill.cancelled() => return Some(self.fail(live.ended())),
-            _ = self.rest.pauses.changed() => {}
-            () = self.clock.sleep_until(self.next_progress) => self.progress(),
-        }
-        None
     }
 }

@@ -9,7 +9,10 @@ use crate::notice::Notice;
 impl Subscription {
     /// Results of windows that lack rows come behind the share that they are made of.
     pub(super) fn tell_completeness(&mut self, batch: &StreamBatch) {
-        let Some(first) = batch.event_times().iter().min().filter(|_| self.info.windowed) else { return };
+        if !self.info.windowed || self.completeness.told >= 1.0 && self.lost() == 0 {
+            return;
+        }
+        let Some(first) = batch.event_times().iter().min() else { return };
         let (_, seen) = self.seen();
         if !self.completeness.tell(EventTime(*first), seen) {
             return;
@@ -24,6 +27,11 @@ impl Subscription {
         let latest = sources.map(|job| job.output.facts().max_event_time).min().unwrap_or(EventTime::MIN);
         let (_, seen) = self.seen();
         self.completeness.note(latest, seen);
+    }
+
+    /// Rows that were lost in the whole chain.
+    fn lost(&self) -> u64 {
+        self.gap_rows + self.chain.iter().map(|job| job.counters.lost()).sum::<u64>()
     }
 
     /// Late rows of the whole chain; and what came into it, with what was lost.

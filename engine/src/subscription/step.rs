@@ -176,21 +176,21 @@ impl Subscription {
                 self.ready.remove(at)?
             }
         };
-        let waits = self.pace.as_ref().is_some_and(|pace| pace.due().is_some())
-            || self.ready.iter().any(|event| matches!(event, SubscriptionEvent::Rows { .. }));
+        let rows_wait = || self.ready.iter().any(|event| matches!(event, SubscriptionEvent::Rows { .. }));
+        let waits = || self.pace.as_ref().is_some_and(|pace| pace.due().is_some()) || rows_wait();
         match &mut event {
             SubscriptionEvent::Rows { batch, skip, position, snapshot } => {
-                self.steps.at.clone_from(position);
+                self.steps.at.go_to(position);
                 self.steps.event_time_before = self.steps.event_time;
                 self.steps.event_time = batch.event_times().last().map(|time| EventTime(*time));
                 if !*snapshot {
                     self.admission.live.rows.fetch_add((batch.rows.num_rows() - *skip) as u64, Relaxed);
                 }
             }
-            SubscriptionEvent::Gap(gap) => self.steps.at.clone_from(&gap.to),
+            SubscriptionEvent::Gap(gap) => self.steps.at.go_to(&gap.to),
             // Rows that wait lie behind the reader, and have not been told.
-            SubscriptionEvent::Progress(progress) if waits => progress.position.clone_from(&self.steps.at),
-            SubscriptionEvent::Progress(progress) => self.steps.at.clone_from(&progress.position),
+            SubscriptionEvent::Progress(progress) if waits() => progress.position.clone_from(&self.steps.at),
+            SubscriptionEvent::Progress(progress) => self.steps.at.go_to(&progress.position),
             SubscriptionEvent::Complete | SubscriptionEvent::Failed(_) => {}
         }
         Some(event)

@@ -110,6 +110,7 @@ impl From<JsonRejection> for ApiError {
             _ => "malformed",
         };
         Self::new(rejection.status(), code, rejection.body_text())
+            .help("GET /api/v1/openapi.json describes all requests")
     }
 }
 

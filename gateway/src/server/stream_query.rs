@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
-use squilla_engine::{Policy, Start, SubscribeOptions, Subscription};
+use squilla_engine::{EngineError, Policy, Start, SubscribeOptions, Subscription};
 use squilla_query::{ParamValue, Params};
 use utoipa::{IntoParams, ToSchema};
 
@@ -76,8 +76,10 @@ pub(crate) async fn subscribe(app: &App, wanted: Wanted) -> Result<Subscription,
         check_speed(wanted.speed, from.is_some() || query.since.is_some())?;
         let started = app.service.engine().subscribe(&query, wanted.options(from.clone())).await;
         let is_now = || async { app.service.query(&sql, &params).await.is_ok_and(|now| now.plan == query.plan) };
+        // What the names tell may be a moment behind what the stream is.
+        let behind = matches!(started, Err(EngineError::Altered { .. }));
         // A stream whose result changes is read by its text, which may have become another in between.
-        if Arc::ptr_eq(&names, &app.service.names()) || is_now().await {
+        if !behind && (Arc::ptr_eq(&names, &app.service.names()) || is_now().await) {
             return started.map_err(|error| ApiError::from(&error).in_statement(&sql));
         }
     }

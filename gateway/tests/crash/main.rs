@@ -3,6 +3,7 @@
 //!
 //! `SQUILLA_SEED` repeats a run; `SQUILLA_KILL_MINUTES` and `SQUILLA_DISCONNECT_MINUTES` say how long the random ones take.
 
+mod calm;
 mod compare;
 mod disconnect;
 mod oracle;
@@ -11,6 +12,7 @@ mod random;
 mod read;
 mod server;
 mod several;
+mod statement;
 mod suite;
 
 use std::time::{Duration, Instant};

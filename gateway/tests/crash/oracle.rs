@@ -11,6 +11,8 @@ const PATIENCE_MS: i64 = 2_000;
 const WINDOW_MS: i64 = 10_000;
 /// Between two sessions of a part.
 const GAP_MS: i64 = 500;
+/// The same of sessions of several partitions.
+const CALM_GAP_MS: i64 = 300;
 /// How far two rows of a pair are apart at most.
 const NEAR_MS: i64 = 4_000;
 
@@ -206,5 +208,27 @@ fn sessions(events: &[Event]) -> Vec<Count> {
         watermark = watermark.max(event.at_ms - PATIENCE_MS);
     }
     close(&mut open, watermark);
+    closed
+}
+
+/// Sessions of rows none of which is late, in any order; the last of them, which closes the others, apart.
+pub(crate) fn calm_sessions(events: &[Event]) -> Vec<Count> {
+    let mut sorted: Vec<&Event> = events.iter().collect();
+    sorted.sort_by_key(|event| event.at_ms);
+    let last = sorted.pop();
+    let mut open: BTreeMap<Option<i64>, (i64, Count)> = BTreeMap::new();
+    let mut closed = Vec::new();
+    for event in sorted {
+        let alone = Count::of_event(event.at_ms.div_euclid(1000), event);
+        match open.get_mut(&event.part) {
+            Some((until, count)) if event.at_ms <= *until => {
+                *until = event.at_ms + CALM_GAP_MS;
+                count.add(&alone);
+            }
+            _ => closed.extend(open.insert(event.part, (event.at_ms + CALM_GAP_MS, alone)).map(|(_, count)| count)),
+        }
+    }
+    assert!(last.is_none_or(|last| open.values().all(|(until, _)| *until < last.at_ms)), "the last one comes later");
+    closed.extend(open.into_values().map(|(_, count)| count));
     closed
 }

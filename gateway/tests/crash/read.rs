@@ -142,7 +142,10 @@ impl<T> Reader<T> {
             if !self.lossy {
                 assert_eq!(told["recovered"], true, "{}: {told}", self.stream);
             }
-            if told["recovered"] == true && self.dense {
+            if told["recovered"] != true {
+                // What it has read is not what the log holds now. The gap that says so may not come any more.
+                self.rows.clear();
+            } else if self.dense {
                 assert_eq!(place(before), place(&position), "{} goes on elsewhere", self.stream);
             }
             self.epochs += usize::from(epoch(before) != epoch(&position));
@@ -167,10 +170,6 @@ impl<T> Reader<T> {
             }
             Some("gap") if self.lossy => {
                 self.gaps += 1;
-                if message["reason"] == "epoch" {
-                    // What it has read is not what the log holds now.
-                    self.rows.clear();
-                }
                 self.position = Some(message["to"].as_str().expect("a position").to_owned());
             }
             Some("progress") => {}

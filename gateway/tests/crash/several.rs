@@ -7,6 +7,7 @@ use super::compare::{compare, difference};
 use super::oracle::{Count, united};
 use super::publish::{Book, Event, Publisher};
 use super::read::Reader;
+use super::statement::{alter, counts, source, stream, totals};
 use super::suite::{id_of_row, pair_of_row, published};
 
 /// Ids tell which source a row comes from.
@@ -14,22 +15,17 @@ const SIDES: i64 = 2;
 
 /// After those that make the other source.
 pub(crate) const STATEMENTS: [&str; 5] = [
-    "CREATE SOURCE IF NOT EXISTS west (id BIGINT, ts TIMESTAMP, part BIGINT,
-        WATERMARK FOR ts AS ts - INTERVAL '2 seconds')
-     WITH (connector = 'http', durability = 'durable', idle_timeout = '10h')",
-    "CREATE STREAM IF NOT EXISTS both_sides WITH (durability = 'durable') AS
-     SELECT id * 2 AS id, ts, part FROM events UNION ALL SELECT id * 2 + 1, ts, part FROM west",
+    source!("west", "2 seconds"),
+    stream!("both_sides", "SELECT id * 2 AS id, ts, part FROM events UNION ALL SELECT id * 2 + 1, ts, part FROM west"),
     // Of each partition's rows in time by its own watermark, told at the least of both.
-    "CREATE STREAM IF NOT EXISTS side_counts WITH (durability = 'durable') AS
-     SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
-        min(id) AS least, max(id) AS greatest
-     FROM both_sides GROUP BY tumble('10s'), part",
-    "CREATE STREAM IF NOT EXISTS side_totals WITH (durability = 'durable') AS
-     SELECT part, count(*) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest FROM both_sides GROUP BY part",
+    stream!("side_counts", counts!("count(*)", "both_sides", "tumble('10s')")),
+    stream!("side_totals", totals!("count(*)", "both_sides")),
     // A row with that before it of its side.
-    "CREATE STREAM IF NOT EXISTS side_pairs WITH (durability = 'durable') AS
-     SELECT k.id AS id, e.id AS before FROM both_sides k LEFT JOIN both_sides e
-        ON e.id + 2 = k.id AND e.ts BETWEEN k.ts - INTERVAL '4 seconds' AND k.ts + INTERVAL '4 seconds'",
+    stream!(
+        "side_pairs",
+        "SELECT k.id AS id, e.id AS before FROM both_sides k LEFT JOIN both_sides e \
+         ON e.id + 2 = k.id AND e.ts BETWEEN k.ts - INTERVAL '4 seconds' AND k.ts + INTERVAL '4 seconds'"
+    ),
 ];
 
 /// Streams go on that rested when the process died.
@@ -42,16 +38,11 @@ pub(crate) const CHANGES: [[&str; 4]; 2] = [
          SELECT id + id AS id, ts, part FROM events UNION ALL SELECT id + id + 1, ts, part FROM west",
         "PAUSE STREAM side_counts",
         "RESUME STREAM side_counts",
-        "ALTER STREAM side_totals AS
-         SELECT part, count(id) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest
-         FROM both_sides GROUP BY part",
+        alter!("side_totals", totals!("count(id)", "both_sides")),
     ],
     [
         "PAUSE STREAM both_sides",
-        "ALTER STREAM side_counts AS
-         SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(id) AS n, sum(id) AS total,
-            min(id) AS least, max(id) AS greatest
-         FROM both_sides WHERE id >= 0 GROUP BY tumble('10s'), part",
+        alter!("side_counts", counts!("count(id)", "both_sides WHERE id >= 0", "tumble('10s')")),
         "RESUME STREAM both_sides",
         "ALTER STREAM both_sides AS
          SELECT id * 2 AS id, ts, part FROM events UNION ALL SELECT id * 2 + 1, ts, part FROM west",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::calm::{self, Calm};
 use super::compare::{compare, difference};
 use super::oracle::{Count, Pair, Wanted, wanted};
 use super::publish::{Book, Event, Gone, Publisher};
@@ -15,46 +16,29 @@ use super::random::Random;
 use super::read::{Reader, Stopped};
 use super::server::{Home, PATIENCE, Server};
 use super::several::{self, Several};
+use super::statement::{alter, counts, source, stream, totals};
 
 /// Publishers of the source, which publish at the same time.
 const PUBLISHERS: usize = 3;
 
 pub(crate) const STATEMENTS: [&str; 13] = [
-    "CREATE SOURCE IF NOT EXISTS events (id BIGINT, ts TIMESTAMP, part BIGINT,
-        WATERMARK FOR ts AS ts - INTERVAL '2 seconds')
-     WITH (connector = 'http', durability = 'durable', idle_timeout = '10h')",
-    "CREATE STREAM IF NOT EXISTS kept WITH (durability = 'durable') AS
-     SELECT id, ts, part FROM events WHERE id % 3 <> 0",
-    "CREATE STREAM IF NOT EXISTS counts WITH (durability = 'durable') AS
-     SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
-        min(id) AS least, max(id) AS greatest
-     FROM kept GROUP BY tumble('10s'), part",
-    "CREATE STREAM IF NOT EXISTS sessions WITH (durability = 'durable') AS
-     SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
-        min(id) AS least, max(id) AS greatest
-     FROM kept GROUP BY session('500ms'), part",
-    "CREATE STREAM IF NOT EXISTS pairs WITH (durability = 'durable') AS
-     SELECT k.id AS id, e.id AS before FROM kept k LEFT JOIN events e
-        ON e.id + 1 = k.id AND e.ts BETWEEN k.ts - INTERVAL '4 seconds' AND k.ts + INTERVAL '4 seconds'",
-    "CREATE STREAM IF NOT EXISTS totals WITH (durability = 'durable') AS
-     SELECT part, count(*) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest FROM kept GROUP BY part",
+    source!("events", "2 seconds"),
+    stream!("kept", "SELECT id, ts, part FROM events WHERE id % 3 <> 0"),
+    stream!("counts", counts!("count(*)", "kept", "tumble('10s')")),
+    stream!("sessions", counts!("count(*)", "kept", "session('500ms')")),
+    stream!(
+        "pairs",
+        "SELECT k.id AS id, e.id AS before FROM kept k LEFT JOIN events e \
+         ON e.id + 1 = k.id AND e.ts BETWEEN k.ts - INTERVAL '4 seconds' AND k.ts + INTERVAL '4 seconds'"
+    ),
+    stream!("totals", totals!("count(*)", "kept")),
     // They begin anew when they are altered.
-    "CREATE STREAM IF NOT EXISTS grown WITH (durability = 'durable') AS
-     SELECT id, ts, part FROM events WHERE id % 3 <> 0",
+    stream!("grown", "SELECT id, ts, part FROM events WHERE id % 3 <> 0"),
     // They go on when what they read begins anew.
-    "CREATE STREAM IF NOT EXISTS grown_rows WITH (durability = 'durable') AS SELECT id FROM grown",
-    "CREATE STREAM IF NOT EXISTS grown_counts WITH (durability = 'durable') AS
-     SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
-        min(id) AS least, max(id) AS greatest
-     FROM grown GROUP BY tumble('10s'), part",
-    "CREATE STREAM IF NOT EXISTS grown_sessions WITH (durability = 'durable') AS
-     SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
-        min(id) AS least, max(id) AS greatest
-     FROM grown GROUP BY session('500ms'), part",
-    "CREATE STREAM IF NOT EXISTS spans WITH (durability = 'durable') AS
-     SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
-        min(id) AS least, max(id) AS greatest
-     FROM events WHERE id % 3 <> 0 GROUP BY session('500ms'), part",
+    stream!("grown_rows", "SELECT id FROM grown"),
+    stream!("grown_counts", counts!("count(*)", "grown", "tumble('10s')")),
+    stream!("grown_sessions", counts!("count(*)", "grown", "session('500ms')")),
+    stream!("spans", counts!("count(*)", "events WHERE id % 3 <> 0", "session('500ms')")),
     "CREATE STREAM IF NOT EXISTS quick WITH (durability = 'buffered') AS SELECT id FROM events",
     // Its segments are so small that they are sealed, and removed, all the time.
     "CREATE SOURCE IF NOT EXISTS small (id BIGINT, ts TIMESTAMP, part BIGINT)
@@ -72,10 +56,9 @@ const RESUMED: [&str; 3] = ["RESUME STREAM kept", "RESUME STREAM counts", "RESUM
 
 /// Streams that are made and dropped.
 const SCRATCH: [&str; 4] = [
-    "CREATE STREAM IF NOT EXISTS scratch WITH (durability = 'durable') AS SELECT id FROM events WHERE id % 7 = 0",
+    stream!("scratch", "SELECT id FROM events WHERE id % 7 = 0"),
     "DROP STREAM IF EXISTS scratch",
-    "CREATE STREAM IF NOT EXISTS scratch WITH (durability = 'durable') AS
-     SELECT part, count(*) AS n FROM events GROUP BY session('100ms'), part",
+    stream!("scratch", "SELECT part, count(*) AS n FROM events GROUP BY session('100ms'), part"),
     "DROP STREAM IF EXISTS scratch",
 ];
 
@@ -84,17 +67,10 @@ const SCRATCH: [&str; 4] = [
 const CHANGES: [[&str; 13]; 2] = [
     [
         "ALTER STREAM grown AS SELECT id, id % 2 AS more, part, ts FROM events WHERE id % 3 <> 0",
-        "ALTER STREAM totals AS
-         SELECT part, count(id) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest FROM kept GROUP BY part",
-        "ALTER STREAM spans AS
-         SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(id) AS n, sum(id) AS total,
-            min(id) AS least, max(id) AS greatest
-         FROM events WHERE id % 3 > 0 GROUP BY session('500ms'), part",
+        alter!("totals", totals!("count(id)", "kept")),
+        alter!("spans", counts!("count(id)", "events WHERE id % 3 > 0", "session('500ms')")),
         "PAUSE STREAM kept",
-        "ALTER STREAM counts AS
-         SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(id) AS n, sum(id) AS total,
-            min(id) AS least, max(id) AS greatest
-         FROM kept WHERE id >= 0 GROUP BY tumble('10s'), part",
+        alter!("counts", counts!("count(id)", "kept WHERE id >= 0", "tumble('10s')")),
         "RESUME STREAM kept",
         "ALTER STREAM kept AS SELECT id, ts, part FROM events WHERE id % 3 > 0",
         SCRATCH[0],
@@ -106,10 +82,7 @@ const CHANGES: [[&str; 13]; 2] = [
     ],
     [
         SCRATCH[2],
-        "ALTER STREAM spans AS
-         SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
-            min(id) AS least, max(id) AS greatest
-         FROM events WHERE id % 3 <> 0 GROUP BY session('500ms'), part",
+        alter!("spans", counts!("count(*)", "events WHERE id % 3 <> 0", "session('500ms')")),
         "ALTER STREAM grown AS SELECT id, ts, part FROM events WHERE id % 3 > 0",
         "PAUSE STREAM sessions",
         "ALTER STREAM kept AS SELECT id, ts, part FROM events WHERE id % 3 <> 0",
@@ -118,13 +91,9 @@ const CHANGES: [[&str; 13]; 2] = [
         SCRATCH[3],
         SCRATCH[0],
         "RESUME STREAM sessions",
-        "ALTER STREAM totals AS
-         SELECT part, count(*) AS n, sum(id) AS total, min(id) AS least, max(id) AS greatest FROM kept GROUP BY part",
+        alter!("totals", totals!("count(*)", "kept")),
         SCRATCH[1],
-        "ALTER STREAM counts AS
-         SELECT CAST(to_unixtime(window_start) AS BIGINT) AS start_s, part, count(*) AS n, sum(id) AS total,
-            min(id) AS least, max(id) AS greatest
-         FROM kept GROUP BY tumble('10s'), part",
+        alter!("counts", counts!("count(*)", "kept", "tumble('10s')")),
     ],
 ];
 
@@ -140,6 +109,7 @@ pub(crate) struct Suite {
     small_book: Arc<Mutex<Book>>,
     small: Publisher,
     several: Several,
+    calm: Calm,
     kept: Reader<i64>,
     counts: Reader<Count>,
     sessions: Reader<Count>,
@@ -210,6 +180,7 @@ impl Suite {
             small: Publisher::new("small", "p", seed, small_book.clone()),
             small_book,
             several: Several::new(random.number()),
+            calm: Calm::new(random.number()),
             kept: Reader::new("kept", id_of_row),
             counts: Reader::new("counts", Count::of_row),
             sessions: Reader::new("sessions", Count::of_row),
@@ -277,13 +248,14 @@ impl Suite {
         };
         let publish = async {
             let events = self.publishers.iter_mut().map(|publisher| publisher.requests(address, requests));
-            let (events, small, west, changed) = tokio::join!(
+            let (events, small, west, calm, changed) = tokio::join!(
                 futures::future::join_all(events),
                 self.small.requests(address, requests),
                 self.several.west.requests(address, requests),
+                self.calm.publisher.requests(address, requests),
                 change
             );
-            events.into_iter().chain([small, west, changed]).collect::<Result<(), Gone>>()
+            events.into_iter().chain([small, west, calm, changed]).collect::<Result<(), Gone>>()
         };
         let read = async {
             tokio::join!(
@@ -293,7 +265,8 @@ impl Suite {
                 self.pairs.read(address, |_| false),
                 self.quick.read(address, |_| false),
                 self.several.rows.read(address, |_| false),
-                self.several.counts.read(address, |_| false)
+                self.several.counts.read(address, |_| false),
+                self.calm.sessions.read(address, |_| false)
             )
         };
         tokio::pin!(publish, read);
@@ -325,6 +298,7 @@ impl Suite {
         totals.read_rest(address, |rows| Count::latest(rows) == wanted.totals).await;
         assert_eq!(difference(&Count::latest(&totals.rows), &wanted.totals), None, "totals");
         self.several.verify(&self.client, address, &events, last_of_west).await;
+        self.calm.verify(&self.client, address).await;
         check_anew(address, &wanted).await;
         self.check_quick(address, &events).await;
         self.check_small(address).await;
@@ -359,13 +333,17 @@ impl Suite {
         last
     }
 
-    /// What is acknowledged before it lasts may be lost, and is never doubled or out of order.
+    /// What is acknowledged before it lasts may be lost, and is never doubled or out of order: neither for who has read
+    /// all the time, nor in the log.
     async fn check_quick(&mut self, address: SocketAddr, events: &[Event]) {
         let last = events.last().expect("there is one").id;
-        assert_eq!(self.quick.read_rest(address, |rows| rows.last() == Some(&last)).await, Stopped::Enough);
-        let mut events = events.iter();
-        for id in &self.quick.rows {
-            assert!(events.any(|event| event.id == *id), "quick: row {id} is doubled or out of order");
+        let mut log = self.quick.anew();
+        for reader in [&mut self.quick, &mut log] {
+            assert_eq!(reader.read_rest(address, |rows| rows.last() == Some(&last)).await, Stopped::Enough);
+            let mut events = events.iter();
+            for id in &reader.rows {
+                assert!(events.any(|event| event.id == *id), "quick: row {id} is doubled or out of order");
+            }
         }
     }
 
@@ -396,7 +374,8 @@ pub(crate) async fn published(
 
 /// What makes all streams, and has them run.
 fn statements() -> impl Iterator<Item = &'static str> {
-    STATEMENTS.into_iter().chain(several::STATEMENTS).chain(RESUMED).chain(several::RESUMED)
+    let made = STATEMENTS.into_iter().chain(several::STATEMENTS).chain(calm::STATEMENTS);
+    made.chain(RESUMED).chain(several::RESUMED)
 }
 
 /// Streams that began anew hold what came since, each row once and none missing.

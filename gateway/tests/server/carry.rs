@@ -35,7 +35,7 @@ struct Reads {
     wanted: fn(i64) -> Vec<Vec<i64>>,
 }
 
-const READS: [Reads; 4] = [
+const READS: [Reads; 5] = [
     Reads {
         name: "odd",
         query: "SELECT n FROM base WHERE n % 2 = 1",
@@ -50,6 +50,11 @@ const READS: [Reads; 4] = [
         name: "deep",
         query: "SELECT n + 0 AS n FROM odd",
         wanted: |end| (0..end).filter(|n| n % 2 == 1).map(|n| vec![n]).collect(),
+    },
+    Reads {
+        name: "high",
+        query: "SELECT n, third + 0 AS third FROM seen WHERE third > 0",
+        wanted: |end| (0..end).filter(|n| n % 3 > 0).map(|n| vec![n, n % 3]).collect(),
     },
     Reads {
         name: "pairs",
@@ -75,6 +80,10 @@ async fn make(service: &Service, kind: &str) {
     told(service, &format!("CREATE STREAM base {with} AS SELECT n, n % 3 AS third, ts FROM hits WHERE n >= 0")).await;
     told(service, "CREATE VIEW narrow AS SELECT n, third FROM base").await;
     for Reads { name, query, .. } in READS {
+        if name == "high" {
+            // A view of a stream that reads a view.
+            told(service, "CREATE VIEW seen AS SELECT * FROM plain").await;
+        }
         told(service, &format!("CREATE STREAM {name} {with} AS {query}")).await;
     }
 }

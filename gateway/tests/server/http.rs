@@ -112,6 +112,11 @@ async fn publishing_is_refused_with_the_right_status() {
     let (status, answer) =
         answer_of(client.post(server.url("/api/v1/streams/none/events")).body("{}").send().await).await;
     assert_eq!((status, &answer["error"]["code"]), (StatusCode::NOT_FOUND, &json!("not_found")));
+    server.execute("CREATE STREAM made AS SELECT n FROM events").await;
+    let (status, answer) =
+        answer_of(client.post(server.url("/api/v1/streams/made/events")).body("{}").send().await).await;
+    let told = "\"made\" is a stream: no events are published to it";
+    assert_eq!((status, &answer["error"]["message"]), (StatusCode::NOT_FOUND, &json!(told)));
     let large = "x".repeat((16 << 20) + 1);
     let (status, _) = answer_of(client.post(&url).body(large.clone()).send().await).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);

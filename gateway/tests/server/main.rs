@@ -4,6 +4,7 @@ mod alter;
 mod anew;
 mod canary;
 mod carry;
+mod carry_more;
 mod catalog;
 mod client;
 mod explain;

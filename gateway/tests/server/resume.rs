@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use squilla_engine::EngineConfig;
 use squilla_gateway::ServeConfig;
 
+use crate::alter::info;
 use crate::client::{Client, TestServer, engine_config, open};
 
 /// A server whose streams last in a folder.
@@ -167,4 +168,43 @@ async fn rows_of_another_incarnation_are_told_whatever_the_position_counts() {
     assert_eq!(numbers, (23..30).collect::<Vec<_>>());
     drop(client);
     stopped(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_position_that_no_row_can_have_had_is_told_as_one_that_is_not_known() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for durability in ["memory", "durable"] {
+        let server = server(&folder).await;
+        let with = format!("WITH (connector = 'http', durability = '{durability}', idle_timeout = '10h')");
+        server.execute(&format!("CREATE SOURCE clicks (n BIGINT, ts TIMESTAMP) {with}")).await;
+        server.execute("CREATE STREAM named AS SELECT n FROM clicks").await;
+        publish(&server, 0..3).await;
+        let mut next = 3;
+        for sql in ["SELECT n FROM clicks", "SELECT n + 0 AS n FROM clicks WHERE n >= 0", "SELECT n FROM named"] {
+            let mut first = Client::hello(&server).await;
+            subscribe(&mut first, sql, &json!("earliest")).await;
+            let position = read(&mut first, next as usize).await.1;
+            let epoch = position.as_str().expect("a text").split(':').next().expect("an epoch").to_owned();
+            for place in ["0=9999", "0=4294967296", "1=0", "0=1,7=0"] {
+                let mut client = Client::hello(&server).await;
+                let subscribed = subscribe(&mut client, sql, &json!(format!("{epoch}:{place}"))).await;
+                assert_eq!(subscribed["recovered"], false, "{sql} from {place}: {subscribed}");
+                let gap = client.message().await;
+                assert_eq!(
+                    (&gap["type"], &gap["rows"], &gap["reason"]),
+                    (&json!("gap"), &json!(null), &json!("epoch"))
+                );
+                publish(&server, next..next + 1).await;
+                next += 1;
+                let wanted: Vec<u64> = (0..u64::from(next)).collect();
+                assert_eq!(read(&mut client, wanted.len()).await.0, wanted, "{sql} from {place}");
+            }
+        }
+        let joined = "SELECT a.n AS n FROM clicks a JOIN clicks b ON a.n = b.n
+             AND b.ts BETWEEN a.ts - INTERVAL '1 hour' AND a.ts + INTERVAL '1 hour'";
+        server.execute(&format!("CREATE STREAM joined WITH (durability = '{durability}') AS {joined}")).await;
+        assert!(info(&server.service, "joined").users.is_empty(), "who gathers its late rows is not told");
+        server.execute("DROP SOURCE clicks CASCADE").await;
+        stopped(server).await;
+    }
 }

@@ -90,6 +90,14 @@ impl Visitor for Walk<'_, '_> {
                         .help("GROUP BY ROLLUP (country, city), tumble('10s')"),
                 );
             }
+            ast::Expr::BinaryOp { op: ast::BinaryOperator::BitwiseXor, .. } => {
+                let at = self.binder.place(expr);
+                let mistake =
+                    unsupported("^ is not available: it is a power to some and an exclusive or to others", at);
+                self.tell(
+                    mistake.help("write power(x, 2), or (a | b) - (a & b) for the bits in which two numbers differ"),
+                );
+            }
             // DataFusion reads the pattern as a regular expression that may match anywhere.
             ast::Expr::SimilarTo { .. } => {
                 let at = self.binder.place(expr);
@@ -224,6 +232,9 @@ impl Walk<'_, '_> {
         match Registry::get().called(&name) {
             Called::Scalar => {
                 self.check_growth(&name, function);
+                if let Some(mistake) = super::time_format::check(self.binder, &name, function) {
+                    self.tell(mistake);
+                }
                 if function.filter.is_some() {
                     self.tell(
                         Diagnostic::new("invalid", format!("\"{name}\" is not an aggregate: it takes no FILTER"))
@@ -291,6 +302,11 @@ impl Walk<'_, '_> {
                 unsupported("unnest stands once in a SELECT list, over a list of the input's", at)
                     .help("several lists are taken apart in FROM: FROM s CROSS JOIN UNNEST(a) AS x(a) CROSS JOIN …"),
             );
+            return;
+        }
+        if let Some(syntax) = crate::functions::spellings::syntax(name) {
+            let mistake = Diagnostic::new("invalid", format!("{name} does not take these arguments"));
+            self.tell(mistake.at(at).help(format!("it is called {syntax}")));
             return;
         }
         let mistake = Diagnostic::new("unknown_function", format!("no function \"{name}\"")).at(at);

@@ -261,7 +261,10 @@ pub(super) fn message(error: &DataFusionError) -> String {
 fn mistake(error: &DataFusionError, at: Option<Span>) -> Diagnostic {
     let text = error.strip_backtrace();
     if let DataFusionError::NotImplemented(_) = error.find_root() {
-        return Diagnostic::new("unsupported", message(error)).at(at);
+        // What DataFusion does not know it shows as it is held in memory.
+        let shown = message(error);
+        let told = if shown.contains("Span(") { "this expression is not available".to_owned() } else { shown };
+        return Diagnostic::new("unsupported", told).at(at);
     }
     let told = wrong_call(&text).or_else(|| wrong_operands(&text).map(|message| (message, None)));
     let (message, called) = told.unwrap_or_else(|| (message(error), None));
@@ -360,7 +363,7 @@ pub(crate) fn substitute(expr: Expr, with: &dyn Fn(&str) -> Option<Expr>) -> Exp
 }
 
 /// A name for the column that an unnamed expression makes: its text, small outside quotes.
-pub(super) fn default_name(syntax: &ast::Expr) -> String {
+pub(crate) fn default_name(syntax: &ast::Expr) -> String {
     match syntax {
         ast::Expr::Identifier(ident) => crate::parse::fold(ident),
         ast::Expr::CompoundIdentifier(parts) => parts.last().map(crate::parse::fold).unwrap_or_default(),

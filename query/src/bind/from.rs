@@ -10,7 +10,7 @@ use super::{Binder, Bound, Ctes, WindowColumn, Windowed, join};
 use crate::catalog::{Relation, RelationKind, TimeAttribute};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::named_windows::NamedWindows;
-use crate::parse::{fold, unsupported};
+use crate::parse::{fold, unsupported, within};
 use crate::suggest;
 use crate::{WINDOW_END, WINDOW_START, WINDOW_TIME};
 
@@ -43,7 +43,8 @@ impl Binder<'_> {
             ast::TableFactor::Table {
                 name, alias, args, sample, with_hints, version, partitions, json_path, ..
             } => {
-                if !with_hints.is_empty() || version.is_some() || !partitions.is_empty() || json_path.is_some() {
+                let hinted = !with_hints.is_empty() && within(factor).is_none();
+                if hinted || version.is_some() || !partitions.is_empty() || json_path.is_some() {
                     self.refuse("a relation takes no options here", at, "write FROM name");
                 }
                 let bound = match args {
@@ -62,7 +63,10 @@ impl Binder<'_> {
             }
             ast::TableFactor::Derived { subquery, alias, lateral, .. } => {
                 if *lateral {
-                    self.refuse("LATERAL is not available", at, "write a plain sub-query");
+                    let help = "the items of a list have rows of their own by CROSS JOIN UNNEST(list) AS t (item), other streams \
+                                by JOIN … ON";
+                    self.refuse("LATERAL is not available", at, help);
+                    return None;
                 }
                 let bound = self.query(subquery, ctes)?;
                 let bound = Bound { qualifier: None, label: "the sub-query".into(), ..bound };
@@ -108,6 +112,7 @@ impl Binder<'_> {
     pub(super) fn named(&mut self, name: &ast::ObjectName, ctes: &Ctes) -> Option<Bound> {
         let at = self.place(name);
         let name = object_name(name);
+        let at = at.or_else(|| self.text.text_span(&name));
         if let Some(cte) = ctes.get(&name) {
             let label = format!("\"{name}\"");
             return cte.clone().map(|bound| Bound { qualifier: Some(name), joined: None, label, ..bound });

@@ -84,7 +84,7 @@ impl Binder<'_> {
             ast::GroupByExpr::Expressions(exprs, modifiers) => (exprs, modifiers),
             ast::GroupByExpr::All(_) => {
                 self.refuse(
-                    "GROUP BY ALL is not available",
+                    "GROUP BY ALL does not go with *",
                     at,
                     "name the window and the keys: GROUP BY country, tumble('10s')",
                 );

@@ -1,7 +1,7 @@
 //! `x -> x + 1` in the arguments of functions that take a function.
 //!
-//! The parser reads the arrow as the operator that takes a field out of JSON, which binds more closely than a
-//! comparison: `x -> x > 2` comes as `(x -> x) > 2`. Here the arrow at the left edge of an argument becomes a lambda.
+//! The parser reads the arrow as the operator that takes a field out of JSON, which binds more closely than any other:
+//! `x -> x > 2` comes as `(x -> x) > 2`. Here the arrow at the left edge of an argument becomes a lambda.
 
 use datafusion_sql::sqlparser::ast::{self, BinaryOperator, Expr};
 
@@ -35,7 +35,10 @@ fn cut(expr: &mut Expr) -> Option<Params> {
             Some(params)
         }
         Expr::BinaryOp { left, .. } => cut(left),
-        Expr::IsNull(inner) | Expr::IsNotNull(inner) => cut(inner),
+        Expr::IsNull(inner) | Expr::IsNotNull(inner) | Expr::IsUnknown(inner) | Expr::IsNotUnknown(inner) => cut(inner),
+        Expr::IsTrue(inner) | Expr::IsNotTrue(inner) | Expr::IsFalse(inner) | Expr::IsNotFalse(inner) => cut(inner),
+        Expr::IsDistinctFrom(left, _) | Expr::IsNotDistinctFrom(left, _) => cut(left),
+        Expr::AtTimeZone { timestamp, .. } => cut(timestamp),
         Expr::InList { expr, .. } | Expr::Between { expr, .. } | Expr::Cast { expr, .. } => cut(expr),
         Expr::Like { expr, .. } | Expr::ILike { expr, .. } | Expr::SimilarTo { expr, .. } => cut(expr),
         _ => None,

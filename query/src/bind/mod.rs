@@ -29,6 +29,7 @@ mod select;
 mod sets;
 mod state_ttl;
 mod strip;
+mod time_format;
 mod track;
 mod track_call;
 mod track_windows;
@@ -59,7 +60,7 @@ use expr::Scope;
 use state_ttl::TimeToLive;
 
 pub(crate) use emit::{ranks_groups, running_key};
-pub(crate) use expr::{columns, columns_with_repeats, substitute};
+pub(crate) use expr::{columns, columns_with_repeats, default_name, substitute};
 pub(crate) use sample::SAMPLE_BY;
 pub(crate) use window::is_arrival;
 

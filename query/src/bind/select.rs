@@ -241,14 +241,13 @@ impl Binder<'_> {
         items: &mut Vec<Item>,
     ) {
         let at = self.place(item);
-        if options.opt_ilike.is_some()
-            || options.opt_replace.is_some()
-            || options.opt_rename.is_some()
-            || options.opt_alias.is_some()
-        {
-            self.refuse("* takes EXCEPT (…) or EXCLUDE (…) only", at, "name the columns you want");
+        if options.opt_ilike.is_some() || options.opt_rename.is_some() || options.opt_alias.is_some() {
+            self.refuse("* takes EXCEPT (…), EXCLUDE (…) or REPLACE (…) only", at, "name the columns you want");
             return;
         }
+        let replaced = options.opt_replace.iter().flat_map(|replace| &replace.items);
+        let replaced: Vec<(String, &ast::ReplaceSelectElement)> =
+            replaced.map(|item| (fold(&item.column_name), item.as_ref())).collect();
         let mut left_out: Vec<ast::Ident> = Vec::new();
         if let Some(except) = &options.opt_except {
             left_out.push(except.first_element.clone());
@@ -262,7 +261,7 @@ impl Binder<'_> {
         }
         let columns = bound.names();
         let wanted = |column: &&JoinedColumn| of.map_or(!column.merged, |of| column.qualifier.as_deref() == Some(of));
-        for ident in &left_out {
+        for ident in left_out.iter().chain(replaced.iter().map(|(_, item)| &item.column_name)) {
             if !columns.iter().filter(wanted).any(|column| column.name == fold(ident)) {
                 let at = self.text.span(ident.span);
                 if let Some(scope) = bound.scope("SELECT") {
@@ -272,6 +271,10 @@ impl Binder<'_> {
         }
         for column in columns.iter().filter(wanted) {
             if left_out.iter().any(|ident| fold(ident) == column.name) {
+                continue;
+            }
+            if let Some((name, other)) = replaced.iter().find(|(name, _)| *name == column.name) {
+                items.push(Item { syntax: other.expr.clone(), name: name.clone(), alias: false });
                 continue;
             }
             let mut ident = ast::Ident::with_quote('"', &column.name);

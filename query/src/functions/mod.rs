@@ -4,6 +4,7 @@ mod clock;
 pub(crate) mod error;
 pub(crate) mod json;
 pub(crate) mod rate;
+pub(crate) mod spellings;
 mod top_k;
 
 use std::collections::BTreeMap;
@@ -133,7 +134,8 @@ impl Registry {
             return Called::Scalar;
         }
         let names = self.scalars.keys().chain(self.lambdas.keys()).chain(self.aggregates.keys());
-        Called::Unknown(crate::suggest::nearest(name, names.map(String::as_str)).map(str::to_owned))
+        let names = names.map(String::as_str).chain(spellings::names());
+        Called::Unknown(crate::suggest::nearest(name, names).map(str::to_owned))
     }
 
     /// How a function is called.
@@ -182,6 +184,7 @@ pub(crate) fn describe() -> Vec<FunctionInfo> {
     all.extend(registry.scalars.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
     all.extend(registry.lambdas.iter().map(|(name, function)| info(name, "scalar", function.documentation())));
     all.extend(registry.aggregates.iter().map(|(name, function)| info(name, "aggregate", function.documentation())));
+    all.extend(spellings::describe());
     all.sort_by(|left, right| left.name.cmp(&right.name));
     all
 }

@@ -4,8 +4,8 @@
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
+use super::Reads;
 use super::emit::Clause;
-use super::{Reads, unsupported};
 use crate::diagnostic::Diagnostic;
 use crate::text::{Text, is_word};
 
@@ -16,7 +16,6 @@ const HELP: &str = "write WINDOW TUMBLING (SIZE 1 MINUTE), HOPPING (SIZE 1 MINUT
 
 /// The tokens with those windows in GROUP BY.
 pub(super) fn into_group_by(mut tokens: Vec<TokenWithSpan>, text: &Text<'_>) -> Reads<Vec<TokenWithSpan>> {
-    refuse_within(&tokens, text)?;
     let mut any = false;
     while let Some(at) = (0..tokens.len()).find(|at| opens(&tokens, *at)) {
         let mut clause = Clause { text, tokens: &tokens, at: at + 1 };
@@ -123,18 +122,6 @@ impl Clause<'_> {
             _ => Err(self.expected("a length of time").help(HELP)),
         }
     }
-}
-
-/// `JOIN o WITHIN 1 MINUTE ON` cannot know which columns are meant.
-fn refuse_within(tokens: &[TokenWithSpan], text: &Text<'_>) -> Reads<()> {
-    let within = tokens.windows(3).find(|next| {
-        let length = matches!(next[2].token, Token::Number(..) | Token::LParen);
-        matches!(next[0].token, Token::Word(_)) && is_word(&next[1].token, "within") && length
-    });
-    let Some(next) = within else { return Ok(()) };
-    Err(unsupported("WITHIN is not available", text.span(next[1].span)).help(
-        "bound the event times in ON: AND a.ts BETWEEN b.ts - INTERVAL '1 minute' AND b.ts + INTERVAL '1 minute'",
-    ))
 }
 
 fn name(value: &str) -> Token {

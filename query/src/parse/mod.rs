@@ -13,9 +13,12 @@ mod partition;
 mod pause;
 mod promote;
 mod sample;
+mod shorthand;
 mod since;
+mod spellings;
 mod state_ttl;
 mod table;
+mod within;
 
 use std::time::Duration;
 
@@ -35,6 +38,7 @@ pub(crate) use promote::without_reader;
 pub(crate) use since::SinceSyntax;
 pub(crate) use state_ttl::StateTtl;
 pub(crate) use table::AS_OF;
+pub(crate) use within::bounds as within;
 
 /// Recursion that the parser allows itself; the shape of the text was checked before.
 const PARSER_DEPTH: usize = 400;
@@ -193,7 +197,7 @@ impl<'t> Reader<'t> {
         let (tokens, state_ttl) = state_ttl::cut(text)?;
         let (tokens, emit) = emit::cut(tokens, text)?;
         let (tokens, since) = since::cut(text, tokens)?;
-        let tokens = ksql::into_group_by(tokens, text)?;
+        let tokens = within::as_hints(ksql::into_group_by(tokens, text)?, text)?;
         let tokens = sample::with_keys(without_table_arguments(table::with_versions(tokens, text)?));
         let parser = Parser::new(&DIALECT).with_recursion_limit(PARSER_DEPTH).with_tokens_with_locations(tokens);
         Ok(Self { text, parser, emit, since, state_ttl })
@@ -299,8 +303,10 @@ impl<'t> Reader<'t> {
     /// The rest of the statement as a query.
     fn query(&mut self) -> Reads<QuerySyntax> {
         let start = self.here().map_or(0, |span| span.start);
-        let query = self.parser.parse_query().map_err(|error| self.error(&error))?;
+        let mut query = self.parser.parse_query().map_err(|error| self.error(&error))?;
         self.end()?;
+        spellings::read(&mut query, self.text.tokens());
+        shorthand::expand(&mut query);
         let end = self.text.end_span().map_or(self.text.sql().len(), |span| span.end);
         let sql = self.text.slice(Span { start, end });
         Ok(QuerySyntax {

@@ -32,7 +32,14 @@ pub(crate) struct SinceSyntax {
 
 /// The tokens without the `SINCE` clause, and the clause.
 pub(super) fn cut(text: &Text<'_>, tokens: Vec<TokenWithSpan>) -> Reads<(Vec<TokenWithSpan>, Option<SinceSyntax>)> {
-    let Some(at) = (1..tokens.len()).find(|at| starts(&tokens, *at)) else { return Ok((tokens, None)) };
+    let Some(at) = (1..tokens.len()).find(|at| starts(&tokens, *at)) else {
+        return match (1..tokens.len()).find(|at| ends_only(&tokens, *at)) {
+            Some(at) => Err(Diagnostic::new("invalid", "UNTIL without SINCE: nothing says where it starts")
+                .at(text.span(tokens[at].span))
+                .help("write SINCE EARLIEST UNTIL TIMESTAMP '2026-01-31T12:00:00Z' for all that is kept before it")),
+            None => Ok((tokens, None)),
+        };
+    };
     let (since, mut end) = read(text, &tokens, at + 1, FORMS)?;
     let place = |token: &TokenWithSpan| text.span(token.span);
     let mut until = None;
@@ -86,14 +93,27 @@ fn read_until(
     Ok((until, span, end))
 }
 
+/// Whether a name, a value or a call may end here.
+fn ends_expression(token: &Token) -> bool {
+    matches!(token, Token::Word(_) | Token::RParen | Token::Number(..) | Token::SingleQuotedString(_))
+}
+
 /// Whether the clause starts here: the word may also be a name.
 fn starts(tokens: &[TokenWithSpan], at: usize) -> bool {
-    let behind_name = matches!(tokens[at - 1].token, Token::Word(_) | Token::RParen);
+    let behind = ends_expression(&tokens[at - 1].token);
     let value = tokens.get(at + 1).is_some_and(|next| match &next.token {
         Token::SingleQuotedString(_) => true,
         other => ["interval", "timestamp", "earliest", "latest"].iter().any(|word| is_word(other, word)),
     });
-    behind_name && value && is_word(&tokens[at].token, "since")
+    behind && value && is_word(&tokens[at].token, "since")
+}
+
+/// Whether `UNTIL` stands here with what it asks.
+fn ends_only(tokens: &[TokenWithSpan], at: usize) -> bool {
+    let behind = ends_expression(&tokens[at - 1].token);
+    let text = matches!(tokens.get(at + 2).map(|token| &token.token), Some(Token::SingleQuotedString(_)));
+    let kind = |next: &TokenWithSpan| ["interval", "timestamp"].iter().any(|word| is_word(&next.token, word));
+    behind && text && tokens.get(at + 1).is_some_and(kind) && is_word(&tokens[at].token, "until")
 }
 
 /// What stands behind the word, and where that ends.

@@ -411,12 +411,17 @@ async fn decoding<T: Send + 'static>(body: Bytes, decode: impl FnOnce(&[u8]) -> 
     decoded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
+/// The first cause of an error: what a publisher can wait for to change.
+fn reason(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
+}
+
 /// Returns when all is committed.
 async fn settled(committed: Vec<Committed>) -> Result<(), PublishError> {
     for told in committed {
         match told.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(PublishError::NotStored(error.to_string())),
+            Ok(Err(error)) => return Err(PublishError::NotStored(reason(error.as_ref()))),
             Err(_) => return Err(PublishError::NotStored(ENDED.to_owned())),
         }
     }

@@ -52,12 +52,19 @@ pub(crate) struct Switch {
     pub(crate) user: String,
     pub(crate) plans: Option<Plans>,
     pub(crate) snapshots: Option<Arc<Snapshots>>,
-    /// Told when it has come to the end, and waits.
-    pub(crate) ready: oneshot::Sender<Result<(), EngineError>>,
+    /// Told when it has come to the end, and waits; or that others do.
+    pub(crate) ready: oneshot::Sender<Result<Reads, EngineError>>,
     /// What takes its place; nothing, when all stays as it is.
     pub(crate) decided: oneshot::Receiver<Arc<Lease>>,
     /// Told once it goes on.
     pub(crate) done: oneshot::Sender<Result<(), EngineError>>,
+}
+
+/// How a job reads the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Itself,
+    ThroughOthers,
 }
 
 /// What a log goes on from whose readers go on.
@@ -144,6 +151,7 @@ pub(crate) struct Waiting(Vec<Waits>);
 struct Waits {
     job: Arc<Job>,
     user: String,
+    reads: Reads,
     decided: oneshot::Sender<Arc<Lease>>,
     done: oneshot::Receiver<Result<(), EngineError>>,
 }
@@ -180,7 +188,7 @@ impl Waiting {
             // One that has ended reads nothing any more.
             if job.commands.send(Command::Switch(Box::new(switch))).await.is_ok() {
                 asked.push((user.clone(), is_ready));
-                waiting.push(Waits { job, user, decided, done: is_done });
+                waiting.push(Waits { job, user, reads: Reads::Itself, decided, done: is_done });
             }
         }
         let patience = i64::try_from(PATIENCE.as_nanos()).unwrap_or(i64::MAX);
@@ -190,10 +198,10 @@ impl Waiting {
             let (name, why) = (from.display_name(), why.to_owned());
             EngineError::NotCarried { name, user, why }
         };
-        for (user, ready) in asked {
+        for ((user, ready), waits) in asked.into_iter().zip(&mut waiting) {
             tokio::select! {
                 // One that has ended reads nothing any more.
-                ready = ready => ready.unwrap_or(Ok(()))?,
+                ready = ready => waits.reads = ready.unwrap_or(Ok(Reads::Itself))?,
                 () = &mut until => return Err(refused(user, HELD_UP)),
             }
         }
@@ -214,10 +222,11 @@ impl Waiting {
 
     /// Has them go on with what takes the job's place.
     pub(crate) async fn go_on(self, shared: &Arc<Shared>, lease: &Arc<Lease>) {
+        let own = |user: &str| Arc::new(Lease::new(lease.job().clone(), user, &shared.registry));
+        let (direct, others): (Vec<_>, Vec<_>) = self.0.into_iter().partition(|waits| waits.reads == Reads::Itself);
         let mut gone = Vec::new();
-        for Waits { job, user, decided, done } in self.0 {
-            let own = Arc::new(Lease::new(lease.job().clone(), &user, &shared.registry));
-            if decided.send(own).is_ok() {
+        for Waits { job, user, decided, done, .. } in direct {
+            if decided.send(own(&user)).is_ok() {
                 gone.push((job, done));
             }
         }
@@ -226,6 +235,11 @@ impl Waiting {
                 tracing::error!(job = job.id, %error, "a job cannot go on with the stream that it reads");
                 job.cancel.cancel();
             }
+        }
+        // What they read has gone on by now.
+        for Waits { user, decided, .. } in others {
+            // One that has ended reads nothing any more.
+            let _ = decided.send(own(&user));
         }
     }
 }

@@ -91,7 +91,7 @@ impl NewStream<'_> {
             output: None,
             paused: self.options.paused,
         };
-        let lease = spawn_restored(self.shared, spec, self.name, (snapshot.state, start, &skipped))?;
+        let lease = spawn_restored(self.shared, spec, self.name, (snapshot.state, taken.before), (start, &skipped))?;
         lease.job().skips.go_on(taken, skipped);
         Ok(Some(Arc::new(lease)))
     }

@@ -248,10 +248,12 @@ impl Task {
         self.job.counters.restore(&self.reached.counters);
         let (branches, begin) = match &self.recipe {
             Some(Recipe::Windows { start }) => {
-                let told = self.job.output.watermarks().first().copied().unwrap_or(EventTime::MIN);
-                let resumed = self.stage.stateful().and_then(|step| step.resume(told)).unwrap_or(told);
+                let start = self.resumes_at().unwrap_or(*start);
+                if self.go_back_to_anchor(start)? {
+                    return Ok(());
+                }
                 let known = self.job.skips.all().into_iter().map(Skipped::counted).collect();
-                (from_logs(&self.job.inputs().branches), Begin::After(resumed.max(*start), known))
+                (from_logs(&self.job.inputs().branches), Begin::After(start, known))
             }
             _ => {
                 // Straight from the logs: a hand-off may no longer have what comes next.

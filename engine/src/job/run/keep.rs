@@ -242,7 +242,7 @@ impl Task {
             }
             keeper.untold(&mut output.rows, places)?;
         }
-        Ok(())
+        self.leave_out_told(output)
     }
 
     /// When the next snapshot is due; `None`: nothing was read since the last one.
@@ -432,7 +432,7 @@ fn reach_of(point: &Point, partition: u32) -> Offset {
 }
 
 /// Leaves rows with earlier event times out.
-fn cut_before(batch: &mut StreamBatch, until: EventTime) -> Result<(), EngineError> {
+pub(super) fn cut_before(batch: &mut StreamBatch, until: EventTime) -> Result<(), EngineError> {
     if batch.event_times().iter().all(|time| *time >= until.0) {
         return Ok(());
     }

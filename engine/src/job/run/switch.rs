@@ -3,12 +3,16 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::again::Recipe;
+use super::anchor::Awaited;
 use super::keep::blocking;
 use super::{Task, Work, describe};
 use crate::error::EngineError;
 use crate::job::alter::let_go;
-use crate::job::carry::{Switch, adapted};
+use crate::job::carry::{Reads, Switch, adapted};
+use crate::job::history::positions_below;
 use crate::job::skipped::Taken;
 use crate::job::snapshot::{Begins, Point, Snapshot, Snapshots};
 use crate::job::{Branch, Inputs, Lease};
@@ -18,13 +22,10 @@ use crate::stream::{Position, Start, Stream};
 impl Task {
     /// Waits for the other stream where the one that it reads has ended, and goes on there.
     pub(super) async fn switch(&mut self) -> Result<(), EngineError> {
+        self.anchor_when_read()?;
         let Some(switch) = &self.switching else { return Ok(()) };
         if !self.reads(switch) {
-            // It reads it through others, which go on with the other.
-            if let Some(switch) = self.switching.take() {
-                // Whoever asked may have gone.
-                let _ = switch.ready.send(Ok(()));
-            }
+            self.let_others_switch();
             return Ok(());
         }
         let places = self.feed.positions();
@@ -40,6 +41,17 @@ impl Task {
             Err(error) => drop(switch.ready.send(Err(error))),
         }
         Ok(())
+    }
+
+    /// It reads the stream through others, which go on with the other.
+    fn let_others_switch(&mut self) {
+        let Some(mut switch) = self.switching.take() else { return };
+        let (ready, _) = oneshot::channel();
+        // Whoever asked may have gone.
+        let _ = std::mem::replace(&mut switch.ready, ready).send(Ok(Reads::ThroughOthers));
+        if self.resumes_at().is_some() {
+            self.awaited = Some(Awaited::of(switch));
+        }
     }
 
     /// Refuses to go on with another stream: it rests, and nobody knows when it will have read this one to its end.
@@ -112,7 +124,7 @@ impl Task {
     /// Goes on with the other stream if that is decided.
     async fn stand_by(&mut self, switch: Switch, noted: Option<(Arc<Snapshots>, u64)>) {
         let Switch { from, end, schema, plans, ready, decided, done, .. } = switch;
-        if ready.send(Ok(())).is_err() {
+        if ready.send(Ok(Reads::Itself)).is_err() {
             return;
         }
         let lease = decided.await.ok();
@@ -160,12 +172,14 @@ impl Task {
         if matches!(self.recipe, Some(Recipe::Rows)) {
             self.reached.come_to(self.feed.done());
         }
-        Ok(())
+        let places = self.branches.iter().zip(self.feed.positions());
+        let at = places.flat_map(|(branch, place)| positions_below(branch, &place)).collect();
+        self.anchor_at(at, from.output.facts().max_event_time.plus(1))
     }
 }
 
 /// Whether a place is the end of what a stream has.
-fn ends_at(place: &Position, end: &Position) -> bool {
+pub(super) fn ends_at(place: &Position, end: &Position) -> bool {
     let at =
         |position: &Position, partition| position.offsets.get(&partition).map_or(0, |(offset, skip)| offset.0 + skip);
     end.offsets.keys().all(|partition| at(place, *partition) >= at(end, *partition))

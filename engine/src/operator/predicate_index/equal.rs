@@ -16,6 +16,8 @@ const BITS_EACH: usize = 16;
 const NEAR_BITS_EACH: u64 = 64;
 /// Values that lie so near to each other are looked up by a table, of at most 256 KiB.
 const TABLE_VALUES: u64 = 1 << 16;
+/// A table of so few is looked at for each row, without a sieve before it: 16 KiB, which stay near.
+const DIRECT_VALUES: usize = 1 << 12;
 
 /// By value, who waits for it. A sieve of bits before the table lets go of nearly all others without a look at it.
 #[derive(Debug, Default)]
@@ -24,7 +26,8 @@ pub(super) struct Equal<K> {
     buckets: Vec<Bucket>,
     free: Vec<u32>,
     sieve: Sieve,
-    /// One past the bucket of each value, from the least that the sieve has on; empty: they lie too far apart.
+    /// One past the bucket of each value, from the least that the sieve has on, and zero for all others at the end; empty:
+    /// they lie too far apart.
     table: Vec<u32>,
 }
 
@@ -34,8 +37,6 @@ pub(super) struct Bucket {
     pub(super) slots: Vec<u32>,
     /// How they are told apart further; `None` within: they are not. `None`: nobody has looked since they changed.
     pub(super) narrow: Option<Option<Arc<Narrow>>>,
-    /// While a batch is looked at: how many of its rows have the value, then where its next row is put.
-    rows: u32,
 }
 
 #[derive(Debug, Default)]
@@ -54,8 +55,12 @@ pub(super) struct Found {
     candidates: Vec<u32>,
     /// How many of the candidates there are.
     count: usize,
+    /// Buckets and rows.
     pairs: Vec<(u32, u32)>,
-    touched: Vec<u32>,
+    /// Buckets that have rows, and the end of each one's.
+    told: Vec<(u32, u32)>,
+    /// Of each bucket how many rows have the value, then where the next of them is put; all zero between batches.
+    counts: Vec<u32>,
     /// Rows, those of one value behind each other.
     rows: Vec<u32>,
 }
@@ -116,7 +121,7 @@ impl<K: Value> Equal<K> {
             bucket.narrow = None;
             return;
         }
-        let bucket = Bucket { slots: vec![slot], narrow: None, rows: 0 };
+        let bucket = Bucket { slots: vec![slot], narrow: None };
         let at = match self.free.pop() {
             Some(at) => {
                 self.buckets[at as usize] = bucket;
@@ -148,7 +153,7 @@ impl<K: Value> Equal<K> {
 
     pub(super) fn remove(&mut self, value: &K, slot: u32) {
         let Some(at) = self.places.get(value).copied() else { return };
-        let Bucket { slots, narrow, .. } = &mut self.buckets[at as usize];
+        let Bucket { slots, narrow } = &mut self.buckets[at as usize];
         slots.retain(|other| *other != slot);
         *narrow = None;
         if slots.is_empty() {
@@ -179,7 +184,7 @@ impl<K: Value> Equal<K> {
         let sieve = &mut self.sieve;
         self.places.keys().for_each(|value| sieve.put(value.number()));
         let table = near.filter(|(_, count)| K::IS_NUMBER && *count <= TABLE_VALUES);
-        self.table = vec![0; table.map_or(0, |(_, count)| count as usize)];
+        self.table = vec![0; table.map_or(0, |(_, count)| count as usize + 1)];
         if let Some((least, _)) = table {
             let table = &mut self.table;
             self.places.iter().for_each(|(value, at)| table[(value.number() - least) as usize] = at + 1);
@@ -208,36 +213,37 @@ impl<K: Value> Equal<K> {
         valid: impl Fn(u32) -> bool,
         found: &mut Found,
     ) {
-        self.sift(rows, &number, found);
-        let Found { candidates, pairs, touched, rows, count } = found;
-        pairs.clear();
-        touched.clear();
-        let least = self.sieve.near.map_or(0, |(least, _)| least);
-        for row in &candidates[..*count] {
-            let at = match self.table.as_slice() {
-                [] => place_of(&self.places, *row),
-                table => table[(number(*row as usize) - least) as usize].checked_sub(1),
-            };
-            let Some(at) = at.filter(|_| valid(*row)) else { continue };
-            let bucket = &mut self.buckets[at as usize];
-            if bucket.rows == 0 {
-                touched.push(at);
+        if (1..=DIRECT_VALUES).contains(&self.table.len()) {
+            self.look_up(rows, &number, &valid, found);
+        } else {
+            self.sift(rows, &number, found);
+            found.pairs.clear();
+            let least = self.sieve.near.map_or(0, |(least, _)| least);
+            for row in &found.candidates[..found.count] {
+                let at = match self.table.as_slice() {
+                    [] => place_of(&self.places, *row),
+                    table => table[(number(*row as usize) - least) as usize].checked_sub(1),
+                };
+                if let Some(at) = at.filter(|_| valid(*row)) {
+                    found.pairs.push((at, *row));
+                }
             }
-            bucket.rows += 1;
-            pairs.push((at, *row));
         }
-        let mut first = 0;
-        for at in touched.iter() {
-            let rows = &mut self.buckets[*at as usize].rows;
-            first += std::mem::replace(rows, first);
+        found.gather(self.buckets.len());
+    }
+
+    /// Looks up each row's place at once: of few values, that costs less than a sieve before it.
+    fn look_up(&self, rows: usize, number: &impl Fn(usize) -> u64, valid: &impl Fn(u32) -> bool, found: &mut Found) {
+        let Some((least, near)) = self.sieve.near else { return };
+        let pairs = &mut found.pairs;
+        pairs.resize(rows, (0, 0));
+        let mut count = 0;
+        for row in 0..rows {
+            let at = self.table[number(row).wrapping_sub(least).min(near) as usize];
+            pairs[count] = (at.wrapping_sub(1), row as u32);
+            count += usize::from(at > 0 && valid(row as u32));
         }
-        rows.clear();
-        rows.resize(pairs.len(), 0);
-        for (at, row) in pairs.iter() {
-            let next = &mut self.buckets[*at as usize].rows;
-            rows[*next as usize] = *row;
-            *next += 1;
-        }
+        pairs.truncate(count);
     }
 
     /// Lets go of rows for whose values nobody waits.
@@ -267,14 +273,43 @@ impl<K: Value> Equal<K> {
         mut told: impl FnMut(&mut Bucket, &[u32]) -> Result<(), E>,
     ) -> Result<(), E> {
         let (mut first, mut result) = (0, Ok(()));
-        for at in &found.touched {
-            let bucket = &mut self.buckets[*at as usize];
-            let next = std::mem::take(&mut bucket.rows) as usize;
+        for (at, next) in &found.told {
+            let next = *next as usize;
             if result.is_ok() {
-                result = told(bucket, &found.rows[first..next]);
+                result = told(&mut self.buckets[*at as usize], &found.rows[first..next]);
             }
             first = next;
         }
         result
+    }
+}
+
+impl Found {
+    /// Puts the rows of each bucket behind each other.
+    fn gather(&mut self, buckets: usize) {
+        let Self { pairs, counts, told, rows, .. } = self;
+        counts.resize(counts.len().max(buckets), 0);
+        told.clear();
+        for (at, _) in pairs.iter() {
+            let count = &mut counts[*at as usize];
+            if *count == 0 {
+                told.push((*at, 0));
+            }
+            *count += 1;
+        }
+        let mut first = 0;
+        for (at, _) in told.iter() {
+            first += std::mem::replace(&mut counts[*at as usize], first);
+        }
+        rows.clear();
+        rows.resize(pairs.len(), 0);
+        for (at, row) in pairs.iter() {
+            let next = &mut counts[*at as usize];
+            rows[*next as usize] = *row;
+            *next += 1;
+        }
+        for (at, next) in told.iter_mut() {
+            *next = std::mem::take(&mut counts[*at as usize]);
+        }
     }
 }

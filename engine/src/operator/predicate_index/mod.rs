@@ -3,10 +3,11 @@
 //! Every predicate is a conjunction of atoms: comparisons of a column with constants. One atom is *looked up*: an equality
 //! (or a list of values) by a hash table from the column's values to those who wait for them, one probe a row behind a
 //! sieve of bits that lets go of most rows (values that lie near to each other have bits and places of their own instead);
-//! those who wait for one value are told apart by ranges of a second column, cut into segments; else a range, by two searches in the column's sorted values. The others are
-//! judged on the rows found so, column by column; what is no atom by expressions that equal conditions share. All is
-//! as if each predicate had been evaluated on each row: comparisons are DataFusion's (NaN equals NaN, and is greater than
-//! all else), and a null meets no comparison. Predicates that could fail on a row never come here.
+//! those who wait for one value are told apart by ranges of a second column, cut into segments, so that one search lets go
+//! of a row whose value no range holds, and whoever's range holds it tries it; else a range, by two searches in the column's
+//! sorted values. The others are judged on the rows found so, column by column; what is no atom by expressions that equal
+//! conditions share. All is as if each predicate had been evaluated on each row: comparisons are DataFusion's (NaN equals
+//! NaN, and is greater than all else), and a null meets no comparison. Predicates that could fail on a row never come here.
 //!
 //! It follows F. Fabret et al., "Filtering Algorithms and Implementation for Very Fast Publish/Subscribe Systems" (2001).
 
@@ -307,25 +308,52 @@ impl Judge<'_> {
         let Some(narrow) = narrow else {
             return slots.iter().try_for_each(|slot| self.one(*slot, candidates, columns));
         };
-        load(self.rows, columns, narrow.column)?;
-        let mut pairs = std::mem::take(self.pairs);
-        pairs.clear();
-        narrow.pair(columns.numbers(narrow.column), candidates, &mut pairs);
-        pairs.sort_unstable();
+        for (column, compared) in &narrow.columns {
+            columns.see(self.rows, *column);
+            if *compared {
+                load(self.rows, columns, *column)?;
+            }
+        }
+        self.pairs.clear();
+        narrow.pair(columns.numbers(narrow.column), candidates, self.picked, |slot, row| {
+            let atoms = self.entries.get(slot as usize).and_then(Option::as_ref).map_or(&[][..], |entry| &entry.atoms);
+            if atoms.iter().all(|atom| atom.holds(self.rows, columns, row)) {
+                self.pairs.push(u64::from(slot) << 32 | u64::from(row));
+            }
+        });
+        self.pairs.sort_unstable();
+        let pairs = std::mem::take(self.pairs);
         for alike in pairs.chunk_by(|a, b| a >> 32 == b >> 32) {
-            self.picked.clear();
-            self.picked.extend(alike.iter().map(|pair| *pair as u32));
-            let picked = std::mem::take(self.picked);
-            self.one((alike[0] >> 32) as u32, &picked, columns)?;
-            *self.picked = picked;
+            let from = self.matches.rows.len();
+            self.matches.rows.extend(alike.iter().map(|pair| *pair as u32));
+            self.meets((alike[0] >> 32) as u32, from)?;
         }
         *self.pairs = pairs;
         narrow.rest.iter().try_for_each(|slot| self.one(*slot, candidates, columns))
     }
 
+    /// Notes the rows from a place on, which meet the atoms of a predicate and come to be judged by the rest of it.
+    fn meets(&mut self, slot: u32, from: usize) -> Result<(), EngineError> {
+        let Matches { rows: found, runs } = &mut *self.matches;
+        let entry = self.entries.get(slot as usize).and_then(Option::as_ref);
+        for condition in entry.map_or(&[][..], |entry| &entry.others) {
+            if found.len() == from {
+                return Ok(());
+            }
+            condition.retain(self.rows, self.arrival, found, from)?;
+        }
+        if found.len() > from {
+            if !found[from..].is_sorted() {
+                found[from..].sort_unstable();
+            }
+            runs.push((slot, from..found.len()));
+        }
+        Ok(())
+    }
+
     fn one(&mut self, slot: u32, candidates: &[u32], columns: &mut Columns) -> Result<(), EngineError> {
         let Some(entry) = self.entries.get(slot as usize).and_then(Option::as_ref) else { return Ok(()) };
-        let Matches { rows: found, runs } = &mut *self.matches;
+        let found = &mut self.matches.rows;
         let from = found.len();
         let rest = match entry.atoms.split_first() {
             Some((first, rest)) => {
@@ -345,18 +373,6 @@ impl Judge<'_> {
             atom.load(self.rows, columns)?;
             atom.retain(self.rows, columns, found, from);
         }
-        for condition in &entry.others {
-            if found.len() == from {
-                return Ok(());
-            }
-            condition.retain(self.rows, self.arrival, found, from)?;
-        }
-        if found.len() > from {
-            if !found[from..].is_sorted() {
-                found[from..].sort_unstable();
-            }
-            runs.push((slot, from..found.len()));
-        }
-        Ok(())
+        self.meets(slot, from)
     }
 }

@@ -163,6 +163,25 @@ impl Atom {
         }
     }
 
+    /// Whether it looks at its column's values as numbers.
+    pub(super) fn compares(&self) -> bool {
+        matches!(self, Self::Within { .. } | Self::Numbers { .. })
+    }
+
+    /// Whether one row meets it. What it looks at is loaded.
+    pub(super) fn holds(&self, rows: &RecordBatch, columns: &Columns, row: u32) -> bool {
+        let valid = columns.valid(self.column()).is_none_or(|valid| valid.is_valid(row as usize));
+        let number = |column: &usize| columns.numbers(*column)[row as usize];
+        match self {
+            Self::Within { column, low, high } => valid && (low..=high).contains(&&number(column)),
+            Self::Numbers { column, values } => valid && values.binary_search(&number(column)).is_ok(),
+            Self::Texts { column, values } => {
+                valid && texts(rows, *column).is_some_and(|texts| is_one_of(values, texts.value(row as usize)))
+            }
+            Self::Null { is, .. } => valid != *is,
+        }
+    }
+
     /// How late it is judged: what costs more comes behind.
     pub(super) fn rank(&self) -> u8 {
         match self {
@@ -188,15 +207,18 @@ impl Atom {
             }
             Self::Texts { column, values } => {
                 let Some(texts) = texts(rows, *column) else { return found.truncate(from) };
-                let one_of = |text: &str| match values.as_slice() {
-                    // Of another length: then its bytes, which are seldom near, are not looked at.
-                    [only] => only.as_ref() == text,
-                    _ => values.binary_search_by(|value| value.as_ref().cmp(text)).is_ok(),
-                };
-                keep(found, from, |row| is_valid(row) && one_of(texts.value(row as usize)));
+                keep(found, from, |row| is_valid(row) && is_one_of(values, texts.value(row as usize)));
             }
             Self::Null { is, .. } => keep(found, from, |row| is_valid(row) != *is),
         }
+    }
+}
+
+fn is_one_of(values: &[Box<str>], text: &str) -> bool {
+    match values {
+        // Of another length: then its bytes, which are seldom near, are not looked at.
+        [only] => only.as_ref() == text,
+        _ => values.binary_search_by(|value| value.as_ref().cmp(text)).is_ok(),
     }
 }
 

@@ -136,6 +136,44 @@ fn predicate() -> impl Strategy<Value = Expr> {
     prop::collection::vec(condition(), 1..4).prop_map(|all| all.into_iter().reduce(Expr::and).unwrap())
 }
 
+/// Many who wait for one value, told apart by whatever else they ask for.
+fn crowd() -> impl Strategy<Value = Vec<Expr>> {
+    let one = prop::collection::vec(condition(), 1..4);
+    let waits = |more: Vec<Expr>| more.into_iter().fold(col("k").eq(lit(3_i64)), Expr::and);
+    prop::collection::vec(one.prop_map(waits), 8..80)
+}
+
+/// Finds what trying each does, before and after some of them have gone.
+fn check(drawn: &[Row], predicates: &[Expr], gone: &[bool]) -> Result<(), TestCaseError> {
+    let (batch, schema) = (rows(drawn), input());
+    let mut index = PredicateIndex::new(&schema);
+    let mut known = Vec::new();
+    for (slot, expr) in (0_u32..).zip(predicates) {
+        let Some(predicate) = Predicate::new(&[expr], &schema) else { continue };
+        index.add(slot, predicate).unwrap();
+        known.push(slot);
+    }
+    let mut matches = Matches::default();
+    for round in 0..2 {
+        let mut found: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        index.find(&batch, EventTime(0), &mut matches).unwrap();
+        for (slot, rows) in matches.iter() {
+            prop_assert!(found.insert(slot, rows.to_vec()).is_none());
+        }
+        for slot in &known {
+            let expected = plainly(&batch, &predicates[*slot as usize]);
+            prop_assert_eq!(found.remove(slot).unwrap_or_default(), expected, "{}", predicates[*slot as usize]);
+        }
+        prop_assert!(found.is_empty(), "of predicates that are gone: {:?}", found);
+        if round == 0 {
+            known.retain(|slot| !gone[*slot as usize]);
+            let removed: Vec<u32> = (0..predicates.len() as u32).filter(|slot| gone[*slot as usize]).collect();
+            removed.iter().for_each(|slot| index.remove(*slot));
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -145,32 +183,22 @@ proptest! {
         predicates in prop::collection::vec(predicate(), 1..80),
         gone in prop::collection::vec(any::<bool>(), 80),
     ) {
-        let (batch, schema) = (rows(&drawn), input());
-        let mut index = PredicateIndex::new(&schema);
-        let mut known = Vec::new();
-        for (slot, expr) in (0_u32..).zip(&predicates) {
-            let Some(predicate) = Predicate::new(&[expr], &schema) else { continue };
-            index.add(slot, predicate).unwrap();
-            known.push(slot);
-        }
-        let mut matches = Matches::default();
-        for round in 0..2 {
-            let mut found: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-            index.find(&batch, EventTime(0), &mut matches).unwrap();
-            for (slot, rows) in matches.iter() {
-                prop_assert!(found.insert(slot, rows.to_vec()).is_none());
-            }
-            for slot in &known {
-                let expected = plainly(&batch, &predicates[*slot as usize]);
-                prop_assert_eq!(found.remove(slot).unwrap_or_default(), expected, "{}", predicates[*slot as usize]);
-            }
-            prop_assert!(found.is_empty(), "of predicates that are gone: {:?}", found);
-            if round == 0 {
-                known.retain(|slot| !gone[*slot as usize]);
-                let removed: Vec<u32> = (0..predicates.len() as u32).filter(|slot| gone[*slot as usize]).collect();
-                removed.iter().for_each(|slot| index.remove(*slot));
-            }
-        }
+        check(&drawn, &predicates, &gone)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_crowd_that_waits_for_one_value_is_told_apart(
+        drawn in prop::collection::vec((row(), any::<bool>()), 0..60),
+        predicates in crowd(),
+        gone in prop::collection::vec(any::<bool>(), 80),
+    ) {
+        let wanted = |(row, wanted): (Row, bool)| if wanted { (Some(3), row.1, row.2, row.3, row.4, row.5) } else { row };
+        let drawn: Vec<Row> = drawn.into_iter().map(wanted).collect();
+        check(&drawn, &predicates, &gone)?;
     }
 }
 

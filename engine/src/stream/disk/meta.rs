@@ -115,7 +115,8 @@ impl Meta {
     /// See `DiskLog::translate`.
     pub(super) fn translate(&self, position: &Position) -> Option<Position> {
         let at = self.epochs.iter().position(|epoch| epoch.epoch == position.epoch)?;
-        let within = self.epochs.get(at + 1).is_none_or(|next| {
+        // No later start of the log may have lost it.
+        let within = self.epochs[at + 1..].iter().all(|next| {
             position.offsets.iter().all(|(number, (offset, skip))| {
                 let end = next.starts.get(number).copied().unwrap_or_default();
                 *offset < end || *offset == end && *skip == 0

@@ -176,6 +176,9 @@ impl Segment {
         if flaws.cut_bytes > 0 {
             file.truncate(known.bytes)?;
             Failpoint::TailCut.pass();
+        }
+        if flaws.cut_bytes > 0 || !sealed {
+            // Of what a killed process wrote, some may not have come to the disk yet. From now on it is seen.
             file.sync()?;
         }
         let published = AtomicU64::new(known.bytes);

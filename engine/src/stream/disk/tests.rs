@@ -198,6 +198,47 @@ fn an_unclosed_log_gets_a_new_epoch_unless_readers_saw_synced_rows_only() {
 }
 
 #[test]
+fn what_only_a_later_start_has_lost_has_no_place() {
+    let volume = TestVolume::default();
+    let store_from = |epoch: u64, first: u64, rows: u64| {
+        let (log, resumed) = open(&volume, options(Durability::Buffered, epoch)).expect("the volume is sound");
+        assert_eq!(resumed.position.offsets[&0], (Offset(first), 0));
+        store(&log, vec![batch(0, first, rows)]).expect("the volume is sound");
+        log
+    };
+    drop(store_from(1, 0, 5));
+    drop(store_from(2, 5, 5));
+    // Damage that takes rows of the first epoch.
+    let path = volume.paths().into_iter().find(|path| path.extension().is_some_and(|it| it == "log"));
+    volume.edit(&path.expect("there is a segment"), |bytes| {
+        let middle = bytes.len() / 4;
+        bytes.truncate(middle);
+    });
+    let (log, resumed) = open(&volume, options(Durability::Buffered, 3)).expect("the volume is sound");
+    assert_eq!(resumed.position.offsets[&0], (Offset(0), 0));
+    let at = |epoch, offset| Position { epoch, offsets: BTreeMap::from([(0, (Offset(offset), 0))]) };
+    assert_eq!(log.translate(&at(1, 0)), Some(at(3, 0)));
+    assert_eq!(log.translate(&at(1, 5)), None);
+    assert_eq!(log.translate(&at(2, 5)), None);
+}
+
+#[test]
+fn what_was_seen_after_a_kill_outlasts_a_power_cut() {
+    for durability in [Durability::Durable, Durability::Buffered] {
+        let volume = TestVolume::default();
+        let (log, _) = open(&volume, options(durability, 1)).expect("the volume is sound");
+        append(&log, vec![batch(0, 0, 5)]).expect("the volume is sound");
+        drop(log);
+        let (log, resumed) = open(&volume, options(durability, 2)).expect("the volume is sound");
+        assert_eq!(resumed.position.offsets[&0], (Offset(5), 0), "{durability:?}: the file has it");
+        drop(log);
+        volume.cut_power(0);
+        let (log, _) = open(&volume, options(durability, 3)).expect("the volume is sound");
+        assert_eq!(read(&log).0[0], upto(5), "{durability:?}: it was seen");
+    }
+}
+
+#[test]
 fn retention_removes_whole_segments_and_readers_are_told() {
     let volume = TestVolume::default();
     let small = DiskOptions { bytes: 64 << 10, ..options(Durability::Durable, 1) };

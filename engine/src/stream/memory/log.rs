@@ -7,12 +7,15 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use super::LogLimits;
-use super::pack::Loose;
+use super::pack::{Kept, Loose};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::stream::disk::Resumed;
 use crate::stream::{Commit, CommitError, Offset, Position};
+
+/// Holders are looked through for those who have gone when there are so many, at the least.
+const HOLDERS_TO_PRUNE: usize = 64;
 
 /// What a stream holds.
 #[derive(Debug)]
@@ -30,7 +33,11 @@ pub(super) struct Log {
     pub(super) evicted_arrival: EventTime,
     pub(super) max_event_time: EventTime,
     pub(super) partitions: Vec<Partition>,
-    pub(super) holders: Vec<Weak<AtomicU64>>,
+    holders: Vec<Weak<AtomicU64>>,
+    /// No holding reader is before this entry; `MAX`: there is none.
+    held: u64,
+    /// So many holders are looked through for those who have gone.
+    holders_to_prune: usize,
     pub(super) failed: Option<Arc<EngineError>>,
     loose: Loose,
 }
@@ -49,7 +56,7 @@ pub(super) struct Entry {
 
 #[derive(Debug, Clone)]
 pub(super) enum Item {
-    Batch(Arc<StreamBatch>),
+    Batch(Kept),
     End(u32),
 }
 
@@ -96,6 +103,8 @@ impl Log {
             max_event_time: EventTime::MIN,
             partitions: (0..partitions).map(partition).collect(),
             holders: Vec::new(),
+            held: u64::MAX,
+            holders_to_prune: HOLDERS_TO_PRUNE,
             failed: None,
             loose: Loose::default(),
         }
@@ -117,16 +126,32 @@ impl Log {
             (0..).zip(&self.partitions).map(|(index, p)| (index, (p.evicted, 0))).collect();
         for before in self.entries.iter().take_while(|before| before.rows_before < entry.rows_before) {
             if let Item::Batch(batch) = &before.item {
-                offsets.insert(batch.partition, (batch.next, 0));
+                offsets.insert(batch.partition(), (batch.next(), 0));
             }
         }
         Position { epoch, offsets }
     }
 
-    /// The entry at which the slowest holding reader is; `None` when nobody holds.
-    fn held_from(&mut self) -> Option<u64> {
+    /// From now on what the reader at this entry has not read is kept.
+    pub(super) fn hold(&mut self, at: &Arc<AtomicU64>) {
+        if self.holders.len() >= self.holders_to_prune {
+            self.holders.retain(|holder| holder.strong_count() > 0);
+            self.holders_to_prune = (2 * self.holders.len()).max(HOLDERS_TO_PRUNE);
+        }
+        self.holders.push(Arc::downgrade(at));
+        self.held = self.held.min(at.load(Ordering::SeqCst));
+    }
+
+    /// Whether a holding reader has not read the first entry. Readers go on only: they are asked again when all have
+    /// come to where the slowest was.
+    fn is_held(&mut self) -> bool {
+        if self.held > self.first {
+            return false;
+        }
         self.holders.retain(|holder| holder.strong_count() > 0);
-        self.holders.iter().filter_map(Weak::upgrade).map(|at| at.load(Ordering::Acquire)).min()
+        let places = self.holders.iter().filter_map(Weak::upgrade).map(|at| at.load(Ordering::SeqCst));
+        self.held = places.min().unwrap_or(u64::MAX);
+        self.held <= self.first
     }
 
     fn evict_first(&mut self) {
@@ -135,9 +160,9 @@ impl Log {
         self.bytes -= entry.bytes;
         self.evicted_event_time = self.evicted_event_time.max(entry.max_event_time);
         if let Item::Batch(batch) = entry.item {
-            self.partitions[batch.partition as usize].evicted = batch.next;
-            if batch.rows.num_rows() > 0 {
-                self.evicted_arrival = self.evicted_arrival.max(batch.arrival);
+            self.partitions[batch.partition() as usize].evicted = batch.next();
+            if batch.rows() > 0 {
+                self.evicted_arrival = self.evicted_arrival.max(batch.arrival());
             }
         }
     }
@@ -145,14 +170,13 @@ impl Log {
     /// Drops what is over the limits and not held. False: still over the bytes, and a holding reader is behind.
     pub(super) fn evict(&mut self, limits: &LogLimits, now: EventTime) -> bool {
         let oldest = now.plus(-i64::try_from(limits.age.as_nanos()).unwrap_or(i64::MAX));
-        let held = self.held_from();
         while let Some(entry) = self.entries.front() {
             let over = self.bytes > limits.bytes;
             let old = matches!(&entry.item, Item::Batch(_)) && entry.committed < oldest;
             if !over && !old {
                 return true;
             }
-            if held.is_some_and(|at| at <= self.first) {
+            if self.is_held() {
                 return !over;
             }
             self.evict_first();
@@ -162,24 +186,22 @@ impl Log {
 
     /// Drops batches without rows that others have followed: whoever has not read them learns as much from those.
     pub(super) fn evict_bare(&mut self) {
-        let held = self.held_from();
-        let bare = |entry: &Entry| matches!(&entry.item, Item::Batch(batch) if batch.rows.num_rows() == 0);
+        let bare = |entry: &Entry| matches!(&entry.item, Item::Batch(batch) if batch.rows() == 0);
         while self.entries.len() > 2 * self.partitions.len()
             && self.entries.front().is_some_and(bare)
-            && held.is_none_or(|at| at > self.first)
+            && !self.is_held()
         {
             self.evict_first();
         }
     }
 
-    pub(super) fn push(&mut self, item: Item, committed: EventTime) {
-        let (rows, bytes, max_event_time) = match &item {
-            Item::Batch(batch) => {
-                let latest = batch.event_times().iter().copied().max().unwrap_or(i64::MIN);
-                (batch.rows.num_rows() as u64, batch.bytes(), EventTime(latest))
-            }
-            Item::End(_) => (0, size_of::<Entry>(), EventTime::MIN),
-        };
+    /// A partition's end.
+    pub(super) fn push_end(&mut self, partition: u32, committed: EventTime) {
+        self.push(Item::End(partition), (0, size_of::<Entry>()), EventTime::MIN, committed);
+    }
+
+    /// Puts an entry behind the others.
+    fn push(&mut self, item: Item, (rows, bytes): (u64, usize), max_event_time: EventTime, committed: EventTime) {
         self.entries.push_back(Entry {
             item,
             rows_before: self.rows_total,
@@ -238,29 +260,32 @@ impl Log {
         }
     }
 
-    /// A commit that was checked; its batches apart.
-    pub(super) fn apply(&mut self, commit: Commit, outputs: Vec<Arc<StreamBatch>>, now: EventTime) {
+    /// A commit that was checked; its batches apart. Their bytes.
+    pub(super) fn apply(&mut self, commit: Commit, outputs: Vec<Arc<StreamBatch>>, now: EventTime) -> usize {
         let state = &mut self.partitions[commit.partition as usize];
         state.sequence += 1;
         if let Some(kept) = commit.state {
             state.state = Some(kept);
         }
         state.inputs = commit.inputs;
-        outputs.into_iter().for_each(|batch| self.push_behind(batch, now));
+        outputs.into_iter().map(|batch| self.push_behind(batch, now)).sum()
     }
 
-    /// A commit of one batch that was checked.
-    pub(super) fn append(&mut self, batch: Arc<StreamBatch>, now: EventTime) {
+    /// A commit of one batch that was checked; its bytes.
+    pub(super) fn append(&mut self, batch: Arc<StreamBatch>, now: EventTime) -> usize {
         self.partitions[batch.partition as usize].sequence += 1;
-        self.push_behind(batch, now);
+        self.push_behind(batch, now)
     }
 
-    fn push_behind(&mut self, batch: Arc<StreamBatch>, now: EventTime) {
+    fn push_behind(&mut self, batch: Arc<StreamBatch>, now: EventTime) -> usize {
         let state = &mut self.partitions[batch.partition as usize];
         state.next = batch.next;
         state.watermark = state.watermark.max(batch.watermark);
         state.idle = batch.idle;
-        self.push(Item::Batch(batch), now);
+        let latest = batch.event_times().iter().copied().max().unwrap_or(i64::MIN);
+        let (rows, bytes) = (batch.rows.num_rows() as u64, batch.bytes());
+        self.push(Item::Batch(Kept::Own(batch)), (rows, bytes), EventTime(latest), now);
+        bytes
     }
 }
 

@@ -5,10 +5,12 @@
 //! however far it is behind. A reader that *holds* makes commits wait when the ring is full; any other is overtaken,
 //! and is told the gap with its rows counted.
 
+mod bell;
 mod log;
 mod pack;
 mod past;
 mod reader;
+mod room;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -16,7 +18,6 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use tokio::sync::{Notify, watch};
 
 use super::disk::{Append, DiskLog, DiskWriter, Durability, Resumed};
 use super::{Carried, Commit, CommitError, Offset, Owner, Position, Start, Stream, StreamReader};
@@ -25,8 +26,10 @@ use crate::clock::{Clock, EventTime};
 use crate::error::EngineError;
 use crate::failpoint::Failpoint;
 
+use bell::Bell;
 use log::{Item, Log};
 use reader::MemoryReader;
+use room::Room;
 
 /// When a commit is tried again that a full disk refused.
 const RETRY_AFTER_NS: i64 = 1_000_000_000;
@@ -60,10 +63,10 @@ pub(crate) struct MemoryStream {
     limits: LogLimits,
     clock: Arc<dyn Clock>,
     log: RwLock<Log>,
-    /// Ascends with every change; wakes readers.
-    changed: watch::Sender<u64>,
-    /// Wakes commits that wait for a holding reader.
-    room: Notify,
+    /// Wakes readers.
+    bell: Arc<Bell>,
+    /// Commits that wait for a holding reader.
+    room: Room,
     /// What lasts.
     disk: Option<Disk>,
     /// Commits wait while the disk is full.
@@ -117,8 +120,8 @@ impl MemoryStream {
             limits,
             clock,
             log: RwLock::new(Log::new(start, partitions)),
-            changed: watch::Sender::new(0),
-            room: Notify::new(),
+            bell: Arc::default(),
+            room: Room::default(),
             disk: None,
             waits: false,
             carried: None,
@@ -174,8 +177,8 @@ impl MemoryStream {
             limits,
             clock,
             log: RwLock::new(log),
-            changed: watch::Sender::new(0),
-            room: Notify::new(),
+            bell: Arc::default(),
+            room: Room::default(),
             disk: Some(disk),
             waits,
             carried,
@@ -203,11 +206,16 @@ impl MemoryStream {
             Some(disk) => disk.log.translate(position),
             None => (position.epoch == self.epoch).then(|| position.clone()),
         };
+        known.is_some_and(|position| self.reaches(&position))
+    }
+
+    /// Whether a position, whatever its epoch, lies in partitions that there are, and not behind the end.
+    pub(crate) fn reaches(&self, position: &Position) -> bool {
         let end = self.end_position();
-        let before_end = |(index, (offset, _)): (&u32, &(Offset, u64))| {
+        let before = |(index, (offset, _)): (&u32, &(Offset, u64))| {
             end.offsets.get(index).is_some_and(|(next, _)| offset <= next)
         };
-        known.is_some_and(|position| position.offsets.iter().all(before_end))
+        position.offsets.iter().all(before)
     }
 
     /// Rows behind a position that are no longer kept; none that are known of, where it is of another incarnation.
@@ -254,6 +262,8 @@ impl MemoryStream {
         let log = self.read();
         let rows = log.entries.front().map_or(0, |entry| log.rows_total - entry.rows_before);
         let (log_rows, log_bytes) = kept.unwrap_or((rows, log.bytes as u64));
+        let carried = self.carried.as_ref().map_or(EventTime::MIN, Carried::latest);
+        let latest = log.max_event_time.max(carried);
         StreamFacts {
             watermark: log.watermark(),
             rows_total: log.rows_total,
@@ -264,10 +274,10 @@ impl MemoryStream {
                 Some(disk) => disk.log.removed_event_time(),
                 None => log.evicted_event_time,
             }
-            .max(self.carried.as_ref().map_or(EventTime::MIN, Carried::latest)),
-            max_event_time: log.max_event_time,
+            .max(carried),
+            max_event_time: latest,
             evicted_arrival: log.evicted_arrival,
-            clock: if self.replay { log.max_event_time } else { self.clock.now() },
+            clock: if self.replay { latest } else { self.clock.now() },
         }
     }
 
@@ -330,10 +340,14 @@ impl MemoryStream {
         if !room && !whatever {
             return Ok(false);
         }
-        log.append(Arc::new(batch), now);
+        let bytes = log.append(Arc::new(batch), now);
         log.evict_bare();
         drop(log);
-        self.wake();
+        if room {
+            self.bell.ring(bytes)
+        } else {
+            self.bell.ring_now()
+        }
         Ok(room)
     }
 
@@ -350,7 +364,7 @@ impl MemoryStream {
     /// The greatest event time of the last batch that has rows, where none is in memory of all rows; `None`: there were none.
     pub(crate) fn last_event_time(&self) -> Option<EventTime> {
         let log = self.read();
-        let with_rows = |entry: &&log::Entry| matches!(&entry.item, Item::Batch(batch) if batch.rows.num_rows() > 0);
+        let with_rows = |entry: &&log::Entry| matches!(&entry.item, Item::Batch(batch) if batch.rows() > 0);
         let last = log.entries.iter().rev().find(with_rows).map(|entry| entry.max_event_time);
         last.or(Some(log.max_event_time).filter(|latest| *latest > EventTime::MIN))
     }
@@ -361,10 +375,6 @@ impl MemoryStream {
 
     fn write(&self) -> RwLockWriteGuard<'_, Log> {
         self.log.write().expect("no holder of this lock panics")
-    }
-
-    fn wake(&self) {
-        self.changed.send_modify(|version| *version += 1);
     }
 }
 
@@ -422,21 +432,22 @@ impl Stream for MemoryStream {
                 }
             }
         }
-        loop {
-            let room = self.room.notified();
+        let wanting = self.room.want();
+        let bytes = loop {
+            let room = wanting.room();
             tokio::pin!(room);
             room.as_mut().enable();
             {
                 let mut log = self.write();
                 let now = self.clock.now();
                 if log.evict(&self.limits, now) {
-                    log.apply(commit, outputs, now);
-                    break;
+                    break log.apply(commit, outputs, now);
                 }
             }
+            self.bell.ring_now();
             room.await;
-        }
-        self.wake();
+        };
+        self.bell.ring(bytes);
         if self.disk.is_some() {
             Failpoint::CommitSeen.pass();
         }
@@ -447,15 +458,15 @@ impl Stream for MemoryStream {
         let mut log = self.write();
         let Some(state) = log.partitions.get_mut(partition as usize) else { return };
         if !std::mem::replace(&mut state.ended, true) {
-            log.push(Item::End(partition), self.clock.now());
+            log.push_end(partition, self.clock.now());
         }
         drop(log);
-        self.wake();
+        self.bell.ring_now();
     }
 
     fn fail(&self, error: Arc<EngineError>) {
         self.write().failed.get_or_insert(error);
-        self.wake();
+        self.bell.ring_now();
     }
 
     fn reader(self: Arc<Self>, start: &Start, holding: bool) -> Box<dyn StreamReader> {
@@ -466,7 +477,7 @@ impl Stream for MemoryStream {
         let mut reader = MemoryReader::at(self.clone(), &log, start);
         if holding {
             let at = Arc::new(AtomicU64::new(reader.next));
-            log.holders.push(Arc::downgrade(&at));
+            log.hold(&at);
             reader.holds = Some(at);
         }
         drop(log);

@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 
-use async_trait::async_trait;
-use tokio::sync::{Notify, watch};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
 
+use super::bell::Listener;
 use super::reader::MemoryReader;
 use super::{Disk, MemoryStream};
 use crate::clock::EventTime;
@@ -25,7 +28,9 @@ pub(super) struct PastReader {
     position: Position,
     /// To be told first.
     gap: Option<Gap>,
-    changed: watch::Receiver<u64>,
+    listener: Listener,
+    /// What the disk is waited for.
+    waits: Option<BoxFuture<'static, ()>>,
     /// The disk failed, which was told.
     failed: bool,
 }
@@ -48,10 +53,10 @@ type Found = (DiskReader, Result<Vec<DiskRead>, DiskError>);
 
 impl PastReader {
     pub(super) fn new(stream: Arc<MemoryStream>, disk: Disk, start: &Start) -> Self {
-        let changed = stream.changed.subscribe();
         let (position, gap) = begin(&stream, &disk, start);
         let place = Place::on_disk();
-        let mut reader = Self { stream, disk, place, position, gap, changed, failed: false };
+        let (listener, waits) = (Listener::default(), None);
+        let mut reader = Self { stream, disk, place, position, gap, listener, waits, failed: false };
         reader.enter_memory();
         reader
     }
@@ -129,16 +134,26 @@ impl PastReader {
         });
     }
 
-    /// Waits until there may be more. Cancel safe.
-    async fn wait(&mut self) {
-        match &self.place {
-            Place::Disk { .. } if self.failed => std::future::pending().await,
-            Place::Disk { reading: Some(task), .. } => task.done.notified().await,
-            // What comes next is neither in memory nor on disk: it waits to be written.
-            Place::Disk { .. } => drop(self.disk.writer.flush(&self.disk.log, false).await),
-            // The sender lives in the stream, which this reader keeps.
-            Place::Memory(_) => drop(self.changed.changed().await),
-        }
+    /// Ready: there may be more. `rung`: how often the bell had rung before it looked.
+    fn poll_wait(&mut self, rung: u64, context: &mut Context<'_>) -> Poll<()> {
+        let waits = match &self.place {
+            Place::Disk { .. } if self.failed => return Poll::Pending,
+            Place::Memory(_) => return self.stream.bell.wait(&mut self.listener, rung, context.waker()),
+            Place::Disk { reading, .. } => self.waits.get_or_insert_with(|| {
+                let (reading, Disk { log, writer }) = (reading.clone(), self.disk.clone());
+                async move {
+                    match reading {
+                        Some(task) => task.done.notified().await,
+                        // What comes next is neither in memory nor on disk: it waits to be written.
+                        None => drop(writer.flush(&log, false).await),
+                    }
+                }
+                .boxed()
+            }),
+        };
+        ready!(waits.as_mut().poll(context));
+        self.waits = None;
+        Poll::Ready(())
     }
 
     fn tell(&mut self, read: DiskRead) -> Read {
@@ -159,6 +174,12 @@ impl PastReader {
 impl Place {
     fn on_disk() -> Self {
         Self::Disk { ready: VecDeque::new(), reader: None, reading: None }
+    }
+}
+
+impl Drop for PastReader {
+    fn drop(&mut self) {
+        self.stream.bell.leave(&mut self.listener);
     }
 }
 
@@ -216,15 +237,15 @@ fn since(stream: &MemoryStream, disk: &Disk, moment: EventTime) -> Option<Positi
     Some(log.position_before(at, stream.epoch))
 }
 
-#[async_trait]
 impl StreamReader for PastReader {
-    async fn next(&mut self) -> Read {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Read> {
         loop {
-            self.changed.borrow_and_update();
+            let rung = self.stream.bell.rung();
             if let Some(read) = self.take() {
-                return read;
+                self.waits = None;
+                return Poll::Ready(read);
             }
-            self.wait().await;
+            ready!(self.poll_wait(rung, context));
         }
     }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use async_trait::async_trait;
-use tokio::sync::watch;
+use std::task::{Context, Poll, ready};
 
 use super::MemoryStream;
+use super::bell::Listener;
 use super::log::{Entry, Item, Log};
+use super::pack::Kept;
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::stream::{Gap, GapReason, Offset, Position, Read, Start, StreamReader};
@@ -21,7 +21,7 @@ pub(super) struct MemoryReader {
     rows_before: u64,
     bytes_before: u64,
     offsets: BTreeMap<u32, (Offset, u64)>,
-    changed: watch::Receiver<u64>,
+    listener: Listener,
     pub(super) holds: Option<Arc<AtomicU64>>,
     /// A gap to tell first: the position asked for is not kept.
     gap: Option<Gap>,
@@ -50,14 +50,13 @@ impl MemoryReader {
                 if position.epoch == stream.epoch { first_unread(log, position) } else { log.first }
             }
         };
-        let changed = stream.changed.subscribe();
         let mut reader = Self {
             stream,
             next,
             rows_before: 0,
             bytes_before: 0,
             offsets: BTreeMap::new(),
-            changed,
+            listener: Listener::default(),
             holds: None,
             gap,
             done: false,
@@ -78,10 +77,10 @@ impl MemoryReader {
     fn pass_earlier(&mut self, log: &Log, from: EventTime) {
         let entry = log.entries.get((self.next - log.first) as usize);
         if let Some(Item::Batch(batch)) = entry.map(|entry| &entry.item)
-            && let Some(row) = batch.event_times().iter().position(|time| *time >= from.0)
-            && is_dense(batch)
+            && let Some(row) = batch.batch().event_times().iter().position(|time| *time >= from.0)
+            && batch.is_dense()
         {
-            self.offsets.insert(batch.partition, (Offset(batch.first.0 + row as u64), 0));
+            self.offsets.insert(batch.partition(), (Offset(batch.first().0 + row as u64), 0));
         }
     }
 
@@ -95,7 +94,7 @@ impl MemoryReader {
         self.offsets = (0..).zip(&log.partitions).map(|(index, p)| (index, (p.evicted, 0))).collect();
         for entry in log.entries.iter().take(at) {
             if let Item::Batch(batch) = &entry.item {
-                self.offsets.insert(batch.partition, (batch.next, 0));
+                self.offsets.insert(batch.partition(), (batch.next(), 0));
             }
         }
     }
@@ -112,8 +111,8 @@ impl MemoryReader {
 
     fn hold_on(&self) {
         if let Some(at) = &self.holds {
-            at.store(self.next, Ordering::Release);
-            self.stream.room.notify_waiters();
+            at.store(self.next, Ordering::SeqCst);
+            self.stream.room.moved();
         }
     }
 
@@ -131,11 +130,11 @@ impl MemoryReader {
         };
         self.next += 1;
         match &entry.item {
-            Item::Batch(batch) => {
-                self.rows_before += batch.rows.num_rows() as u64;
+            Item::Batch(kept) => {
+                self.rows_before += kept.rows() as u64;
                 self.bytes_before += entry.bytes as u64;
-                let before = self.offsets.insert(batch.partition, (batch.next, 0));
-                Some(Read::Batch(rest_of(batch, before.map_or(batch.first, |(offset, _)| offset))))
+                let before = self.offsets.insert(kept.partition(), (kept.next(), 0));
+                Some(Read::Batch(rest_of(kept, before.map_or(kept.first(), |(offset, _)| offset))))
             }
             Item::End(partition) => Some(Read::EndOfPartition(*partition)),
         }
@@ -155,15 +154,11 @@ impl MemoryReader {
     }
 }
 
-/// Each offset of the batch is that of a row.
-fn is_dense(batch: &StreamBatch) -> bool {
-    batch.next.0 - batch.first.0 == batch.rows.num_rows() as u64
-}
-
 /// The rows of a batch from an offset within it on: whoever starts there is not shown those before, however rows were put
 /// together. Of a batch from which rows were filtered all of them: which ones lie before, nobody knows.
-fn rest_of(batch: &Arc<StreamBatch>, from: Offset) -> Arc<StreamBatch> {
-    if from <= batch.first || from >= batch.next || !is_dense(batch) {
+fn rest_of(kept: &Kept, from: Offset) -> Arc<StreamBatch> {
+    let batch = kept.batch();
+    if from <= batch.first || from >= batch.next || !kept.is_dense() {
         return Arc::clone(batch);
     }
     let passed = (from.0 - batch.first.0) as usize;
@@ -194,35 +189,37 @@ fn gap_before(stream: &MemoryStream, log: &Log, position: &Position) -> Option<G
 /// The first entry that holds a row at or behind the position; with those without rows right before it, since nobody
 /// knows whether they were read.
 fn first_unread(log: &Log, position: &Position) -> u64 {
-    let wanted = |batch: &StreamBatch| position.offsets.get(&batch.partition).copied().unwrap_or_default().0;
+    let wanted = |batch: &Kept| position.offsets.get(&batch.partition()).copied().unwrap_or_default().0;
     let unread = log.entries.iter().position(|entry| match &entry.item {
-        Item::Batch(batch) => batch.next > wanted(batch),
+        Item::Batch(batch) => batch.next() > wanted(batch),
         Item::End(_) => true,
     });
     let unread = unread.unwrap_or(log.entries.len());
-    let carries = |entry: &&Entry| matches!(&entry.item, Item::Batch(batch) if batch.first == batch.next && batch.next == wanted(batch));
+    let carries = |entry: &&Entry| match &entry.item {
+        Item::Batch(batch) => batch.first() == batch.next() && batch.next() == wanted(batch),
+        Item::End(_) => false,
+    };
     let carrying = log.entries.iter().take(unread).rev().take_while(carries).count();
     log.first + (unread - carrying) as u64
 }
 
 impl Drop for MemoryReader {
     fn drop(&mut self) {
+        self.stream.bell.leave(&mut self.listener);
         if self.holds.take().is_some() {
-            self.stream.room.notify_waiters();
+            self.stream.room.left();
         }
     }
 }
 
-#[async_trait]
 impl StreamReader for MemoryReader {
-    async fn next(&mut self) -> Read {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Read> {
         loop {
-            self.changed.borrow_and_update();
+            let rung = self.stream.bell.rung();
             if let Some(read) = self.try_next() {
-                return read;
+                return Poll::Ready(read);
             }
-            // The sender lives in the stream, which this reader keeps.
-            let _ = self.changed.changed().await;
+            ready!(self.stream.bell.wait(&mut self.listener, rung, context.waker()));
         }
     }
 
@@ -239,11 +236,11 @@ impl StreamReader for MemoryReader {
         }
         if holds {
             let at = Arc::new(AtomicU64::new(self.next));
-            self.stream.write().holders.push(Arc::downgrade(&at));
+            self.stream.write().hold(&at);
             self.holds = Some(at);
         } else {
             self.holds = None;
-            self.stream.room.notify_waiters();
+            self.stream.room.left();
         }
     }
 
@@ -256,9 +253,9 @@ impl StreamReader for MemoryReader {
         let entry = self.next.checked_sub(log.first).and_then(|at| log.entries.get(at as usize));
         // Of the batch that comes next, some rows may lie before the place.
         let read = entry.map_or(0, |entry| match &entry.item {
-            Item::Batch(batch) if is_dense(batch) => {
-                let place = self.offsets.get(&batch.partition).map_or(batch.first, |(offset, _)| *offset);
-                place.0.clamp(batch.first.0, batch.next.0) - batch.first.0
+            Item::Batch(batch) if batch.is_dense() => {
+                let place = self.offsets.get(&batch.partition()).map_or(batch.first(), |(offset, _)| *offset);
+                place.0.clamp(batch.first().0, batch.next().0) - batch.first().0
             }
             _ => 0,
         });

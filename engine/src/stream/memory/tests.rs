@@ -88,6 +88,7 @@ async fn small_batches_are_read_as_they_came_from_common_buffers() {
         stream.commit(commit(&mut owners[at % 2], 10 * at as u64, at as i64)).await.expect("there is room");
     }
     let mut reader = stream.clone().reader(&Start::Earliest, false);
+    let mut other = stream.clone().reader(&Start::Earliest, false);
     let mut buffers = BTreeMap::new();
     for at in 0..200 {
         let expected = batch(at % 2, 10 * u64::from(at), i64::from(at));
@@ -97,6 +98,8 @@ async fn small_batches_are_read_as_they_came_from_common_buffers() {
             (read.partition, read.watermark, read.arrival),
             (expected.partition, expected.watermark, expected.arrival)
         );
+        let Some(Read::Batch(same)) = other.try_next() else { panic!("batch {at} is there") };
+        assert!(Arc::ptr_eq(&read, &same), "what one has computed of batch {at} the other finds");
         let column = read.rows.column(0).to_data();
         *buffers.entry(column.buffers()[0].data_ptr()).or_insert(0) += 1;
     }

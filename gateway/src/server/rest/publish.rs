@@ -17,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
 use super::whole::to_the_end;
+use crate::catalog::StoredKind;
 use crate::server::error::{ApiError, ErrorAnswer};
 use crate::server::limits::{BODY_BYTES, BODY_TIMEOUT};
 
@@ -96,6 +97,13 @@ pub(super) async fn publish(
     })?;
     let body = decoded(&headers, body.map_err(|_| too_large())?).await?;
     let service = app.service.clone();
+    if let Some(there) = app.service.names().get(&name)
+        && there.kind() != StoredKind::Source
+    {
+        let message = format!("\"{name}\" is a {}: no events are published to it", there.kind().word());
+        return Err(ApiError::not_found(message)
+            .help("publish to a source with connector = 'http'; SHOW SOURCES lists the sources"));
+    }
     let Some(numbered) = numbered else {
         let report = if service.is_pending(&name) {
             to_the_end(async move { service.publish(&name, body).await }).await?

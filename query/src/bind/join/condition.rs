@@ -54,7 +54,7 @@ impl Condition {
     /// Takes conjuncts apart.
     pub(super) fn of(left: &Bound, right: &Bound, conjuncts: Vec<Expr>) -> Self {
         let mut condition = Self::default();
-        let mut ends = Vec::new();
+        let (mut ends, mut bounds) = (Vec::new(), Vec::new());
         for conjunct in conjuncts.into_iter().flat_map(split_conjunction_owned).flat_map(comparisons) {
             let sides = Sides { left, right };
             match sides.of(&conjunct) {
@@ -63,7 +63,9 @@ impl Condition {
                 Side::Both => {
                     if let Some(same) = sides.same_window(&conjunct) {
                         ends.push((conjunct, same));
-                    } else if !condition.bound(&sides, &conjunct) {
+                    } else if condition.bound(&sides, &conjunct) {
+                        bounds.push(conjunct);
+                    } else {
                         match sides.key(&conjunct) {
                             Some(key) => condition.on.push(key),
                             None => condition.filter.push(conjunct),
@@ -73,6 +75,10 @@ impl Condition {
             }
         }
         condition.windows(&Sides { left, right }, ends);
+        if condition.window.is_some() {
+            // Rows of one window wait for its end, whatever their times, which are compared pair by pair.
+            condition.filter.extend(bounds);
+        }
         condition
     }
 

@@ -7,6 +7,7 @@ mod condition;
 mod names;
 mod sub_query;
 mod table;
+mod within;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -71,6 +72,7 @@ impl Binder<'_> {
             let movable = part.kind == JoinKind::Inner && !parts[at + 2..].iter().any(|later| last(&later.kind));
             self.check_version(part, &left, &right)?;
             let mut said = self.on(part, &left, &right)?;
+            said.extend(self.within(part, &left, &right)?);
             let there = |name: &String| {
                 left.schema().field_with_name(name).is_ok() || right.schema().field_with_name(name).is_ok()
             };

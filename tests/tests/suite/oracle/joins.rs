@@ -100,7 +100,12 @@ pub(super) fn window(random: &mut Random) -> Pair {
     };
     let condition = *random.pick(&CONDITIONS);
     let on = format!("l.k = r.k {condition} AND {same}");
-    pair(random, [&l, &r], [&batch_l, &batch_r], &on, ["true", "true"], &["window_start"])
+    // Rows of one window that are near in time besides.
+    let half = size / 2;
+    let near = [format!("INTERVAL '{half} milliseconds'"), half.to_string()];
+    let near = near.map(|half| format!("l.ts BETWEEN r.ts AND r.ts + {half}"));
+    let bounds = if grouped || random.percent(50) { ["true", "true"] } else { [near[0].as_str(), near[1].as_str()] };
+    pair(random, [&l, &r], [&batch_l, &batch_r], &on, bounds, &["window_start"])
 }
 
 fn pair(
