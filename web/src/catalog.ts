@@ -14,7 +14,6 @@ export class Catalog extends Changing {
   streams: StreamInfo[] = [];
   jobs: JobInfo[] = [];
   queries: QueryInfo[] = [];
-  completion: Completion = { keywords: [], functions: [], clauses: [], connectors: [], stream_options: [] };
   /** Why the last reading failed; null: it did not. */
   problem: string | null = null;
   /** Rows a second into a stream (`stream name`) or a job (`job id`). */
@@ -22,6 +21,7 @@ export class Catalog extends Changing {
   #counted: Counted | null = null;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #reading = false;
+  #completion: Promise<Completion> | null = null;
 
   /** Reads the streams alone: all that is needed to begin. */
   async readStreams(): Promise<void> {
@@ -34,13 +34,24 @@ export class Catalog extends Changing {
     this.changed();
   }
 
+  /** What can be completed and explained: read once, the first time that somebody asks; nothing while the server is away. */
+  completion = async (): Promise<Completion> => {
+    try {
+      return await (this.#completion ??= readCompletion());
+    } catch (error) {
+      this.#completion = null;
+      if (!(error instanceof ApiError)) throw error;
+      return { keywords: [], functions: [], clauses: [], connectors: [], stream_options: [] };
+    }
+  };
+
   /** Reads once. */
   readNow = async (): Promise<void> => {
     if (this.#reading) return;
     this.#reading = true;
     try {
       const [streams, jobs, queries] = await Promise.all([readStreams(), readJobs(), readQueries()]);
-      if (this.completion.keywords.length === 0) this.completion = await readCompletion();
+      await this.completion();
       this.streams = streams;
       this.jobs = jobs;
       this.queries = queries;

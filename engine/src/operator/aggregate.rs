@@ -213,7 +213,7 @@ impl Aggregate {
         let rows: usize = batches.iter().map(|batch| batch.rows.num_rows()).sum();
         let idle = self.progress.has_idle() || batches.iter().any(|batch| batch.idle);
         let watched = self.tracking || self.keeps_late;
-        (rows >= SHARED_ROWS || self.windows.is_lent()) && !idle && !watched
+        (rows >= SHARED_ROWS || self.windows.is_busy()) && !idle && !watched
     }
 
     /// Takes several batches in at once: each is judged and computed by itself, then each shard of the groups takes its

@@ -11,9 +11,10 @@ use squilla_query::WindowSpec;
 
 use super::aggregate::Aggregate;
 use super::crew::Crew;
-use super::testing::{Feed, Row, hop, named, sorted_lines, spec, tumble};
+use super::testing::{Feed, MS, Row, hop, named, sorted_lines, spec, tumble};
 use super::{Operator, Output, State};
 use crate::batch::StreamBatch;
+use crate::clock::EventTime;
 use crate::counters::{Counters, CountersSnapshot};
 use crate::error::EngineError;
 
@@ -155,6 +156,30 @@ fn helpers_change_nothing_of_what_goes_by_the_order_of_rows() {
     let positional = [first_value(col("v"), Vec::new()), last_value(col("v"), Vec::new()), array_agg(col("v"))];
     compare(tumble(100), &positional, &HELPS);
     compare(hop(150, 50, 0), &positional, &HELPS[..1]);
+}
+
+#[test]
+fn windows_that_nobody_is_at_are_told_at_the_end_though_no_pane_is_lent_any_more() {
+    // With a crew of one nothing is done but what the owner waits for.
+    let alone = Arc::new(Crew::new(1));
+    let tell = |help: Help| {
+        let (mut operator, counters) = operator(tumble(100), calls(), help);
+        let mut output = Output::default();
+        let mut batches: Vec<StreamBatch> = groups().swap_remove(1);
+        let rows: usize = batches.iter().map(|batch| batch.rows.num_rows()).sum();
+        counters.rows_in.fetch_add(rows as u64, Relaxed);
+        // The last of each partition pass all windows.
+        batches.iter_mut().rev().take(2).for_each(|batch| batch.watermark = EventTime(1_000_000 * MS));
+        operator.process_all(batches, &mut output).expect("it takes batches");
+        let at_once = output.rows.iter().map(|batch| batch.rows.num_rows()).sum::<usize>();
+        (0..PARTITIONS).for_each(|partition| operator.end_partition(partition, &mut output).expect("it takes an end"));
+        assert_eq!((operator.state_bytes(), counters.snapshot().unaccounted()), (0, 0));
+        (sorted_lines(&output.rows), at_once)
+    };
+    let (lines, _) = tell(None);
+    let (lent, at_once) = tell(Some((&alone, usize::MAX)));
+    assert_eq!(at_once, 0, "all of it was put off");
+    assert!(!lines.is_empty() && lent == lines, "{} and {} lines", lent.len(), lines.len());
 }
 
 #[test]

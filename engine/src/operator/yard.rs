@@ -118,9 +118,9 @@ impl Yard {
         self.ahead_rows = rows;
     }
 
-    /// Whether panes are lent.
-    pub(super) fn is_lent(&self) -> bool {
-        !self.lent.is_empty()
+    /// Whether panes are lent, or something is not done that was asked for.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.lent.is_empty() || self.board.lock().is_busy()
     }
 
     /// Whether a pane is lent.
@@ -295,8 +295,10 @@ impl Board {
     fn run(&self, (errand, parts): (Errand, Vec<Sealed>)) {
         let Errand { cells, task } = errand;
         let (rows, bytes) = task.size();
-        let at = cells.first().filter(|_| !matches!(task, Task::Merge(_)));
-        let done = catch_unwind(AssertUnwindSafe(|| self.perform(at.map(Arc::as_ref), task, &parts)));
+        let at = cells.first().filter(|_| !matches!(task, Task::Merge(_))).cloned();
+        let done = catch_unwind(AssertUnwindSafe(|| self.perform(at.as_deref(), task, &parts)));
+        // Who waits for this finds what was forgotten meanwhile no longer counted.
+        drop(cells);
         let mut line = self.lock();
         if let Some(cell) = at {
             cell.busy.store(false, Relaxed);
@@ -391,6 +393,11 @@ impl Line {
         }
         self.running += 1;
         Ok(Some((errand, parts)))
+    }
+
+    /// Whether something is to be done or told.
+    fn is_busy(&self) -> bool {
+        self.running > 0 || !self.waiting.is_empty() || self.failure.is_some()
     }
 
     fn fail(&mut self, failure: Failure) {

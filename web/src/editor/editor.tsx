@@ -98,15 +98,16 @@ function extensions(pane: Pane, catalog: Catalog, label: string, run: () => void
   ];
 }
 
-function complete(context: CompletionContext, catalog: Catalog) {
+async function complete(context: CompletionContext, catalog: Catalog) {
   const text = context.state.doc.toString();
-  const found = suggest(text, context.pos, context.explicit, catalog.streams, catalog.completion);
+  const found = suggest(text, context.pos, context.explicit, catalog.streams, await catalog.completion());
   return found && { from: found.from, options: found.options, validFor: /^\w*$/ };
 }
 
 /** What the word under the pointer is. */
-function hover(view: EditorView, at: number, catalog: Catalog) {
-  const found = explainAt(view.state.doc.toString(), at, catalog.streams, catalog.completion);
+async function hover(view: EditorView, at: number, catalog: Catalog) {
+  const text = view.state.doc.toString();
+  const found = explainAt(text, at, catalog.streams, await catalog.completion());
   if (found === null) return null;
   const create = () => {
     const dom = document.createElement("div");

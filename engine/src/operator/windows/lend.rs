@@ -26,9 +26,9 @@ impl Windows {
         self.yard.is_some()
     }
 
-    /// Whether panes are lent.
-    pub(in crate::operator) fn is_lent(&self) -> bool {
-        self.yard.as_ref().is_some_and(Yard::is_lent)
+    /// Whether panes are lent, or something is not done with such that were.
+    pub(in crate::operator) fn is_busy(&self) -> bool {
+        self.yard.as_ref().is_some_and(Yard::is_busy)
     }
 
     /// Has panes that are lent take rows, and does what lies before them. True: a helper was at all of it, so that there
@@ -55,12 +55,12 @@ impl Windows {
         self.yard.as_ref().map_or(Ok(false), Yard::help)
     }
 
-    /// Does all that lies before panes that are lent, and takes them back.
+    /// Does all that lies before panes that are lent or were, and takes them back.
     ///
     /// # Errors
     /// As [`Windows::deliver`].
     pub(in crate::operator) fn settle(&mut self) -> Result<(), EngineError> {
-        let Some(yard) = self.yard.as_mut().filter(|yard| yard.is_lent()) else { return Ok(()) };
+        let Some(yard) = self.yard.as_mut().filter(|yard| yard.is_busy()) else { return Ok(()) };
         for (key, pane) in yard.settle()? {
             let place = self.panes.entry(key).or_default();
             let before = place.bytes();
