@@ -32,7 +32,7 @@ use crate::shared::{Logs, Shared};
 use crate::sink::{Sink, SinkHandle, spawn_sink};
 use crate::source::SourceDefinition;
 use crate::stream::{Durability, LogLimits, Start};
-use crate::subscription::{Admission, LiveQueries, LiveQuery, Policy, Subscription};
+use crate::subscription::{Admission, LiveQueries, LiveQuery, Policy, SubscribeOptions, Subscription};
 
 /// Limits and behaviour of an engine.
 #[derive(Debug, Clone)]
@@ -77,23 +77,6 @@ impl Default for EngineConfig {
             restores: false,
         }
     }
-}
-
-/// How a client wants to read a query.
-#[derive(Debug, Clone, Default)]
-pub struct SubscribeOptions {
-    /// Where to start; `None`: where a fresh query of its kind starts (the latest row; a windowed query: the
-    /// beginning of the windows now open; a bounded source: its start).
-    pub from: Option<Start>,
-    /// `None`: `drop_oldest` for appended rows, `conflate` for keyed updates.
-    pub policy: Option<Policy>,
-    /// At most so many deliveries a second; updates between are conflated, appended rows are gathered.
-    pub max_hz: Option<f64>,
-    /// What was kept is told at the pace at which it arrived, so many times as fast; `None`: as fast as it can be read.
-    /// Above zero. For rows and final results.
-    pub speed: Option<f64>,
-    /// Nothing is told until [`Subscription::steer`] says so. For a start in the past; for rows and final results.
-    pub paused: bool,
 }
 
 /// How the log of a named stream is kept.

@@ -71,7 +71,7 @@ mod subscription;
 pub use batch::{EVENT_TIME, Memo, RowKind, StreamBatch, WATERMARK, physical_schema, visible_schema};
 pub use clock::{Clock, EventTime, ManualClock, SystemClock};
 pub use counters::{Counters, CountersSnapshot, FailedSample};
-pub use engine::{Alteration, Engine, EngineConfig, Handover, ReadBy, StreamOptions, SubscribeOptions};
+pub use engine::{Alteration, Engine, EngineConfig, Handover, ReadBy, StreamOptions};
 pub use error::EngineError;
 pub use info::{ExplainedJob, JobInfo, PausedInfo, QueryInfo, StreamInfo};
 pub use job::{Quarantine, Recovery, Rested};
@@ -86,4 +86,6 @@ pub use stream::{
     Arrived, Commit, CommitError, DiskError, Durability, Gap, GapReason, Offset, Owner, Position, PositionError,
     ProducerMark, Producers, Read, Start, Stream, StreamReader,
 };
-pub use subscription::{Going, Policy, Progress, Stand, Subscription, SubscriptionEvent, SubscriptionInfo};
+pub use subscription::{
+    Completion, Going, Policy, Progress, Stand, SubscribeOptions, Subscription, SubscriptionEvent, SubscriptionInfo,
+};

@@ -92,7 +92,7 @@ async fn feed(mut subscription: Subscription, mut sink: Box<dyn Sink>) -> Result
                 }
                 SubscriptionEvent::Gap(gap) => tracing::warn!(?gap, "a sink has lost rows"),
                 SubscriptionEvent::Progress(_) => {}
-                SubscriptionEvent::Complete => {
+                SubscriptionEvent::Complete(_) => {
                     sink.flush().await?;
                     return Ok(SinkSummary { rows });
                 }

@@ -88,12 +88,16 @@ function receive(from, message, text) {
   from.send(JSON.stringify({ type: "credit", id, bytes: new TextEncoder().encode(text).length }));
 }
 
+/** Why a query is complete. */
+const COMPLETE = { ended: "all of its input was read", limit: "as many rows came as LIMIT asks for" };
+
 const handlers = {
   subscribed(message) {
     query.channel = message.channel;
     query.schema = message.schema;
     query.key = message.key.map((name) => message.schema.findIndex((field) => field.name === name));
     query.position ??= message.position;
+    query.left = message.limit;
     labels.textContent = (message.labels ?? []).join(" · ");
     state.textContent = "running";
     head(table, message.schema);
@@ -101,6 +105,7 @@ const handlers = {
   rows(message) {
     query.position = message.position;
     query.rows += message.rows.length;
+    if (query.left !== undefined) query.left = Math.max(0, query.left - message.rows.length);
     // Of appended rows only those that stay in view are worth drawing.
     const from = message.ops ? 0 : Math.max(0, message.rows.length - SHOWN_ROWS);
     for (let index = from; index < message.rows.length; index += 1) put(message.rows[index], message.ops?.[index]);
@@ -122,7 +127,7 @@ const handlers = {
     refresh();
   },
   complete(message) {
-    end(message.reason ? `complete: ${message.reason}` : "complete");
+    end(message.reason ? `complete: ${COMPLETE[message.reason] ?? message.reason}` : "complete");
   },
   error(message) {
     tellProblems(message, query.sql);
@@ -185,8 +190,9 @@ function refresh() {
 function subscribe() {
   if (!socket) return;
   query.id = `q${++asked}`;
-  const from = query.position === undefined ? {} : { from: query.position };
-  socket.send(JSON.stringify({ type: "subscribe", id: query.id, sql: query.sql, credit: CREDIT_BYTES, ...from }));
+  // What is not known yet is left out.
+  const { id, sql, position, left } = query;
+  socket.send(JSON.stringify({ type: "subscribe", id, sql, credit: CREDIT_BYTES, from: position, limit: left }));
 }
 
 function end(how) {

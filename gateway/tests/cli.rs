@@ -134,6 +134,31 @@ fn sinks_are_written_to_the_end() {
 }
 
 #[test]
+fn so_many_rows_are_printed_and_the_rest_is_not_read() {
+    assert_eq!(rows("SELECT auction FROM bids LIMIT 2", &[]), "{\"auction\":7}\n{\"auction\":8}\n");
+    assert_eq!(rows("SELECT auction FROM bids FETCH FIRST ROW ONLY", &["--format", "csv"]), "auction\n7\n");
+    assert_eq!(rows("SELECT auction FROM bids LIMIT 0", &["--format", "csv"]), "auction\n");
+    let windows = rows(&format!("{WINDOWED} LIMIT 1"), &[]);
+    assert_eq!(windows, "{\"window_start\":\"2026-01-01T00:00:00Z\",\"auction\":7,\"n\":2}\n");
+    // Events that never end.
+    let endless = folder("CREATE SOURCE plays WITH (connector = 'generator'); SELECT title, device FROM plays LIMIT 7");
+    let output = squilla(endless.path(), &["run", "s.sql"]);
+    assert_eq!((output.status.code(), stdout(&output).lines().count()), (Some(0), 7), "{}", stderr(&output));
+}
+
+#[test]
+fn sinks_get_what_a_query_leaves() {
+    let script = "CREATE SOURCE plays WITH (connector = 'generator', rows = 300000);
+        CREATE SINK all_titles WITH (connector = 'file', path = 'all.ndjson') AS SELECT title FROM plays;
+        SELECT title FROM plays LIMIT 3;";
+    let folder = folder(script);
+    let output = squilla(folder.path(), &["run", "s.sql"]);
+    assert_eq!((output.status.code(), stdout(&output).lines().count()), (Some(0), 3), "{}", stderr(&output));
+    let written = fs::read_to_string(folder.path().join("all.ndjson")).expect("the sink has written");
+    assert_eq!(written.lines().count(), 300_000);
+}
+
+#[test]
 fn parameters_have_values() {
     let script = "SELECT auction + $more AS next FROM bids WHERE price > $least;";
     assert_eq!(rows(script, &["--param", "least=200", "--param", "more=-1"]), "{\"next\":7}\n{\"next\":6}\n");

@@ -102,6 +102,13 @@ fn live_queries_stop_when_time_is_up() {
     server.told(&["sql", "-e", "CREATE SOURCE plays WITH (connector = 'generator')"], "");
     let rows = server.told(&["sql", "-e", "SELECT title, device FROM plays", "--limit", "5"], "");
     assert_eq!(rows.lines().count(), 5, "{rows}");
+    for (limit, flag, count) in [(4, "9", 4), (9, "4", 4)] {
+        let sql = format!("SELECT title, device FROM plays LIMIT {limit}");
+        let rows = server.told(&["sql", "-e", &sql, "--limit", flag], "");
+        assert_eq!(rows.lines().count(), count, "LIMIT {limit}, --limit {flag}: {rows}");
+    }
+    let rows = server.told(&["sql", "-e", "SELECT title FROM plays EMIT CHANGES LIMIT 3"], "");
+    assert_eq!(rows.lines().count(), 3, "{rows}");
     let none =
         server.told(&["sql", "-e", "SELECT title FROM plays WHERE title = 'no such title'", "--for", "50ms"], "");
     assert_eq!(none, "");

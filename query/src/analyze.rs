@@ -20,6 +20,12 @@ const STACK_BYTES: usize = 64 << 20;
 /// core, so that a query starts soon on a busy machine.
 const PRIORITY: u8 = 37;
 
+/// What to write instead of LIMIT in what others read.
+const IN_STREAM: &str = "leave LIMIT out here, and write it where the rows are read; ORDER BY … LIMIT 10 takes the first ones of each window";
+/// What to write instead of LIMIT in a sink.
+const IN_SINK: &str =
+    "leave LIMIT out, and choose rows by WHERE; ORDER BY … LIMIT 10 takes the first ones of each window";
+
 /// See [`crate::analyze`].
 pub(crate) fn analyze(sql: &str, params: &Params, catalog: &dyn Catalog) -> Result<Statement, Vec<Diagnostic>> {
     check_length(sql, MAX_STATEMENT_BYTES, "a statement").map_err(|mistake| vec![mistake])?;
@@ -74,12 +80,14 @@ fn bind_statement(text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, V
         Parsed::CreateSource(source) => Statement::CreateSource(source),
         Parsed::CreateStream(named, options, syntax) => {
             without_since(&syntax, "a named stream")?;
+            without_limit(&syntax, "a named stream", IN_STREAM)?;
             let query = bind::query(&syntax, text, catalog, Reader::Named("CREATE STREAM"))?;
             let (name, if_not_exists) = (named.name, named.if_not_exists);
             Statement::CreateStream(CreateStream { name, if_not_exists, options, query, sql: whole() })
         }
         Parsed::AlterStream(altered, syntax) => {
             without_since(&syntax, "a named stream")?;
+            without_limit(&syntax, "a named stream", IN_STREAM)?;
             let query = bind::query(&syntax, text, catalog, Reader::Named("ALTER STREAM"))?;
             let Altered { name, span, if_exists, query_at } = altered;
             Statement::AlterStream(AlterStream { name, span, if_exists, query, query_at })
@@ -94,18 +102,21 @@ fn bind_statement(text: &Text<'_>, catalog: &dyn Catalog) -> Result<Statement, V
                 return Err(vec![mistake.at(state_ttl.span).help("leave it out here")]);
             }
             without_since(&syntax, "a view")?;
+            without_limit(&syntax, "a view", IN_STREAM)?;
             let query = bind::query(&syntax, text, catalog, Reader::Named("CREATE VIEW"))?;
             let (name, if_not_exists) = (named.name, named.if_not_exists);
             Statement::CreateView(CreateView { name, if_not_exists, query, sql: whole() })
         }
         Parsed::CreateSink(named, options, syntax) => {
             syntax.iter().try_for_each(|syntax| without_since(syntax, "a sink"))?;
+            syntax.iter().try_for_each(|syntax| without_limit(syntax, "a sink", IN_SINK))?;
             let query = syntax.map(|syntax| bind::query(&syntax, text, catalog, Reader::Client)).transpose()?;
             let (name, if_not_exists) = (named.name, named.if_not_exists);
             Statement::CreateSink(CreateSink { name, if_not_exists, options, query, sql: whole() })
         }
         Parsed::InsertInto(sink, at, syntax) => {
             without_since(&syntax, "a sink")?;
+            without_limit(&syntax, "a sink", IN_SINK)?;
             let missing = missing_sink(&sink, at, catalog);
             let query = bind::query(&syntax, text, catalog, Reader::Client);
             match (missing, query) {
@@ -130,6 +141,13 @@ fn without_since(syntax: &QuerySyntax, what: &str) -> Result<(), Vec<Diagnostic>
     let Some(since) = &syntax.since else { return Ok(()) };
     let mistake = Diagnostic::new("misplaced", format!("{what} starts with the rows that come")).at(since.span);
     Err(vec![mistake.help("leave SINCE out here; a live query may say it of what it reads")])
+}
+
+/// How many rows are wanted, too.
+fn without_limit(syntax: &QuerySyntax, what: &str, help: &str) -> Result<(), Vec<Diagnostic>> {
+    let Some(limit) = &syntax.limit else { return Ok(()) };
+    let mistake = Diagnostic::new("misplaced", format!("{what} does not end after some rows: LIMIT is its reader's"));
+    Err(vec![mistake.at(limit.span).help(help)])
 }
 
 fn missing_sink(name: &str, at: Option<Span>, catalog: &dyn Catalog) -> Option<Diagnostic> {

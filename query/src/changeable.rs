@@ -7,11 +7,12 @@ use crate::statement::{Emit, Query};
 
 impl Query {
     /// True when the other query differs in conditions on rows alone, none of which stands below anything that keeps
-    /// state, and asks for the same piece of history: whoever reads this one can go on with the other at any position. Not of results that change or are told
-    /// while they do: rows that no longer fit would have to be taken back.
+    /// state, and asks for the same piece of history and as many rows: whoever reads this one can go on with the other at
+    /// any position. Not of results that change or are told while they do: rows that no longer fit would have to be taken
+    /// back.
     pub fn differs_in_filters_alone(&self, other: &Self) -> bool {
         let told_once = self.emit == Emit::OnWindowClose && other.emit == Emit::OnWindowClose;
-        let same_piece = self.since == other.since && self.until == other.until;
+        let same_piece = self.since == other.since && self.until == other.until && self.limit == other.limit;
         told_once && same_piece && !self.plan.is_changing() && same_but_filters(&self.plan, &other.plan)
     }
 }

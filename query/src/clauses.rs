@@ -274,7 +274,7 @@ const GROUPS: [ClauseInfo; 6] = [
     ),
 ];
 
-const ENDS: [ClauseInfo; 7] = [
+const ENDS: [ClauseInfo; 8] = [
     clause(
         "EMIT ON WINDOW CLOSE",
         End,
@@ -320,9 +320,16 @@ const ENDS: [ClauseInfo; 7] = [
     clause(
         "LIMIT",
         End,
-        "LIMIT n [WITH TIES]",
-        "So many rows of each window, by ORDER BY.",
-        "SELECT window_start, auction, count(*) AS n FROM bids GROUP BY auction, tumble('10s') ORDER BY n DESC LIMIT 3",
+        "LIMIT n",
+        "The first rows, then the query is complete; behind ORDER BY so many of each window.",
+        "SELECT auction, price FROM bids WHERE price > 100 LIMIT 10",
+    ),
+    clause(
+        "FETCH FIRST",
+        End,
+        "FETCH FIRST n ROWS ONLY | WITH TIES",
+        "As LIMIT; WITH TIES, behind ORDER BY: with all that are equal to the last.",
+        "SELECT auction, price FROM bids WHERE price > 100 FETCH FIRST 10 ROWS ONLY",
     ),
 ];
 

@@ -116,7 +116,8 @@ pub fn with_params(sql: &str, params: &Params) -> Result<String, Vec<Diagnostic>
     Ok(text.with_params(params)?.whole())
 }
 
-/// A query's text without what belongs to its reader: `EMIT EVERY` and `CHANGES`, and `SINCE`.
+/// A query's text without what belongs to its reader: `EMIT EVERY` and `CHANGES`, `SINCE`, and `LIMIT` of a query
+/// without order.
 ///
 /// # Errors
 /// A text that cannot be read.

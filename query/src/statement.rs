@@ -65,6 +65,8 @@ pub struct Query {
     pub since: Option<Since>,
     /// Where its inputs end; `None`: they go on. Belongs to the reader, too.
     pub until: Option<Until>,
+    /// After how many rows it is complete; `None`: it goes on. Belongs to the reader, too.
+    pub limit: Option<u64>,
     /// The output columns by which running results replace each other (those of the window and of the group keys), of
     /// results that change or are told while they do; `analyze` refuses a query whose `SELECT` list lacks one. Empty
     /// otherwise, and where there is one group only.

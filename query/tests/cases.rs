@@ -78,6 +78,9 @@ fn show_query(query: &Query) -> String {
     if let Emit::Every(interval) = query.emit {
         out.push_str(&format!("\nemit every {interval:?} by {}", query.key.join(", ")));
     }
+    if let Some(limit) = query.limit {
+        out.push_str(&format!("\nreader takes {limit}"));
+    }
     let fields = query.plan.schema().fields().iter().map(|field| {
         format!("{} {}{}", field.name(), field.data_type(), if field.is_nullable() { "" } else { " NOT NULL" })
     });

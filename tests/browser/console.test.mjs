@@ -122,6 +122,16 @@ test("the keyboard runs and stops a query", async () => {
   await pane(1).getByRole("button", { name: "Stop" }).and(page.locator(":disabled")).waitFor();
 });
 
+test("a query with LIMIT says that it is complete behind its last row", async () => {
+  await page.goto(demo.url);
+  await pane(1).locator(".cm-content").waitFor();
+  await write("SELECT title, device FROM plays LIMIT 7");
+  await page.keyboard.press("ControlOrMeta+Enter");
+  await pane(1).getByText("complete: as many rows came as LIMIT asks for").first().waitFor();
+  assert.equal(await rowsOf(1), 7);
+  await pane(1).getByRole("button", { name: "Stop" }).and(page.locator(":disabled")).waitFor();
+});
+
 test("a link reopens its queries", async () => {
   await page.goto(demo.url);
   await pane(1).locator(".cm-content").waitFor();

@@ -48,6 +48,14 @@ test("a query runs, its rows move, and it stops", async () => {
   await page.locator("#stop:disabled").waitFor();
 });
 
+test("a query with LIMIT says that it is complete behind its last row", async () => {
+  await page.locator("#sql").fill("SELECT title, device FROM plays LIMIT 7");
+  await page.getByRole("button", { name: "Run" }).click();
+  await page.getByText("complete: as many rows came as LIMIT asks for").waitFor();
+  assert.equal(await page.locator("#rows tbody tr").count(), 7);
+  await page.locator("#stop:disabled").waitFor();
+});
+
 test("a mistake is told with its place and help", async () => {
   await page.locator("#sql").fill("SELECT titel FROM plays");
   await page.keyboard.press("ControlOrMeta+Enter");

@@ -131,7 +131,7 @@ pub fn run(create: &str, held: Held, select: &str, threads: usize) -> Told {
                 event = subscription.next() => match event {
                     SubscriptionEvent::Rows { batch, skip, .. } => told.rows += (batch.rows.num_rows() - skip) as u64,
                     SubscriptionEvent::Progress(_) => {}
-                    SubscriptionEvent::Complete => break,
+                    SubscriptionEvent::Complete(_) => break,
                     other => panic!("{other:?}"),
                 },
                 _ = looks.tick() => {

@@ -100,6 +100,19 @@ describe("a connection", () => {
     expect(types()).toEqual(["subscribed", "rows", "gap", "lost"]);
   });
 
+  test("of a query with LIMIT it asks for what is left when it comes back", () => {
+    const connection = new Connection(surroundings);
+    listen(connection);
+    sockets[0]!.greets();
+    expect(sockets[0]!.sent.at(-1)).not.toHaveProperty("limit");
+    sockets[0]!.says({ ...subscribed("1", 7), limit: 5 });
+    sockets[0]!.says({ ...rows(7, "e:0=5"), rows: [[1], [2]] });
+    sockets[0]!.onclose?.({ code: 1006, reason: "" });
+    timers[0]!.act();
+    sockets[1]!.greets();
+    expect(sockets[1]!.sent.at(-1)).toMatchObject({ type: "subscribe", from: "e:0=5", limit: 3 });
+  });
+
   test("pauses double up to a limit, and start anew after a welcome", () => {
     const connection = new Connection(surroundings);
     const pauses: number[] = [];

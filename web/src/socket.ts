@@ -74,6 +74,8 @@ interface Subscription {
   channel: number | null;
   /** Behind the last row heard; null before the first confirmation. */
   position: string | null;
+  /** Rows that its LIMIT leaves; null: it has none. */
+  left: number | null;
   /** Bytes read since credit was last given. */
   readBytes: number;
   /** It begins with a pause, here or when the connection is there again. */
@@ -110,7 +112,7 @@ export class Connection {
   subscribe(sql: string, params: Values | null, hear: (event: SubscriptionEvent) => void, paused = false): Asked {
     this.#asked += 1;
     const id = String(this.#asked);
-    const subscription: Subscription = { id, sql, params, wish: null, hear, channel: null, position: null, readBytes: 0, paused };
+    const subscription: Subscription = { id, sql, params, wish: null, hear, channel: null, position: null, left: null, readBytes: 0, paused };
     this.#subscriptions.set(id, subscription);
     if (this.#state.kind === "open") this.#ask(subscription);
     return {
@@ -189,7 +191,10 @@ export class Connection {
         for (const subscription of this.#subscriptions.values()) {
           if (subscription.channel !== message.channel) continue;
           subscription.position = message.position;
-          if (message.type === "rows") this.#giveCredit(subscription, text);
+          if (message.type === "rows") {
+            this.#giveCredit(subscription, text);
+            if (subscription.left !== null) subscription.left = Math.max(0, subscription.left - message.rows.length);
+          }
           subscription.hear(message);
         }
         break;
@@ -207,6 +212,7 @@ export class Connection {
     if (message.type === "subscribed") {
       subscription.channel = message.channel;
       subscription.position ??= message.position;
+      subscription.left = message.limit ?? null;
       // What was not answered before the connection was lost, or was wished before there was one.
       if (subscription.wish !== null) this.#send({ type: "set_params", id: subscription.id, params: subscription.wish });
     } else if (message.type === "params") {
@@ -245,8 +251,8 @@ export class Connection {
   #ask(subscription: Subscription): void {
     subscription.readBytes = 0;
     const { id, sql, position, params, paused } = subscription;
-    const from = position ?? undefined;
-    this.#send({ type: "subscribe", id, sql, params: params ?? undefined, from, credit: CREDIT_BYTES, paused: paused || undefined });
+    const [from, limit] = [position ?? undefined, subscription.left ?? undefined];
+    this.#send({ type: "subscribe", id, sql, params: params ?? undefined, from, credit: CREDIT_BYTES, paused: paused || undefined, limit });
   }
 
   #send(message: ClientMessage): void {

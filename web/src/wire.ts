@@ -38,6 +38,8 @@ export interface Subscribe {
   credit?: number | undefined;
   /** Of a start in the past: nothing comes until a step, or until it goes on. */
   paused?: true | undefined;
+  /** Rows that are wanted: of a query with LIMIT, when it comes back, those that it has not had. */
+  limit?: number | undefined;
 }
 
 /** How a replay is to go on. */
@@ -72,6 +74,8 @@ export interface Subscribed {
   labels: string[];
   policy: string;
   query: string;
+  /** It is complete after so many rows; absent: they go on. */
+  limit?: number | undefined;
 }
 
 /** The values of a query's parameters, for rows behind a position. */
@@ -165,6 +169,7 @@ const FIELDS: { [type in ServerMessage["type"]]: Record<string, Kind[]> } = {
     labels: ["array"],
     policy: ["string"],
     query: ["string"],
+    limit: ["number", "absent"],
   },
   params: {
     id: ["string"],

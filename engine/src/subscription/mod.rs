@@ -2,6 +2,7 @@
 
 mod completeness;
 mod conflate;
+mod limit;
 mod live;
 mod open;
 mod pace;
@@ -30,6 +31,7 @@ use crate::stream::{Gap, Offset, Position, Read, StreamReader};
 use completeness::Completeness;
 use conflate::Conflater;
 pub(crate) use live::{Admission, LiveQueries, LiveQuery};
+pub use open::SubscribeOptions;
 pub(crate) use open::ask;
 use pace::Pace;
 use rest::Rest;
@@ -80,6 +82,8 @@ pub struct SubscriptionInfo {
     pub policy: Policy,
     /// Its rows are results of windows.
     pub windowed: bool,
+    /// It is complete after so many rows; `None`: they go on.
+    pub limit: Option<u64>,
 }
 
 /// What a client gets.
@@ -100,10 +104,29 @@ pub enum SubscriptionEvent {
     Gap(Gap),
     /// How things stand; at most once a second and only when something changed.
     Progress(Progress),
-    /// All inputs have ended and all rows were told; nothing follows.
-    Complete,
+    /// All that was asked for was told; nothing follows.
+    Complete(Completion),
     /// The query has failed or was killed; nothing follows.
     Failed(Arc<EngineError>),
+}
+
+/// Why a subscription is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completion {
+    /// All inputs have ended, or are where the query says that they end.
+    Ended,
+    /// As many rows were told as the query's `LIMIT`, or its reader, asks for.
+    Limit,
+}
+
+impl Completion {
+    /// In a word, for clients.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Limit => "limit",
+        }
+    }
 }
 
 /// How a query stands. Counts are of the query's whole chain of jobs, since their start.
@@ -160,6 +183,8 @@ pub struct Subscription {
     pace: Option<Pace>,
     /// Where it ends; `None`: with its inputs.
     end: Option<End>,
+    /// Rows that are still to be queued; `None`: all.
+    wanted: Option<u64>,
     /// Further deliveries of the burst that `period_ns` allows.
     burst: usize,
     done: bool,
@@ -348,7 +373,7 @@ impl Subscription {
             }
             Read::End => {
                 self.done = true;
-                self.ready.push_back(SubscriptionEvent::Complete);
+                self.ready.push_back(SubscriptionEvent::Complete(Completion::Ended));
             }
             Read::Failed(error) => {
                 let event = self.fail(error);
@@ -406,12 +431,10 @@ impl Subscription {
         }
         self.note_overtaken(&batch);
         self.tell_completeness(&batch);
-        let Some(runs) = runs else {
-            return self.ready.push_back(SubscriptionEvent::Rows { batch, skip, position, snapshot: false });
-        };
+        let Some(runs) = runs else { return self.queue(batch, skip, position) };
         for run in runs {
             let (batch, position) = step::head(&batch, run.end, &position);
-            self.ready.push_back(SubscriptionEvent::Rows { batch, skip: run.start, position, snapshot: false });
+            self.queue(batch, run.start, position);
         }
     }
 
@@ -433,7 +456,7 @@ impl Subscription {
         let nothing = |end: &End| end.is_past_without_rows(&self.chain, self.clock.now());
         if !self.done && self.end.as_ref().is_some_and(nothing) {
             self.done = true;
-            self.ready.push_back(SubscriptionEvent::Complete);
+            self.ready.push_back(SubscriptionEvent::Complete(Completion::Ended));
             return;
         }
         self.note_seen();
@@ -456,7 +479,7 @@ impl Subscription {
             self.ready.push_back(event);
         } else if !self.done && self.end.as_ref().is_some_and(End::is_reached) {
             self.done = true;
-            self.ready.push_back(SubscriptionEvent::Complete);
+            self.ready.push_back(SubscriptionEvent::Complete(Completion::Ended));
         }
     }
 }

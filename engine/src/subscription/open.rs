@@ -9,6 +9,7 @@ use squilla_query::{Emit, Query};
 use tokio::sync::oneshot;
 
 use super::completeness::Completeness;
+use super::limit::limit;
 use super::pace::Pace;
 use super::rest::Rest;
 use super::step::Steps;
@@ -17,11 +18,30 @@ use super::{Admission, Conflater, Policy, Subscription, SubscriptionEvent, Subsc
 use crate::batch::{StreamBatch, visible_schema};
 use crate::clock::EventTime;
 use crate::counters::Counters;
-use crate::engine::SubscribeOptions;
 use crate::error::EngineError;
 use crate::job::{Branch, Built, Command, Job, Node, OpSpec, Pipeline, Relations, build, build_last, split_position};
 use crate::shared::Shared;
 use crate::stream::{Gap, GapReason, MemoryStream, Offset, Position, Start, Stream};
+
+/// How a client wants to read a query.
+#[derive(Debug, Clone, Default)]
+pub struct SubscribeOptions {
+    /// Where to start; `None`: where a fresh query of its kind starts (the latest row; a windowed query: the
+    /// beginning of the windows now open; a bounded source: its start).
+    pub from: Option<Start>,
+    /// `None`: `drop_oldest` for appended rows, `conflate` for keyed updates.
+    pub policy: Option<Policy>,
+    /// At most so many deliveries a second; updates between are conflated, appended rows are gathered.
+    pub max_hz: Option<f64>,
+    /// What was kept is told at the pace at which it arrived, so many times as fast; `None`: as fast as it can be read.
+    /// Above zero. For rows and final results.
+    pub speed: Option<f64>,
+    /// Nothing is told until [`Subscription::steer`] says so. For a start in the past; for rows and final results.
+    pub paused: bool,
+    /// It is complete after so many rows, or after the query's own number if that is less; `None`: after that. For rows
+    /// and final results.
+    pub limit: Option<u64>,
+}
 
 impl Subscription {
     pub(crate) async fn open(
@@ -53,15 +73,14 @@ impl Subscription {
             told = snapshot(&heads, &reader.position(), &mut ready).await?;
         }
         let chain = job.chain();
-        let complete_from = chain.iter().map(|job| job.complete_from()).max().filter(|from| *from > EventTime::MIN);
         let visible = visible_schema(stream.schema());
         let conflater = conflater(query, policy, changing, &visible)?;
         admission.live.set_jobs(&chain);
-        let shown = (reader.position(), visible, others(&chain, &user));
-        let info = info(query, &chosen, shown, (policy, changing), user, complete_from);
+        let limit = limit(query, options, changing)?;
+        let info = info(query, &chosen, (reader.position(), visible, &chain), (policy, changing, limit), user);
         let now = shared.clock.now();
         let end = query.until.map(|until| End::new(until, &chain, now, stream.partitions()));
-        let mut subscription = Self {
+        let subscription = Self {
             info,
             admission,
             clock: shared.clock.clone(),
@@ -83,6 +102,7 @@ impl Subscription {
             pace: options.speed.map(Pace::new),
             completeness: Completeness::of(query),
             end,
+            wanted: limit,
             burst: 0,
             done: false,
             rest: Rest::new(shared, node),
@@ -91,8 +111,14 @@ impl Subscription {
             steps,
             _demand: demand,
         };
-        subscription.note_seen();
-        Ok(subscription)
+        Ok(subscription.begun())
+    }
+
+    /// With what is known before the first row.
+    fn begun(mut self) -> Self {
+        self.note_seen();
+        self.complete_at_limit();
+        self
     }
 }
 
@@ -104,14 +130,13 @@ pub(super) fn refuse_pace(options: &SubscribeOptions, changing: bool) -> Result<
     Err(EngineError::Plan("speed is for rows and for windows that have closed: leave out EMIT, or speed".to_owned()))
 }
 
-/// What is told of a subscription. `shown`: its position and fields, and how many others use its jobs.
+/// What is told of a subscription.
 fn info(
     query: &Query,
     chosen: &Chosen,
-    (position, schema, shared_with): (Position, SchemaRef, usize),
-    (policy, changing): (Policy, bool),
+    (position, schema, chain): (Position, SchemaRef, &[Arc<Job>]),
+    (policy, changing, limit): (Policy, bool, Option<u64>),
     user: String,
-    complete_from: Option<EventTime>,
 ) -> SubscriptionInfo {
     let job = chosen.built.lease.job();
     SubscriptionInfo {
@@ -121,12 +146,13 @@ fn info(
         changing,
         position,
         recovered: chosen.recovered,
-        complete_from,
-        shared_with,
+        complete_from: chain.iter().map(|job| job.complete_from()).max().filter(|from| *from > EventTime::MIN),
+        shared_with: others(chain, &user),
         labels: job.labels.clone(),
         policy,
         query: user,
         windowed: query.plan.is_windowed(),
+        limit,
     }
 }
 

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::SubscribeOptions;
 use super::open::{keeps_rows, refuse_pace};
 use super::{Subscription, SubscriptionEvent};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
-use crate::engine::SubscribeOptions;
 use crate::error::EngineError;
 use crate::stream::{Gap, GapReason, Offset, Position, Start};
 
@@ -191,7 +191,7 @@ impl Subscription {
             // Rows that wait lie behind the reader, and have not been told.
             SubscriptionEvent::Progress(progress) if waits() => progress.position.clone_from(&self.steps.at),
             SubscriptionEvent::Progress(progress) => self.steps.at.go_to(&progress.position),
-            SubscriptionEvent::Complete | SubscriptionEvent::Failed(_) => {}
+            SubscriptionEvent::Complete(_) | SubscriptionEvent::Failed(_) => {}
         }
         Some(event)
     }

@@ -136,5 +136,13 @@ pub(crate) fn aggregate(input: Plan, aggregates: &[AggregateCall]) -> Plan {
 }
 
 pub(crate) fn query(plan: Plan) -> Query {
-    Query { sql: "by hand".into(), plan, emit: Emit::OnWindowClose, since: None, until: None, key: Vec::new() }
+    Query {
+        sql: "by hand".into(),
+        plan,
+        emit: Emit::OnWindowClose,
+        since: None,
+        until: None,
+        limit: None,
+        key: Vec::new(),
+    }
 }

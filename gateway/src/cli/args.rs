@@ -69,7 +69,7 @@ Examples:
   squilla run - < hourly.sql";
 
 const SQL_EXAMPLES: &str = "\
-A live query prints rows until it is stopped: by Ctrl-C, --limit or --for. Rows that were missed,
+A live query prints rows until it is stopped: by Ctrl-C, its LIMIT, --limit or --for. Rows that were missed,
 came late or were dropped are told on standard error.
 
 Examples:

@@ -184,7 +184,7 @@ async fn watch(frames: &Frames, canary: &Canary, mut subscription: Subscription)
                 tracing::warn!(%error, "the canary's query has ended");
                 return;
             }
-            SubscriptionEvent::Complete => return,
+            SubscriptionEvent::Complete(_) => return,
             SubscriptionEvent::Gap(_) | SubscriptionEvent::Progress(_) => {}
         }
     }

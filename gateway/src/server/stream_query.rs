@@ -39,12 +39,15 @@ pub(crate) struct Wanted {
     pub(crate) speed: Option<f64>,
     /// Nothing comes until the client lets it.
     pub(crate) paused: bool,
+    /// At most so many rows.
+    pub(crate) limit: Option<u64>,
 }
 
 impl Wanted {
     /// How it is to be read.
     fn options(&self, from: Option<Start>) -> SubscribeOptions {
-        SubscribeOptions { from, policy: self.policy, max_hz: self.max_hz, speed: self.speed, paused: self.paused }
+        let Self { policy, max_hz, speed, paused, limit, .. } = *self;
+        SubscribeOptions { from, policy, max_hz, speed, paused, limit }
     }
 }
 
@@ -182,6 +185,8 @@ pub(crate) struct LiveParams {
     policy: Option<Policy>,
     /// At most so many deliveries a second.
     max_hz: Option<f64>,
+    /// It is complete after so many rows.
+    limit: Option<u64>,
 }
 
 /// A live query in a body.
@@ -214,7 +219,7 @@ pub(crate) struct LiveRequest {
 }
 
 /// Server-sent events: `subscribed`, then `rows`, `gap`, `progress`, and `error` or `complete` at the end. The id of
-/// a `rows` event is its position: `Last-Event-ID` resumes there.
+/// a `rows` event is its position, and with a limit how many rows are left: `Last-Event-ID` resumes there.
 #[utoipa::path(
     get, path = "/api/v1/query", params(LiveParams), tag = "queries",
     responses((status = OK, content_type = "text/event-stream", body = String), (status = BAD_REQUEST, body = ErrorAnswer))
@@ -234,8 +239,8 @@ pub(crate) async fn events(
         )
         .help("for lines of JSON send POST /api/v1/query"));
     }
-    let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let from = resumed.or(asked.from);
+    let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(sse::read_id);
+    let (from, left) = resumed.map_or((asked.from, None), |(from, left)| (Some(from), left));
     let params = asked.params.as_deref().map(serde_json::from_str).transpose();
     let params = params.map_err(|error| ApiError::malformed(format!("params are not a JSON object: {error}")))?;
     let wanted = Wanted {
@@ -246,6 +251,7 @@ pub(crate) async fn events(
         max_hz: asked.max_hz,
         speed: None,
         paused: false,
+        limit: left.or(asked.limit),
         params,
     };
     let subscription = subscribe(&app, wanted).await?;
@@ -271,6 +277,7 @@ pub(crate) async fn lines(
         max_hz: request.max_hz,
         speed: request.speed,
         paused: false,
+        limit: None,
         params: request.params,
     };
     let subscription = subscribe(&app, wanted).await?;

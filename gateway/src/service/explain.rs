@@ -44,7 +44,7 @@ impl Service {
         let mut told = 0;
         loop {
             match timeout_at(until, subscription.next()).await {
-                Err(_) | Ok(SubscriptionEvent::Complete) => break,
+                Err(_) | Ok(SubscriptionEvent::Complete(_)) => break,
                 Ok(SubscriptionEvent::Rows { batch, skip, .. }) => told += batch.rows.num_rows() - skip,
                 Ok(SubscriptionEvent::Failed(error)) => {
                     return Err(Refusal::mistake(Diagnostic::new(error.code(), error.to_string()).help(error.help())));
@@ -90,13 +90,14 @@ impl Service {
         ]))
     }
 
-    /// When the reader is told, in words.
+    /// What the reader is told and when, in words.
     fn emission(&self, query: &Query) -> String {
-        match query.told(self.engine.config().lossless) {
-            Emit::OnWindowClose if query.plan.is_changing() => "final rows, at the end of bounded input".into(),
-            Emit::OnWindowClose => "rows as the last job tells them".into(),
-            Emit::Changes => "every change, then final rows".into(),
-            Emit::Every(interval) => format!("running results every {interval:?}, then final ones"),
+        match (query.told(self.engine.config().lossless), query.limit) {
+            (Emit::OnWindowClose, _) if query.plan.is_changing() => "final rows, at the end of bounded input".into(),
+            (Emit::OnWindowClose, Some(limit)) => format!("the first {limit} rows as the last job tells them"),
+            (Emit::OnWindowClose, None) => "rows as the last job tells them".into(),
+            (Emit::Changes, _) => "every change, then final rows".into(),
+            (Emit::Every(interval), _) => format!("running results every {interval:?}, then final ones"),
         }
     }
 }

@@ -55,6 +55,12 @@ async fn explain_draws_the_chain_and_analyze_counts_in_it() {
     let emits = texts(&chain, "emits");
     assert!(emits[2].contains("each window once"), "{emits:?}");
 
+    assert_eq!(emits[4], "rows as the last job tells them");
+    // The reader's, and no step: what is shared is the same.
+    let limited = table(&service, &format!("EXPLAIN {SQL} LIMIT 7")).await;
+    assert_eq!(texts(&limited, "emits")[4], "the first 7 rows as the last job tells them");
+    assert_eq!(texts(&limited, "description"), texts(&chain, "description"));
+
     let done = table(&service, &format!("EXPLAIN ANALYZE '60s' {SQL}")).await;
     assert_eq!(texts(&done, "job"), ["source", "filter", "aggregate", "project", "client"]);
     let (rows_in, rows_out) = (numbers(&done, "rows_in"), numbers(&done, "rows_out"));

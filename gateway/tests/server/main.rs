@@ -11,6 +11,7 @@ mod explain;
 mod http;
 mod late;
 mod lifecycle;
+mod limit;
 mod limits;
 mod live;
 mod losses;

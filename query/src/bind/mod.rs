@@ -17,6 +17,7 @@ mod group;
 mod join;
 mod lambda;
 mod late;
+mod limit;
 mod named_call;
 mod names;
 mod order;
@@ -143,8 +144,9 @@ pub(crate) fn query(
     match emit::emission(&plan, syntax.emit.as_ref(), reader, catalog) {
         Ok((emit, key)) => {
             until::check(until, &plan, emit)?;
-            let until = until.map(|(until, _)| until);
-            Ok(Query { sql: syntax.sql.clone(), plan, emit, since, until, key })
+            limit::check(syntax.limit, &plan, emit)?;
+            let (until, limit) = (until.map(|(until, _)| until), syntax.limit.map(|limit| limit.rows));
+            Ok(Query { sql: syntax.sql.clone(), plan, emit, since, until, limit, key })
         }
         Err(diagnostic) => Err(vec![Diagnostic { span: diagnostic.span.or(text.end_span()), ..diagnostic }]),
     }

@@ -26,10 +26,17 @@ impl Tail {
     pub(super) fn exprs(&self) -> impl Iterator<Item = &ast::Expr> {
         self.order.iter().map(|order| &order.expr)
     }
+
+    /// Whether it leaves no row.
+    pub(super) fn is_empty(&self) -> bool {
+        self.limit == Some(0)
+    }
 }
 
 impl Binder<'_> {
     /// Reads what stands behind a query's body.
+    ///
+    /// What limits a whole query without order is no part of it, see [`crate::parse::LimitSyntax`].
     pub(super) fn tail(&mut self, query: &ast::Query) -> Option<Tail> {
         let mut tail = Tail { order: Vec::new(), limit: None, ties: false, order_at: None, limit_at: None };
         if let Some(order_by) = &query.order_by {
@@ -41,46 +48,48 @@ impl Binder<'_> {
                 }
             }
         }
-        let limit = match &query.limit_clause {
+        match &query.limit_clause {
             Some(ast::LimitClause::LimitOffset { limit, offset: None, limit_by }) if limit_by.is_empty() => {
                 tail.limit_at = query.limit_clause.as_ref().and_then(|clause| self.place(clause));
-                limit.as_ref()
+                tail.limit = limit.as_ref().and_then(|count| self.count(count));
             }
             Some(clause) => {
+                let by = matches!(clause, ast::LimitClause::LimitOffset { limit_by, .. } if !limit_by.is_empty());
                 let at = self.place(clause);
                 self.refuse(
-                    "LIMIT takes a number of rows alone",
+                    if by { "LIMIT … BY is not available" } else { "OFFSET is not available: LIMIT takes the first rows" },
                     at,
-                    "ROW_NUMBER() OVER (…) AS rn with a condition on rn chooses among the ranks",
+                    "ROW_NUMBER() OVER (…) AS rn with a condition on rn chooses among the ranks; SINCE says with which row \
+                     a query begins",
                 );
-                None
             }
-            None => None,
-        };
-        let fetch = query.fetch.as_ref().and_then(|fetch| {
-            tail.limit_at = fetch.quantity.as_ref().and_then(|quantity| self.place(quantity));
-            tail.ties = fetch.with_ties;
-            if fetch.percent {
-                self.refuse("FETCH by percent is not available", tail.limit_at, "write FETCH FIRST 10 ROWS ONLY");
-            }
-            fetch.quantity.as_ref()
-        });
-        if let Some(count) = limit.or(fetch) {
-            tail.limit = self.count(count);
+            None => {}
         }
-        (query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some()).then_some(tail)
+        if let Some(fetch) = &query.fetch {
+            tail.limit_at = fetch.quantity.as_ref().and_then(|quantity| self.place(quantity));
+            tail.limit_at = tail.limit_at.or_else(|| self.text.end_span());
+            tail.ties = fetch.with_ties;
+            tail.limit = match &fetch.quantity {
+                _ if fetch.percent => {
+                    self.refuse("FETCH by percent is not available", tail.limit_at, "write FETCH FIRST 10 ROWS ONLY");
+                    None
+                }
+                Some(count) => self.count(count),
+                None => Some(1),
+            };
+        }
+        (query.order_by.is_some() || tail.limit.is_some()).then_some(tail)
     }
 
     fn count(&mut self, syntax: &ast::Expr) -> Option<u64> {
         if let ast::Expr::Value(value) = syntax
             && let ast::Value::Number(number, _) = &value.value
             && let Ok(count) = number.parse::<u64>()
-            && count > 0
         {
             return Some(count);
         }
         let at = self.place(syntax).or_else(|| self.text.end_span());
-        self.tell(Diagnostic::new("invalid", "LIMIT takes a whole number above zero").at(at).help("LIMIT 10"));
+        self.tell(Diagnostic::new("invalid", "LIMIT takes a whole number").at(at).help("LIMIT 10"));
         None
     }
 
@@ -93,11 +102,17 @@ impl Binder<'_> {
                 "inside windows it is: GROUP BY …, tumble('10s') ORDER BY … LIMIT 10 orders each window; \
                  max(…), min(…) or first_value(… ORDER BY …) find its extremes",
             );
+        } else if tail.ties {
+            self.refuse(
+                "WITH TIES needs the order in which rows are tied",
+                tail.limit_at,
+                "leave it out, or order each window: GROUP BY …, tumble('10s') ORDER BY n DESC FETCH FIRST 10 ROWS WITH TIES",
+            );
         } else {
             self.refuse(
-                "LIMIT without windows is not available",
+                "LIMIT stands at the end of the whole query: it ends what its reader gets",
                 tail.limit_at,
-                "the client stops a live query: squilla sql --limit 10, or the stop button",
+                "write SELECT … FROM (…) LIMIT 10; ORDER BY … LIMIT 10 takes the first ones of each window, anywhere",
             );
         }
     }
@@ -116,6 +131,15 @@ impl Binder<'_> {
             self.refuse_order(tail);
             return Err(());
         };
+        if tail.order.is_empty() {
+            self.refuse_order(tail);
+            return Err(());
+        }
+        if tail.limit == Some(0) {
+            let mistake = Diagnostic::new("invalid", "LIMIT takes at least one row of each window").at(tail.limit_at);
+            self.tell(mistake.help("ORDER BY n DESC LIMIT 10"));
+            return Err(());
+        }
         let mut order_by = Vec::new();
         for order in &tail.order {
             let name = match self.output_column(&order.expr, items) {
@@ -134,13 +158,13 @@ impl Binder<'_> {
             order_by.push(sort(&name, order));
         }
         if order_by.is_empty() {
-            if tail.limit.is_none() && !tail.order.is_empty() {
+            if tail.limit.is_none() {
                 return Ok(None);
             }
             self.refuse(
-                "LIMIT counts the rows of each window and needs their order",
+                "LIMIT behind ORDER BY counts the rows of each window and needs their order",
                 tail.limit_at,
-                "write ORDER BY n DESC LIMIT 10; the client stops a live query: squilla sql --limit 10",
+                "write ORDER BY n DESC LIMIT 10; for the first rows of all leave ORDER BY out: windows come in order",
             );
             return Err(());
         }

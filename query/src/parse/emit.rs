@@ -4,7 +4,7 @@ use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::help::help;
-use super::{Reads, expected};
+use super::{Reads, expected, limit};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::duration;
 use crate::text::{Text, is_word};
@@ -37,7 +37,7 @@ pub(crate) enum EmitKind {
 /// Shortest interval of `EMIT EVERY`.
 const MIN_EVERY_NS: i64 = 10_000_000;
 /// Words behind an interval that are not its unit.
-const NO_UNITS: [&str; 7] = ["grace", "emit", "where", "group", "having", "order", "limit"];
+const NO_UNITS: [&str; 8] = ["grace", "emit", "where", "group", "having", "order", "limit", "fetch"];
 
 /// The tokens before the `EMIT` clause, and the clause.
 pub(super) fn cut(tokens: Vec<TokenWithSpan>, text: &Text<'_>) -> Reads<(Vec<TokenWithSpan>, Option<EmitSyntax>)> {
@@ -64,14 +64,14 @@ pub(super) fn cut(tokens: Vec<TokenWithSpan>, text: &Text<'_>) -> Reads<(Vec<Tok
                 .at(start)
                 .help("it says when results are told to the reader; inner windows tell each result once"));
         }
-        let end = tokens.last().and_then(|last| text.span(last.span));
-        let span = match (start, end) {
+        let mut clause = Clause { text, tokens: &tokens, at: at + 1 };
+        let kind = clause.read()?;
+        let behind = clause.at;
+        let span = match (start, text.span(tokens[behind - 1].span)) {
             (Some(start), Some(end)) => Some(Span { start: start.start, end: end.end }),
             _ => start,
         };
-        let mut clause = Clause { text, tokens: &tokens, at: at + 1 };
-        let kind = clause.read()?;
-        return Ok((tokens[..at].to_vec(), Some(EmitSyntax { kind, span })));
+        return Ok(([&tokens[..at], &tokens[behind..]].concat(), Some(EmitSyntax { kind, span })));
     }
     Ok((tokens, None))
 }
@@ -129,14 +129,9 @@ impl Clause<'_> {
             };
             EmitKind::OnWindowClose { grace_ns }
         };
-        if self.at < self.tokens.len() {
-            let mistake = self.expected("the end of the statement");
-            let limit = is_word(&self.tokens[self.at].token, "limit");
-            return Err(if limit {
-                mistake.help("LIMIT stands before EMIT, and needs windows; squilla sql --limit 10 stops a live query")
-            } else {
-                mistake
-            });
+        // LIMIT stands before EMIT or, as ksqlDB has it, behind it.
+        if self.tokens.get(self.at).is_some_and(|next| !limit::opens(&next.token)) {
+            return Err(self.expected("the end of the statement"));
         }
         Ok(kind)
     }

@@ -9,6 +9,7 @@ mod create;
 mod emit;
 mod help;
 mod ksql;
+mod limit;
 mod partition;
 mod pause;
 mod promote;
@@ -33,6 +34,7 @@ use crate::text::{DIALECT, Text, is_word, word};
 
 pub(crate) use alter::Altered;
 pub(crate) use emit::{EmitKind, EmitSyntax};
+pub(crate) use limit::LimitSyntax;
 pub(crate) use partition::{FILL, PARTITION_BY};
 pub(crate) use promote::without_reader;
 pub(crate) use since::SinceSyntax;
@@ -103,6 +105,8 @@ pub(crate) struct QuerySyntax {
     pub(crate) since: Option<SinceSyntax>,
     /// The `STATE TTL` clause; `None`: there is none.
     pub(crate) state_ttl: Option<StateTtl>,
+    /// The `LIMIT` of a query without order; `None`: there is none.
+    pub(crate) limit: Option<LimitSyntax>,
 }
 
 type Reads<T> = Result<T, Diagnostic>;
@@ -190,6 +194,7 @@ struct Reader<'t> {
     emit: Option<EmitSyntax>,
     since: Option<SinceSyntax>,
     state_ttl: Option<StateTtl>,
+    limit: Option<LimitSyntax>,
 }
 
 impl<'t> Reader<'t> {
@@ -197,10 +202,11 @@ impl<'t> Reader<'t> {
         let (tokens, state_ttl) = state_ttl::cut(text)?;
         let (tokens, emit) = emit::cut(tokens, text)?;
         let (tokens, since) = since::cut(text, tokens)?;
+        let (tokens, limit) = limit::cut(tokens, text)?;
         let tokens = within::as_hints(ksql::into_group_by(tokens, text)?, text)?;
         let tokens = sample::with_keys(without_table_arguments(table::with_versions(tokens, text)?));
         let parser = Parser::new(&DIALECT).with_recursion_limit(PARSER_DEPTH).with_tokens_with_locations(tokens);
-        Ok(Self { text, parser, emit, since, state_ttl })
+        Ok(Self { text, parser, emit, since, state_ttl, limit })
     }
 
     /// A diagnostic of what the parser says.
@@ -297,6 +303,10 @@ impl<'t> Reader<'t> {
         if let Some(state_ttl) = &self.state_ttl {
             return Err(Diagnostic::new("syntax", "STATE TTL belongs to a query").at(state_ttl.span).help(NOT_HERE));
         }
+        if let Some(limit) = &self.limit {
+            let mistake = Diagnostic::new("syntax", "LIMIT belongs to a query").at(limit.span);
+            return Err(mistake.help("leave it out; SELECT … has it"));
+        }
         self.end()
     }
 
@@ -315,6 +325,7 @@ impl<'t> Reader<'t> {
             emit: self.emit.take(),
             since: self.since.take(),
             state_ttl: self.state_ttl.take(),
+            limit: self.limit.take(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! `CREATE STREAM name [WITH (…)] FROM QUERY id`: a live query becomes a named stream while it runs.
 
-use super::{EmitKind, Parsed, Reader, Reads, emit, since, state_ttl};
+use super::{EmitKind, Parsed, Reader, Reads, emit, limit, since, state_ttl};
 use crate::diagnostic::Span;
 use crate::statement::Promote;
 use crate::text::Text;
@@ -27,15 +27,17 @@ impl Reader<'_> {
     }
 }
 
-/// A query's text without what belongs to its reader: when it is told, and where it starts.
+/// A query's text without what belongs to its reader: when it is told, where it starts, and how many rows are wanted.
 pub(crate) fn without_reader(text: &Text<'_>) -> Reads<String> {
     let (tokens, _) = state_ttl::cut(text)?;
     let (tokens, told) = emit::cut(tokens, text)?;
-    let (_, from) = since::cut(text, tokens)?;
+    let (tokens, from) = since::cut(text, tokens)?;
+    let (_, first) = limit::cut(tokens, text)?;
     // How long windows wait belongs to the query.
     let told = told.filter(|told| !matches!(told.kind, EmitKind::OnWindowClose { .. })).and_then(|told| told.span);
     let from = from.and_then(|from| from.span);
-    let mut cuts: Vec<Span> = told.into_iter().chain(from).collect();
+    let first = first.and_then(|first| first.span);
+    let mut cuts: Vec<Span> = told.into_iter().chain(from).chain(first).collect();
     cuts.sort_by_key(|cut| cut.start);
     let (mut out, mut start) = (String::new(), 0);
     for cut in cuts {
@@ -62,6 +64,11 @@ mod tests {
         let graced = "SELECT count(*) FROM a GROUP BY tumble('1s') EMIT ON WINDOW CLOSE GRACE '1s'";
         assert_eq!(plain(graced), graced);
         assert_eq!(plain("SELECT 'EMIT CHANGES' AS since FROM a"), "SELECT 'EMIT CHANGES' AS since FROM a");
+        assert_eq!(plain("SELECT n FROM a LIMIT 3 EMIT CHANGES"), "SELECT n FROM a");
+        assert_eq!(plain("SELECT n FROM a SINCE '5m' EMIT CHANGES LIMIT 3"), "SELECT n FROM a");
+        assert_eq!(plain("SELECT n FROM a FETCH FIRST ROW ONLY"), "SELECT n FROM a");
+        let top = "SELECT count(*) AS n FROM a GROUP BY k, tumble('1s') ORDER BY n LIMIT 3";
+        assert_eq!(plain(&format!("{top} EMIT CHANGES")), top);
         let kept = "SELECT k, count(*) AS n FROM a GROUP BY k STATE TTL '1h'";
         assert_eq!(plain(&format!("{kept} EMIT CHANGES")), kept);
     }

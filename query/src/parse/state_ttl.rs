@@ -2,8 +2,8 @@
 
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::Reads;
 use super::emit::Clause;
+use super::{Reads, limit};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::duration::human;
 use crate::text::{Text, is_word};
@@ -43,8 +43,9 @@ pub(super) fn cut(text: &Text<'_>) -> Reads<(Vec<TokenWithSpan>, Option<StateTtl
         return Err(mistake.help("a stream does not end: what is remembered for ever fills every memory"));
     }
     let end = clause.at;
-    if end < tokens.len() && !is(end, "emit") {
-        return Err(clause.expected("EMIT or the end of the statement"));
+    let ends = |next: &TokenWithSpan| is_word(&next.token, "emit") || limit::opens(&next.token);
+    if tokens.get(end).is_some_and(|next| !ends(next)) {
+        return Err(clause.expected("EMIT, LIMIT or the end of the statement"));
     }
     let last = text.span(tokens[end - 1].span);
     let span = first.zip(last).map(|(first, last)| Span { start: first.start, end: last.end });

@@ -203,7 +203,7 @@ async fn read(mut reader: Subscription) -> (usize, usize) {
                 batches += 1;
             }
             SubscriptionEvent::Progress(_) => {}
-            SubscriptionEvent::Complete => return (rows, batches),
+            SubscriptionEvent::Complete(_) => return (rows, batches),
             other => panic!("{other:?}"),
         }
     }

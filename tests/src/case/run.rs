@@ -235,7 +235,7 @@ async fn collect(subscription: &mut Subscription, query: &Query) -> Result<Vec<S
             SubscriptionEvent::Rows { batch, skip, .. } => take_rows(&batch, skip, changes(query), &mut rows),
             SubscriptionEvent::Gap(gap) => return Err(format!("a lossless reader was told {gap:?}")),
             SubscriptionEvent::Progress(_) => {}
-            SubscriptionEvent::Complete => break,
+            SubscriptionEvent::Complete(_) => break,
             SubscriptionEvent::Failed(error) => return Err(format!("failed: {error}")),
         }
     }

@@ -85,7 +85,7 @@ impl Bench {
                     }));
                 }
                 SubscriptionEvent::Progress(_) => {}
-                SubscriptionEvent::Complete => {
+                SubscriptionEvent::Complete(_) => {
                     rows.sort();
                     return rows;
                 }

@@ -85,7 +85,7 @@ async fn rows(subscription: &mut Subscription) -> Vec<String> {
                 }));
             }
             SubscriptionEvent::Progress(_) => {}
-            SubscriptionEvent::Complete => {
+            SubscriptionEvent::Complete(_) => {
                 rows.sort();
                 return rows;
             }

@@ -59,7 +59,7 @@ pub(crate) async fn rows(subscription: &mut Subscription) -> Vec<String> {
                 }));
             }
             SubscriptionEvent::Progress(_) => {}
-            SubscriptionEvent::Complete => return rows,
+            SubscriptionEvent::Complete(_) => return rows,
             other => panic!("neither rows nor the end: {other:?}"),
         }
     }
@@ -100,6 +100,29 @@ async fn ten_clients_with_the_same_windowed_query_share_all_its_jobs() {
         assert!(job.counters.rows_in <= ROWS, "each row is evaluated once: {job:#?}");
     }
     assert_eq!(kinds["aggregate"][0].counters.absorbed, ROWS);
+    lab.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_that_want_more_or_fewer_rows_share_one_job() {
+    let (lab, mut feeders) = lab().await;
+    let all = "SELECT auction, price + 1 AS next FROM bids WHERE auction % 7 = 3";
+    let mut subscriptions: Vec<Subscription> = Vec::new();
+    for limit in ["LIMIT 10", "LIMIT 200", "LIMIT 0", "", "LIMIT 10", "FETCH FIRST 9999 ROWS ONLY"] {
+        let query = lab.query(&format!("{all} {limit}"));
+        subscriptions.push(lab.engine.subscribe(&query, SubscribeOptions::default()).await.expect("it starts"));
+    }
+    feed(&lab, &mut feeders).await;
+    let told = futures::future::join_all(subscriptions.iter_mut().map(rows)).await;
+    let counts: Vec<usize> = told.iter().map(Vec::len).collect();
+    let passed = (0..ROWS).filter(|row| row % 7 == 3).count();
+    assert_eq!(counts, [10, 200, 0, passed, 10, passed]);
+    assert!(told.iter().all(|rows| told[3].starts_with(rows)), "the first ones");
+    let jobs = lab.engine.jobs();
+    let kinds = by_kind(&jobs);
+    assert!(kinds.values().all(|jobs| jobs.len() == 1), "one of each kind: {jobs:#?}");
+    assert!(kinds.contains_key("filter"), "{jobs:#?}");
+    assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0 && job.counters.dropped == 0), "{jobs:#?}");
     lab.engine.shutdown().await;
 }
 

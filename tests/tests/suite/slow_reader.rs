@@ -74,7 +74,7 @@ async fn read(mut subscription: Subscription) -> Got {
                 got.gaps.push((got.ids.last().copied(), gap.rows));
             }
             SubscriptionEvent::Progress(_) => {}
-            SubscriptionEvent::Complete => return got,
+            SubscriptionEvent::Complete(_) => return got,
             SubscriptionEvent::Failed(error) => {
                 got.failed = Some(error.code().to_owned());
                 return got;

@@ -6,9 +6,9 @@ import { EditorView } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 
 const KEYWORDS = `all alter analyze and anti any as asc at between bernoulli by case cascade changes close create cube current day days
-  delete desc describe descriptor distinct drop else emit end escape every except exists explain false filter first
+  delete desc describe descriptor distinct drop else emit end escape every except exists explain false fetch filter first
   following fill for from full grace group having hour hours if ilike in inner insert intersect interval into is join key
-  kill last late lateral left like limit minute minutes month months not null nulls offset on or order outer over partition
+  kill last late lateral left like limit minute minutes month months not null nulls offset on only or order outer over partition
   pause preceding previous primary proctime qualify query queries range recursive replace repeatable resume right rollup row rows second seconds select sets show
   similar since sink sinks source sources stream streams table tablesample then ties to true unbounded union unnest
   until using values view views watermark when where window with within year years zone jobs`;

@@ -70,6 +70,12 @@ function stateOf(run: Run | null): string {
   return [...new Set(words)].join(", ");
 }
 
+/** Why a query is complete. */
+const COMPLETE: Record<string, string> = {
+  ended: "all of its input was read",
+  limit: "as many rows came as LIMIT asks for",
+};
+
 function wordOf(state: LiveState): string {
   switch (state.kind) {
     case "starting":
@@ -77,7 +83,7 @@ function wordOf(state: LiveState): string {
     case "resuming":
       return "connection lost, resumes with it";
     case "complete":
-      return state.reason === "ended" ? "complete: all of its input was read" : `complete: ${state.reason}`;
+      return `complete: ${COMPLETE[state.reason] ?? state.reason}`;
     case "failed":
       return state.problems[0]?.code === "killed" ? "ended from elsewhere" : "failed";
     default:

@@ -72,6 +72,7 @@ pub(super) async fn follow(
         subject,
         format: format_of(args),
         left: args.limit,
+        limit: None,
         writer: None,
         position: None,
         progress: Progress::default(),
@@ -106,6 +107,8 @@ struct View<'a> {
     format: Format,
     /// Rows that are still wanted; `None`: all.
     left: Option<u64>,
+    /// Rows that the query still tells: what its LIMIT leaves; `None`: it has none.
+    limit: Option<u64>,
     writer: Option<JsonRowWriter>,
     /// Behind the last row written; `None` before the first connection.
     position: Option<String>,
@@ -210,6 +213,9 @@ impl View<'_> {
         if let Some(from) = self.position.as_deref().or(from) {
             message["from"] = from.into();
         }
+        if let Some(limit) = self.limit {
+            message["limit"] = limit.into();
+        }
         if self.steps.as_ref().is_some_and(Steps::begins_paused) {
             message["paused"] = true.into();
         }
@@ -264,7 +270,7 @@ impl View<'_> {
             }
             "complete" => {
                 let complete: Complete = read(server, text)?;
-                if let Some(reason) = complete.reason.filter(|reason| reason != "ended") {
+                if let Some(reason) = complete.reason.filter(|reason| reason != "ended" && reason != "limit") {
                     eprintln!("note: the query has ended: {reason}");
                 }
                 return Ok(Some(Ended::Complete));
@@ -287,11 +293,13 @@ impl View<'_> {
             self.writer = Some(JsonRowWriter::new(self.format, &subscribed.schema, !subscribed.key.is_empty()));
         }
         self.position = subscribed.position.or(self.position.take());
+        self.limit = subscribed.limit;
     }
 
     fn rows(&mut self, rows: Rows<'_>, output: &mut Output) -> Result<Option<Ended>, Failure> {
         let Some(writer) = &mut self.writer else { return Ok(None) };
         let ops = rows.ops.unwrap_or_default();
+        self.limit = self.limit.map(|limit| limit.saturating_sub(rows.rows.len() as u64));
         for (at, row) in rows.rows.iter().enumerate() {
             writer.write(ops.get(at).map(|op| &**op), row, output)?;
             if let Some(left) = &mut self.left {
@@ -357,7 +365,16 @@ mod tests {
 
     fn view(subject: Subject<'_>) -> View<'_> {
         let progress = Progress::default();
-        View { subject, format: Format::Null, left: None, writer: None, position: None, progress, steps: None }
+        View {
+            subject,
+            format: Format::Null,
+            left: None,
+            limit: None,
+            writer: None,
+            position: None,
+            progress,
+            steps: None,
+        }
     }
 
     #[test]
@@ -369,6 +386,9 @@ mod tests {
         );
         view.position = Some("1:0=7".to_owned());
         assert_eq!(view.subscribe()["from"], "1:0=7");
+        // Of a query with LIMIT it wants what it has not had.
+        view.limit = Some(3);
+        assert_eq!(view.subscribe()["limit"], 3);
     }
 
     #[test]

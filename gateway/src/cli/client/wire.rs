@@ -138,6 +138,8 @@ pub(super) struct Subscribed {
     pub(super) key: Vec<String>,
     pub(super) position: Option<String>,
     pub(super) complete_from: Option<serde_json::Value>,
+    /// It is complete after so many rows.
+    pub(super) limit: Option<u64>,
     #[serde(default)]
     pub(super) labels: Vec<String>,
 }

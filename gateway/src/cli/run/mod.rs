@@ -11,7 +11,8 @@ use std::time::Instant;
 use arrow::temporal_conversions::timestamp_ns_to_datetime;
 use futures::future::try_join_all;
 use squilla_engine::{
-    EngineConfig, EventTime, RowKind, SubscribeOptions, Subscription, SubscriptionEvent, SystemClock,
+    Completion, EngineConfig, EventTime, JobInfo, RowKind, SubscribeOptions, Subscription, SubscriptionEvent,
+    SystemClock,
 };
 use squilla_gateway::{Answer, Service, ServiceConfig};
 use squilla_query::{Diagnostic, Query, Since, StatementText};
@@ -137,7 +138,11 @@ fn one_select(earlier: &StatementText) -> Diagnostic {
 /// A script whose sources run.
 struct Running<'a> {
     service: &'a Service,
-    rows: Option<(Subscription, BatchWriter)>,
+    /// `None`: there is no SELECT, or it is complete.
+    rows: Option<Subscription>,
+    writer: Option<BatchWriter>,
+    /// Jobs that were left before their end, as they were then.
+    left: Vec<JobInfo>,
     sinks: Vec<String>,
     progress: ProgressLine,
     rows_out: u64,
@@ -153,7 +158,7 @@ impl<'a> Running<'a> {
         args: &RunArgs,
         started: Instant,
     ) -> Result<Self, Failure> {
-        let mut rows = None;
+        let (mut rows, mut writer) = (None, None);
         let format = args.format.unwrap_or(Format::Ndjson);
         if let Some((statement, query)) = setup.select {
             let subscription = service
@@ -162,18 +167,19 @@ impl<'a> Running<'a> {
                 .await
                 .map_err(|error| script.refused(squilla_gateway::Refusal::Engine(error), &statement))?;
             let info = subscription.info();
-            let writer = BatchWriter::new(format, &info.schema, info.changing);
-            rows = Some((subscription, writer));
+            writer = Some(BatchWriter::new(format, &info.schema, info.changing));
+            rows = Some(subscription);
         }
         let progress = ProgressLine::new(started, rows.is_some() && format != Format::Null);
         service.engine().start_sources();
-        Ok(Self { service, rows, sinks: setup.sinks, progress, rows_out: 0, gap_rows: 0, watermark: None })
+        let (left, sinks, watermark) = (Vec::new(), setup.sinks, None);
+        Ok(Self { service, rows, writer, left, sinks, progress, rows_out: 0, gap_rows: 0, watermark })
     }
 
     async fn drain(&mut self, output: &mut Output) -> Result<Outcome, Failure> {
         let outcome = self.until_complete(output).await;
         self.progress.clear();
-        if let Some((_, writer)) = &mut self.rows {
+        if let Some(writer) = &mut self.writer {
             writer.end(output)?;
         }
         outcome
@@ -196,7 +202,7 @@ impl<'a> Running<'a> {
                 }
                 _ = ticks.tick() => {
                     self.progress.tick(self.service.engine(), self.rows_out, self.watermark.as_deref());
-                    if let Some((_, writer)) = &mut self.rows {
+                    if let Some(writer) = &mut self.writer {
                         writer.show(output)?;
                     }
                 }
@@ -214,7 +220,7 @@ impl<'a> Running<'a> {
             if self.take_one(next, output)? {
                 return Ok(true);
             }
-            event = self.rows.as_mut().and_then(|(subscription, _)| subscription.try_next());
+            event = self.rows.as_mut().and_then(Subscription::try_next);
         }
         if let Some(last) = event {
             return self.take_one(last, output);
@@ -224,7 +230,7 @@ impl<'a> Running<'a> {
     }
 
     fn take_one(&mut self, event: SubscriptionEvent, output: &mut Output) -> Result<bool, Failure> {
-        let Some((_, writer)) = &mut self.rows else { return Ok(true) };
+        let Some(writer) = &mut self.writer else { return Ok(true) };
         match event {
             SubscriptionEvent::Rows { batch, skip, .. } => {
                 let rows = batch.visible();
@@ -235,7 +241,13 @@ impl<'a> Running<'a> {
             SubscriptionEvent::Progress(progress) => {
                 self.watermark = progress.watermark.and_then(second_of);
             }
-            SubscriptionEvent::Complete => return Ok(true),
+            SubscriptionEvent::Complete(why) => {
+                // What LIMIT leaves unread is read for sinks only.
+                if let Some(subscription) = self.rows.take_if(|_| why == Completion::Limit) {
+                    self.left = subscription.jobs();
+                }
+                return Ok(true);
+            }
             SubscriptionEvent::Failed(error) => return Err(Failure::new(chain(&*error))),
         }
         Ok(false)
@@ -244,7 +256,7 @@ impl<'a> Running<'a> {
     /// Says on standard error what of the input is not in the answer, and the statistics.
     fn tell(&self, started: Instant, stats: bool) {
         let engine = self.service.engine();
-        let totals = Totals::of(engine);
+        let totals = Totals::of(engine, &self.left);
         if let Some(notice) = totals.notice(engine, self.gap_rows) {
             eprintln!("{notice}");
         }
@@ -255,9 +267,9 @@ impl<'a> Running<'a> {
     }
 }
 
-async fn next(rows: &mut Option<(Subscription, BatchWriter)>) -> SubscriptionEvent {
+async fn next(rows: &mut Option<Subscription>) -> SubscriptionEvent {
     match rows {
-        Some((subscription, _)) => subscription.next().await,
+        Some(subscription) => subscription.next().await,
         None => std::future::pending().await,
     }
 }

@@ -34,7 +34,7 @@ impl ProgressLine {
         if !self.wanted || self.started.elapsed() < SILENT {
             return;
         }
-        let events_in = Totals::of(engine).events_in;
+        let events_in = Totals::of(engine, &[]).events_in;
         let now = Instant::now();
         let seconds = now.duration_since(self.last.0).as_secs_f64().max(1e-9);
         let per_second = events_in.saturating_sub(self.last.1) as f64 / seconds;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde::Serialize;
-use squilla_engine::{CountersSnapshot, Engine};
+use squilla_engine::{CountersSnapshot, Engine, JobInfo};
 
 /// Kind of the jobs that read from outside, as [`squilla_engine::JobInfo::kind`] has it.
 const SOURCE_KIND: &str = "source";
@@ -35,10 +35,12 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// The counts now.
-    pub(super) fn of(engine: &Engine) -> Self {
+    /// The counts now. `left`: jobs that may be gone since.
+    pub(super) fn of(engine: &Engine, left: &[JobInfo]) -> Self {
         let mut totals = Self::default();
-        for job in engine.jobs() {
+        let jobs = engine.jobs();
+        let gone = left.iter().filter(|job| jobs.iter().all(|other| other.id != job.id));
+        for job in jobs.iter().chain(gone) {
             if job.kind == SOURCE_KIND {
                 totals.events_in += job.counters.rows_in;
             }

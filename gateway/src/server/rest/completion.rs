@@ -47,6 +47,7 @@ const KEYWORDS: &[&str] = &[
     "EXISTS",
     "EXPLAIN",
     "FALSE",
+    "FETCH FIRST",
     "FILL",
     "FILTER",
     "FINAL",

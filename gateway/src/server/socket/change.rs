@@ -34,9 +34,10 @@ pub(super) async fn change(
     let other = Some(Value::Object(all));
     let from = Some(outlet.position.to_string());
     let paused = outlet.subscription.going() != Going::On;
-    let old = Wanted { from: from.clone(), paused, ..outlet.wanted.clone() };
+    let limit = outlet.subscription.left();
+    let old = Wanted { from: from.clone(), paused, limit, ..outlet.wanted.clone() };
     let started = stream_query::change(&app, old, other.clone()).await;
-    let wanted = Wanted { from, params: other, paused, ..outlet.wanted.clone() };
+    let wanted = Wanted { from, params: other, paused, limit, ..outlet.wanted.clone() };
     (outlet, wish, started.map(|subscription| Box::new(Changed { subscription, wanted })))
 }
 

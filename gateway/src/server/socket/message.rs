@@ -103,6 +103,9 @@ pub(super) struct Subscribe {
     /// Of a start in the past: nothing comes until `step` or `continue`.
     #[serde(default)]
     pub(super) paused: bool,
+    /// It is complete after so many rows: how many are left for who comes back to a query with LIMIT, which counts anew.
+    #[serde(default)]
+    pub(super) limit: Option<u64>,
 }
 
 impl Subscribe {
@@ -117,6 +120,7 @@ impl Subscribe {
             max_hz: self.max_hz,
             speed: self.speed,
             paused: self.paused,
+            limit: self.limit,
         }
     }
 }
@@ -167,7 +171,7 @@ pub(crate) enum ServerMessage<'a> {
     Complete {
         /// The subscription.
         id: &'a str,
-        /// `ended`: all inputs have. `unsubscribed`: the client wished it.
+        /// `ended`: all inputs have. `limit`: as many rows came as were asked for. `unsubscribed`: the client wished it.
         reason: &'a str,
     },
 }
@@ -226,6 +230,9 @@ pub(crate) struct Subscribed<'a> {
     policy: Policy,
     /// The query's id, for `KILL QUERY`.
     query: &'a str,
+    /// It is complete after so many rows; absent: they go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
 }
 
 impl<'a> Subscribed<'a> {
@@ -243,6 +250,7 @@ impl<'a> Subscribed<'a> {
             labels: &info.labels,
             policy: info.policy,
             query: &info.query,
+            limit: info.limit,
         }
     }
 }

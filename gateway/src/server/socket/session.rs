@@ -417,7 +417,9 @@ impl Session {
                 (ServerMessage::gap(&outlet.id, outlet.wanted.from.as_deref(), &gap).text(), true)
             }
             SubscriptionEvent::Progress(progress) => (ServerMessage::progress(outlet.channel, &progress).text(), true),
-            SubscriptionEvent::Complete => (ServerMessage::Complete { id: &outlet.id, reason: "ended" }.text(), false),
+            SubscriptionEvent::Complete(why) => {
+                (ServerMessage::Complete { id: &outlet.id, reason: why.word() }.text(), false)
+            }
             SubscriptionEvent::Failed(error) => {
                 self.tell_error(&outlet.id, &ApiError::of_ended(&error).body).await?;
                 if matches!(*error, EngineError::TooSlow { .. }) {

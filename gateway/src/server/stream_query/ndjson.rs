@@ -126,9 +126,9 @@ impl Lines {
                 let lacks = self.subscription.info().windowed && share != progress.completeness;
                 (self.meta || lacks).then(|| meta_line(&ServerMessage::progress(channel, &progress)))
             }
-            SubscriptionEvent::Complete => {
+            SubscriptionEvent::Complete(why) => {
                 self.done = true;
-                self.meta.then(|| meta_line(&ServerMessage::Complete { id: ID, reason: "ended" }))
+                self.meta.then(|| meta_line(&ServerMessage::Complete { id: ID, reason: why.word() }))
             }
             SubscriptionEvent::Failed(error) => {
                 self.done = true;

@@ -13,7 +13,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
-use squilla_engine::{Subscription, SubscriptionEvent};
+use squilla_engine::{Position, Subscription, SubscriptionEvent};
 
 use crate::server::App;
 use crate::server::error::ApiError;
@@ -25,6 +25,9 @@ const ID: &str = "query";
 /// How often something is sent while there is nothing to say, so that a lost connection is found out.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// In the id of an event between the position and how many rows are left.
+const LEFT: char = '/';
+
 /// What is written while the client reads.
 struct Events {
     app: Arc<App>,
@@ -32,13 +35,16 @@ struct Events {
     /// Where the client asked to start.
     from: Option<String>,
     ready: VecDeque<Bytes>,
+    /// Rows that are not written yet; `None`: no end is set.
+    left: Option<u64>,
     done: bool,
 }
 
 /// The answer that goes on.
 pub(super) fn answer(app: Arc<App>, subscription: Subscription, from: Option<String>) -> Response {
     app.traffic.subscriptions.fetch_add(1, Relaxed);
-    let mut events = Events { app, subscription, from, ready: VecDeque::new(), done: false };
+    let left = subscription.info().limit;
+    let mut events = Events { app, subscription, from, ready: VecDeque::new(), left, done: false };
     let info = events.subscription.info();
     let subscribed = ServerMessage::Subscribed(Box::new(Subscribed::new(ID, info.channel, info))).text();
     events.event("subscribed", None, subscribed);
@@ -51,6 +57,12 @@ pub(super) fn answer(app: Arc<App>, subscription: Subscription, from: Option<Str
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Where to start, and how many rows are left, as the id of an event says.
+pub(super) fn read_id(id: &str) -> (String, Option<u64>) {
+    let left = id.split_once(LEFT).and_then(|(position, left)| Some((position, left.parse().ok()?)));
+    left.map_or_else(|| (id.to_owned(), None), |(position, left)| (position.to_owned(), Some(left)))
 }
 
 impl Events {
@@ -84,13 +96,13 @@ impl Events {
             SubscriptionEvent::Gap(gap) => {
                 self.app.traffic.gap(&gap);
                 let text = ServerMessage::gap(ID, self.from.as_deref(), &gap).text();
-                self.event("gap", Some(gap.to.to_string()), text);
+                self.event("gap", Some(self.id(&gap.to)), text);
             }
             SubscriptionEvent::Progress(progress) => {
                 self.event("progress", None, ServerMessage::progress(channel, &progress).text());
             }
-            SubscriptionEvent::Complete => {
-                self.event("complete", None, ServerMessage::Complete { id: ID, reason: "ended" }.text());
+            SubscriptionEvent::Complete(why) => {
+                self.event("complete", None, ServerMessage::Complete { id: ID, reason: why.word() }.text());
                 self.done = true;
             }
             SubscriptionEvent::Failed(error) => self.fail(&ApiError::of_ended(&error)),
@@ -105,11 +117,17 @@ impl Events {
                 }
                 for frame in frames.iter() {
                     self.app.traffic.sent(frame.rows, frame.text.len());
-                    self.event("rows", Some(frame.position.to_string()), frame.text.clone());
+                    self.left = self.left.map(|left| left.saturating_sub(frame.rows as u64));
+                    self.event("rows", Some(self.id(&frame.position)), frame.text.clone());
                 }
             }
             Err(too_large) => self.fail(&ApiError::from(too_large)),
         }
+    }
+
+    /// A place to resume from.
+    fn id(&self, position: &Position) -> String {
+        self.left.map_or_else(|| position.to_string(), |left| format!("{position}{LEFT}{left}"))
     }
 
     fn fail(&mut self, error: &ApiError) {

@@ -97,7 +97,7 @@ impl Binder<'_> {
         let at = self.place(syntax).or_else(|| self.place(condition.query));
         let mut taken: HashSet<String> = outer.schema().fields().iter().map(|field| field.name().clone()).collect();
         let names = outer.names();
-        let inner = self.inner(condition.query, &names, &mut taken, ctes)?;
+        let inner = self.inner(&condition, &names, &mut taken, ctes)?;
         if outer.replay != inner.bound.replay && !self.is_table(&inner.bound) {
             let mistake =
                 Diagnostic::new("mixed_clocks", "a replay and a live stream cannot be joined: their clocks differ");
@@ -147,11 +147,12 @@ impl Binder<'_> {
     /// Binds a sub-query. What its WHERE says of the outer query's columns is set apart.
     fn inner(
         &mut self,
-        query: &ast::Query,
+        condition: &Condition<'_>,
         outer: &[JoinedColumn],
         taken: &mut HashSet<String>,
         ctes: &Ctes,
     ) -> Option<Inner> {
+        let query = condition.query;
         let at = self.place(query);
         if let ast::SetExpr::Select(select) = query.body.as_ref()
             && query.with.is_none()
@@ -164,6 +165,7 @@ impl Binder<'_> {
                 conjuncts(selection).into_iter().partition(|conjunct| is_correlated(conjunct, &names, outer));
             if !correlated.is_empty() {
                 self.refuse_tail(query);
+                self.refuse_limit(condition)?;
                 self.check_plain(select, at)?;
                 let own = ast::Select { selection: all_of(own), ..plain };
                 return self.correlated(&own, &correlated, outer, taken, ctes, at);
@@ -207,6 +209,16 @@ impl Binder<'_> {
             conditions.push(self.resolve(&super::super::names::with_paths(syntax), &[&names, outer])?);
         }
         Some(Inner { bound, items, correlated: conditions })
+    }
+
+    /// EXISTS is true of one row as of many, in whatever order.
+    fn refuse_limit(&mut self, condition: &Condition<'_>) -> Option<()> {
+        let before = self.mistakes.len();
+        let tail = self.tail(condition.query);
+        if let Some(tail) = tail.filter(|tail| !condition.operands.is_empty() || tail.is_empty()) {
+            self.refuse_order(&tail);
+        }
+        (self.mistakes.len() == before).then_some(())
     }
 
     /// A sub-query that names the outer query's columns is rows as they come.

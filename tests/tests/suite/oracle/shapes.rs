@@ -23,11 +23,12 @@ const JOINS: [&str; 4] = ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"];
 type Shape = fn(&mut Random) -> Pair;
 
 /// All shapes, for a test that wants each.
-pub(super) const SHAPES: [(&str, Shape); 11] = [
+pub(super) const SHAPES: [(&str, Shape); 12] = [
     ("session", session),
     ("cumulate", cumulate),
     ("top n of windows", window_top),
     ("order and limit", order_limit),
+    ("first windows", first_windows),
     ("windows on windows", nested),
     ("grouping sets", grouping_sets),
     ("window join", window_join),
@@ -77,6 +78,20 @@ fn session(random: &mut Random) -> Pair {
          SELECT min(ts) AS window_start, max(ts) + {gap} AS window_end, {key} AS key, {values} FROM e GROUP BY {key}, session"
     );
     pair(squilla, duckdb, &["window_start", "window_end", "key"], &["window_start", "window_end"])
+}
+
+/// Windows come in order, so that the first ones are known.
+fn first_windows(random: &mut Random) -> Pair {
+    let (ms, values, limit) = (*random.pick(&SIZES_MS), values(random), 1 + random.below(12));
+    let squilla = format!(
+        "SELECT window_start, {values} FROM {} AS e GROUP BY window_start, window_end LIMIT {limit}",
+        tumble(ms)
+    );
+    let duckdb = format!(
+        "SELECT window_start, {values} FROM {} AS e GROUP BY window_start ORDER BY window_start LIMIT {limit}",
+        tumbled(ms)
+    );
+    pair(squilla, duckdb, &["window_start"], &["window_start"])
 }
 
 fn cumulate(random: &mut Random) -> Pair {
