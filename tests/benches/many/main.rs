@@ -34,6 +34,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use generator::{BATCH_ROWS, CREATE, Generator, IDS, KINDS, Pace, REGIONS};
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Batches of a run, unless said otherwise: 98 M rows, so that the end of ten thousand queries is a small part of it.
 const BATCHES: usize = 12_000;
 const RUNS: usize = 3;

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use datafusion_common::HashMap;
 
+use super::Entry;
+use super::cells::{Bits, Cells};
 use super::narrow::Narrow;
 use super::values::place;
+use super::waits::May;
 
 /// Bits of the least and the largest sieve, as powers of two: 1 KiB and 512 KiB.
 const SIEVE_BITS: std::ops::RangeInclusive<u32> = 13..=22;
@@ -29,6 +32,7 @@ pub(super) struct Equal<K> {
     /// One past the bucket of each value, from the least that the sieve has on, and zero for all others at the end; empty:
     /// they lie too far apart.
     table: Vec<u32>,
+    cells: Cells,
 }
 
 /// Who waits for one value.
@@ -119,6 +123,7 @@ impl<K: Value> Equal<K> {
             let bucket = &mut self.buckets[*at as usize];
             bucket.slots.push(slot);
             bucket.narrow = None;
+            self.cells.come(*at as usize, slot);
             return;
         }
         let bucket = Bucket { slots: vec![slot], narrow: None };
@@ -133,6 +138,7 @@ impl<K: Value> Equal<K> {
             }
         };
         self.places.insert(value.clone(), at);
+        self.cells.come(at as usize, slot);
         let room = self.sieve.words.len() * 64 / BITS_EACH;
         self.sieve.values += 1;
         let full = self.sieve.near.is_none() && self.sieve.values > room && self.sieve.bits < *SIEVE_BITS.end();
@@ -156,6 +162,7 @@ impl<K: Value> Equal<K> {
         let Bucket { slots, narrow } = &mut self.buckets[at as usize];
         slots.retain(|other| *other != slot);
         *narrow = None;
+        self.cells.go(at as usize, slots.is_empty());
         if slots.is_empty() {
             *slots = Vec::new();
             self.places.remove(value);
@@ -203,29 +210,39 @@ impl<K: Value> Equal<K> {
         (count <= most.min(1 << *SIEVE_BITS.end())).then_some((least, count))
     }
 
+    /// Looks whether a second column tells apart those who wait, as they are now. See [`Cells::settle`].
+    pub(super) fn settle_cells(&mut self, entries: &[Option<Entry>], is_real: impl Fn(usize) -> bool) {
+        self.cells.settle(self.buckets.iter().map(|bucket| bucket.slots.as_slice()), entries, is_real);
+    }
+
+    /// What tells rows apart by a second column; `None`: nothing does.
+    pub(super) fn cells(&self) -> Option<&Bits> {
+        self.cells.bits()
+    }
+
     /// Finds the rows for which somebody waits. `number`: of each of so many rows; `place`: the bucket of a row by its
-    /// value; `valid`: whether a row is not null.
+    /// value; `may`: whether a row may be for somebody who waits there.
     pub(super) fn find(
-        &mut self,
+        &self,
         rows: usize,
         number: impl Fn(usize) -> u64,
         place_of: impl Fn(&HashMap<K, u32>, u32) -> Option<u32>,
-        valid: impl Fn(u32) -> bool,
+        may: &impl May,
         found: &mut Found,
     ) {
         if (1..=DIRECT_VALUES).contains(&self.table.len()) {
-            self.look_up(rows, &number, &valid, found);
+            self.look_up(rows, &number, may, found);
         } else {
             self.sift(rows, &number, found);
             found.pairs.clear();
             let least = self.sieve.near.map_or(0, |(least, _)| least);
             for row in &found.candidates[..found.count] {
                 let at = match self.table.as_slice() {
-                    [] => place_of(&self.places, *row),
-                    table => table[(number(*row as usize) - least) as usize].checked_sub(1),
+                    [] => place_of(&self.places, *row).map_or(0, |at| at + 1),
+                    table => table[(number(*row as usize) - least) as usize],
                 };
-                if let Some(at) = at.filter(|_| valid(*row)) {
-                    found.pairs.push((at, *row));
+                if may.be(at, *row as usize) {
+                    found.pairs.push((at - 1, *row));
                 }
             }
         }
@@ -233,7 +250,7 @@ impl<K: Value> Equal<K> {
     }
 
     /// Looks up each row's place at once: of few values, that costs less than a sieve before it.
-    fn look_up(&self, rows: usize, number: &impl Fn(usize) -> u64, valid: &impl Fn(u32) -> bool, found: &mut Found) {
+    fn look_up(&self, rows: usize, number: &impl Fn(usize) -> u64, may: &impl May, found: &mut Found) {
         let Some((least, near)) = self.sieve.near else { return };
         let pairs = &mut found.pairs;
         pairs.resize(rows, (0, 0));
@@ -241,7 +258,7 @@ impl<K: Value> Equal<K> {
         for row in 0..rows {
             let at = self.table[number(row).wrapping_sub(least).min(near) as usize];
             pairs[count] = (at.wrapping_sub(1), row as u32);
-            count += usize::from(at > 0 && valid(row as u32));
+            count += usize::from(may.be(at, row));
         }
         pairs.truncate(count);
     }

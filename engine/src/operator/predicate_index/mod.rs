@@ -11,11 +11,13 @@
 //!
 //! It follows F. Fabret et al., "Filtering Algorithms and Implementation for Very Fast Publish/Subscribe Systems" (2001).
 
+mod cells;
 mod equal;
 mod narrow;
 mod predicate;
 mod range;
 mod values;
+mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -24,18 +26,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, Int64Type, SchemaRef};
 
 use crate::clock::EventTime;
 use crate::error::EngineError;
 
+use cells::Scale;
 use equal::{Bucket, Equal, Found};
 use narrow::Narrow;
 pub(crate) use predicate::Predicate;
 use predicate::{Atom, Others};
 use range::Ranges;
 use values::{Columns, mark, signed, texts, valid};
+use waits::{Waits, WaitsReal, WaitsWhole};
 
 /// Candidates that can be tried for what it costs to find a text.
 const TEXT_COST: usize = 16;
@@ -232,32 +236,31 @@ impl PredicateIndex {
         matches.runs.clear();
         self.columns.begin(rows);
         let Self { entries, numbers, texts: by_text, ranges, columns, found, pairs, picked, .. } = self;
+        let entries = entries.as_slice();
         let mut judge = Judge { rows, arrival, entries, matches, pairs, picked };
         for (column, waiting) in numbers.iter_mut() {
-            let valid = valid(rows, *column);
-            let valid = |row: u32| valid.as_ref().is_none_or(|valid| valid.is_valid(row as usize));
+            prepare(waiting, rows, entries, columns)?;
             // The commonest as they lie, without a copy of all.
             if let Some(values) = rows.column(*column).as_primitive_opt::<Int64Type>() {
                 let number = |row: usize| signed(values.values()[row]);
                 let place = |places: &Places, row: u32| places.get(&number(row as usize)).copied();
-                waiting.find(rows.num_rows(), number, place, valid, found);
+                search(waiting, (rows, *column), columns, number, place, found);
             } else {
                 load(rows, columns, *column)?;
                 let values = columns.numbers(*column);
                 let place = |places: &Places, row: u32| places.get(&values[row as usize]).copied();
-                waiting.find(values.len(), |row| values[row], place, valid, found);
+                search(waiting, (rows, *column), columns, |row| values[row], place, found);
             }
             waiting.tell(found, |bucket, rows| judge.all(bucket, rows, columns))?;
         }
         for (column, waiting) in by_text.iter_mut() {
+            prepare(waiting, rows, entries, columns)?;
             let values = texts(rows, *column).ok_or_else(|| unread(rows, *column))?;
-            let valid = valid(rows, *column);
-            let valid = |row: u32| valid.as_ref().is_none_or(|valid| valid.is_valid(row as usize));
             let number = |row: usize| mark(values.value(row));
             let place = |places: &datafusion_common::HashMap<Box<str>, u32>, row: u32| {
                 places.get(values.value(row as usize)).copied()
             };
-            waiting.find(values.len(), number, place, valid, found);
+            search(waiting, (rows, *column), columns, number, place, found);
             waiting.tell(found, |bucket, rows| judge.all(bucket, rows, columns))?;
         }
         for (column, waiting) in ranges.iter_mut() {
@@ -277,6 +280,50 @@ fn drop_from<K: equal::Value>(waiting: &mut BTreeMap<usize, Equal<K>>, column: u
     values.iter().for_each(|value| known.remove(value, slot));
     if known.is_empty() {
         waiting.remove(&column);
+    }
+}
+
+/// Looks by which second column those who wait are told apart, and brings it into its form.
+fn prepare<K: equal::Value>(
+    waiting: &mut Equal<K>,
+    rows: &RecordBatch,
+    entries: &[Option<Entry>],
+    columns: &mut Columns,
+) -> Result<(), EngineError> {
+    let is_real = |column: usize| rows.column(column).as_primitive_opt::<Float64Type>().is_some();
+    waiting.settle_cells(entries, is_real);
+    match waiting.cells() {
+        Some(cells) if !is_real(cells.column) => load(rows, columns, cells.column),
+        _ => Ok(()),
+    }
+}
+
+/// Finds the rows for which somebody waits by the values of a column, but for those of which a second column tells that
+/// nobody does.
+fn search<K: equal::Value>(
+    waiting: &Equal<K>,
+    (rows, column): (&RecordBatch, usize),
+    columns: &Columns,
+    number: impl Fn(usize) -> u64,
+    place: impl Fn(&datafusion_common::HashMap<K, u32>, u32) -> Option<u32>,
+    found: &mut Found,
+) {
+    let count = rows.num_rows();
+    let valid = valid(rows, column);
+    let valid = valid.as_ref();
+    let Some(cells) = waiting.cells() else {
+        return waiting.find(count, number, place, &Waits { valid }, found);
+    };
+    match (cells.scale, rows.column(cells.column).as_primitive_opt::<Float64Type>()) {
+        (Scale::Real(scale), Some(values)) => {
+            let may = WaitsReal { valid, cells, scale, values: values.values() };
+            waiting.find(count, number, place, &may, found);
+        }
+        (Scale::Whole(scale), _) => {
+            let may = WaitsWhole { valid, cells, scale, values: columns.numbers(cells.column) };
+            waiting.find(count, number, place, &may, found);
+        }
+        (Scale::Real(_), None) => waiting.find(count, number, place, &Waits { valid }, found),
     }
 }
 
@@ -314,12 +361,17 @@ impl Judge<'_> {
                 load(self.rows, columns, *column)?;
             }
         }
-        self.pairs.clear();
-        narrow.pair(columns.numbers(narrow.column), candidates, self.picked, |slot, row| {
-            let atoms = self.entries.get(slot as usize).and_then(Option::as_ref).map_or(&[][..], |entry| &entry.atoms);
-            if atoms.iter().all(|atom| atom.holds(self.rows, columns, row)) {
-                self.pairs.push(u64::from(slot) << 32 | u64::from(row));
+        let tested = narrow.tested(columns);
+        narrow.pair(columns, tested.as_ref(), candidates, self.picked, self.pairs);
+        self.pairs.retain_mut(|pair| {
+            let (waiting, row) = (&narrow.waiting[(*pair >> 32) as usize], *pair as u32);
+            *pair = u64::from(waiting.slot) << 32 | u64::from(row);
+            if tested.is_some() && !waiting.more {
+                return true;
             }
+            let entry = self.entries.get(waiting.slot as usize).and_then(Option::as_ref);
+            // Ranges, which come first, most often are tested.
+            entry.is_some_and(|entry| entry.atoms.iter().rev().all(|atom| atom.holds(self.rows, columns, row)))
         });
         self.pairs.sort_unstable();
         let pairs = std::mem::take(self.pairs);

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use super::Entry;
 use super::predicate::Atom;
+use super::values::Columns;
 
 /// So few who wait are tried one by one.
 pub(super) const FEW: usize = 4;
 /// Entries of the lists of all segments, for each who waits, at the most: of wide ranges that lie within each other the
 /// lists would take much more, and tell little.
 const LISTED_EACH: usize = 64;
+/// Columns whose numbers are compared without a look at what is asked of them.
+const TESTED: usize = 4;
 
 /// The ranges of one column, cut into segments within which the same wait.
 #[derive(Debug)]
@@ -19,12 +22,37 @@ pub(super) struct Narrow {
     begins: Vec<u64>,
     /// Where the list of each segment begins, and the end of the last.
     lists: Vec<u32>,
+    /// Places in `waiting`.
     listed: Vec<u32>,
+    pub(super) waiting: Vec<Waiting>,
+    /// So many for each who waits, so that nothing depends on how many somebody needs: a range of all numbers holds any.
+    tests: Vec<Test>,
+    tests_each: usize,
     /// Those who wait for no range of the column.
     pub(super) rest: Vec<u32>,
     /// The columns that the others are judged by, and whether as numbers.
     pub(super) columns: Vec<(usize, bool)>,
 }
+
+/// Who waits for a range.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) slot: u32,
+    /// It asks for more than ranges that are tested.
+    pub(super) more: bool,
+}
+
+/// A range of a column, which is a place among `columns`.
+#[derive(Debug, Clone, Copy)]
+struct Test {
+    place: u32,
+    low: u64,
+    /// From the least to the greatest.
+    span: u64,
+}
+
+/// The numbers of the first columns.
+pub(super) type Tested<'c> = [&'c [u64]; TESTED];
 
 impl Narrow {
     /// Of those who wait for one value; `None`: trying each is as good.
@@ -54,11 +82,53 @@ impl Narrow {
         let mut columns: Vec<(usize, bool)> = judged.map(|atom| (atom.column(), atom.compares())).collect();
         columns.sort_unstable();
         columns.dedup();
-        Some(Arc::new(Self { column, begins, lists, listed, rest, columns }))
+        let place = |atom: &Atom| columns.iter().position(|(of, _)| *of == atom.column()).filter(|at| *at < TESTED);
+        let test = |atom: &Atom| match (atom, place(atom)) {
+            (Atom::Within { low, high, .. }, Some(place)) if low <= high => {
+                Some(Test { place: place as u32, low: *low, span: high - low })
+            }
+            _ => None,
+        };
+        // A row's segment tells all of the column by which they are told apart.
+        let is_told = |atom: &&Atom| matches!(atom, Atom::Within { column: of, .. } if *of == column);
+        let asked = |slot: &u32| atoms(slot).into_iter().flatten().filter(move |atom| !is_told(atom));
+        let tests_each =
+            known.iter().map(|(_, _, slot)| asked(slot).filter_map(test).count()).max().unwrap_or_default();
+        let (mut tests, mut waiting) = (Vec::new(), Vec::new());
+        for (_, _, slot) in &known {
+            tests.extend(asked(slot).filter_map(test));
+            waiting.push(Waiting { slot: *slot, more: asked(slot).any(|atom| test(atom).is_none()) });
+            tests.resize(waiting.len() * tests_each, Test { place: 0, low: 0, span: u64::MAX });
+        }
+        Some(Arc::new(Self { column, begins, lists, listed, waiting, tests, tests_each, rest, columns }))
     }
 
-    /// Finds each row's segment, and each who waits there. `held`: room for rows in whose segments somebody waits.
-    pub(super) fn pair(&self, numbers: &[u64], rows: &[u32], held: &mut Vec<u32>, mut may: impl FnMut(u32, u32)) {
+    /// The numbers of the columns that are tested; `None`: some are null, which meets no test.
+    pub(super) fn tested<'c>(&self, columns: &'c Columns) -> Option<Tested<'c>> {
+        let any = columns.numbers(self.column);
+        let mut numbers: Tested = [any; TESTED];
+        for ((column, compared), numbers) in self.columns.iter().zip(&mut numbers) {
+            if columns.valid(*column).is_some() {
+                return None;
+            }
+            if *compared {
+                *numbers = columns.numbers(*column);
+            }
+        }
+        Some(numbers)
+    }
+
+    /// Finds each row's segment, and each who waits there for all that is tested: places among those who wait, above the
+    /// rows. `held`: room for rows in whose segments somebody waits.
+    pub(super) fn pair(
+        &self,
+        columns: &Columns,
+        tested: Option<&Tested>,
+        rows: &[u32],
+        held: &mut Vec<u32>,
+        pairs: &mut Vec<u64>,
+    ) {
+        let numbers = columns.numbers(self.column);
         held.clear();
         held.resize(2 * rows.len(), 0);
         let mut count = 0;
@@ -68,11 +138,24 @@ impl Narrow {
             (held[count], held[count + 1]) = (segment as u32, *row);
             count += usize::from(self.lists[segment] < self.lists[segment + 1]) * 2;
         }
+        pairs.clear();
         for pair in held[..count].chunks_exact(2) {
             let (segment, row) = (pair[0] as usize, pair[1]);
             let waiting = self.lists[segment] as usize..self.lists[segment + 1] as usize;
-            self.listed[waiting].iter().for_each(|slot| may(*slot, row));
+            pairs.extend(self.listed[waiting].iter().map(|at| u64::from(*at) << 32 | u64::from(row)));
         }
+        let Some(tested) = tested.filter(|_| self.tests_each > 0) else { return };
+        let mut kept = 0;
+        for at in 0..pairs.len() {
+            let pair = pairs[at];
+            let (waiting, row) = ((pair >> 32) as usize, pair as u32 as usize);
+            let tests = &self.tests[waiting * self.tests_each..][..self.tests_each];
+            // What lies below wraps around.
+            let holds = |test: &Test| tested[test.place as usize][row].wrapping_sub(test.low) <= test.span;
+            pairs[kept] = pair;
+            kept += usize::from(tests.iter().fold(true, |all, test| all & holds(test)));
+        }
+        pairs.truncate(kept);
     }
 
     /// The segment of a value: the last that begins before or at it. Without a branch that depends on it.
@@ -113,9 +196,9 @@ fn lists(begins: &[u64], known: &[(u64, u64, u32)], most: usize) -> Option<(Vec<
     }
     let mut listed = vec![0; usize::try_from(total).ok()?];
     let mut next = lists.clone();
-    for (low, high, slot) in known {
+    for (at, (low, high, _)) in (0..).zip(known) {
         for segment in segments(*low, *high) {
-            listed[next[segment] as usize] = *slot;
+            listed[next[segment] as usize] = at;
             next[segment] += 1;
         }
     }

@@ -143,6 +143,28 @@ fn crowd() -> impl Strategy<Value = Vec<Expr>> {
     prop::collection::vec(one.prop_map(waits), 8..80)
 }
 
+/// Many who wait for a few values each, most of them also for a range of the same other column.
+fn told_apart() -> impl Strategy<Value = Vec<Expr>> {
+    let floats = [f64::NEG_INFINITY, -2.0, -1.5, 0.0, 1.0, 1.5, f64::INFINITY, f64::NAN];
+    let bound = move |column: usize, at: usize| match column {
+        0 => ("f", lit(floats[at])),
+        1 => ("t", stamp(at as i64)),
+        _ => ("i", lit(at as i32 - 4)),
+    };
+    let one =
+        (-3..8_i64, prop::collection::vec((0..8_usize, 2..6_usize), 0..3), prop::option::weighted(0.3, condition()));
+    (0..3_usize, prop::collection::vec(one, 40..80)).prop_map(move |(column, all)| {
+        let predicate = |(k, ranges, more): (i64, Vec<(usize, usize)>, Option<Expr>)| {
+            let ranges = ranges.into_iter().map(|(at, op)| {
+                let (column, value) = bound(column, at);
+                compared(column, value, op)
+            });
+            ranges.chain(more).fold(col("k").eq(lit(k)), Expr::and)
+        };
+        all.into_iter().map(predicate).collect()
+    })
+}
+
 /// Finds what trying each does, before and after some of them have gone.
 fn check(drawn: &[Row], predicates: &[Expr], gone: &[bool]) -> Result<(), TestCaseError> {
     let (batch, schema) = (rows(drawn), input());
@@ -200,6 +222,57 @@ proptest! {
         let drawn: Vec<Row> = drawn.into_iter().map(wanted).collect();
         check(&drawn, &predicates, &gone)?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn those_who_wait_for_a_few_values_are_told_apart_by_a_second_column(
+        drawn in prop::collection::vec(row(), 0..60),
+        predicates in told_apart(),
+        gone in prop::collection::vec(any::<bool>(), 80),
+    ) {
+        check(&drawn, &predicates, &gone)?;
+    }
+}
+
+#[test]
+fn who_comes_and_goes_is_told_apart_by_a_second_column() {
+    let schema = input();
+    let mut index = PredicateIndex::new(&schema);
+    let column = schema.index_of("k").unwrap();
+    let of = |slot: u32| {
+        let (k, low) = (i64::from(slot % 10), f64::from(slot / 10));
+        let condition = col("k").eq(lit(k)).and(col("f").gt_eq(lit(low))).and(col("f").lt(lit(low + 0.5)));
+        Predicate::new(&[&condition], &schema).unwrap()
+    };
+    let mut batch = rows(&(0..10).map(|k| (Some(k), None, None, None, None, None)).collect::<Vec<Row>>());
+    let mut found = |index: &mut PredicateIndex, value: f64| {
+        let mut columns = batch.columns().to_vec();
+        columns[3] = Arc::new(Float64Array::from_value(value, 10));
+        batch = RecordBatch::try_new(input(), columns).unwrap();
+        let mut matches = Matches::default();
+        index.find(&batch, EventTime(0), &mut matches).unwrap();
+        matches.iter().map(|(slot, _)| slot).collect::<Vec<_>>()
+    };
+    (0..100).for_each(|slot| index.add(slot, of(slot)).unwrap());
+    assert_eq!(found(&mut index, 3.25), (30..40).collect::<Vec<_>>());
+    assert!(index.numbers[&column].cells().is_some(), "a second column tells them apart");
+    assert!(found(&mut index, 3.75).is_empty());
+    // Behind all that there were, and in the place of one that has gone.
+    (10..30).for_each(|slot| index.remove(slot));
+    (100..110).for_each(|slot| index.add(slot, of(slot)).unwrap());
+    assert_eq!(found(&mut index, 10.0), (100..110).collect::<Vec<_>>());
+    assert!(found(&mut index, 1.0).is_empty());
+    // A value that all others have left.
+    (0..110).filter(|slot| slot % 10 == 7).for_each(|slot| index.remove(slot));
+    assert_eq!(found(&mut index, 4.0), (40..50).filter(|slot| *slot != 47).collect::<Vec<_>>());
+    // Many come at once, and one that asks for no range.
+    (110..200).for_each(|slot| index.add(slot, of(slot)).unwrap());
+    index.add(7, Predicate::new(&[&col("k").eq(lit(7_i64))], &schema).unwrap()).unwrap();
+    assert_eq!(found(&mut index, 15.0), [vec![7], (150..160).collect()].concat());
+    assert_eq!(found(&mut index, f64::NAN), [7]);
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! Whether a row may be for somebody who waits for its value. Asked of each row: there is one type for each way to tell, so
+//! that the loop over rows has its answer in it.
+
+use arrow::buffer::NullBuffer;
+
+use super::cells::{Bits, Real, Whole};
+
+/// See the module.
+pub(super) trait May {
+    /// Of a row at a bucket, counted from one; at bucket zero nobody waits.
+    fn be(&self, bucket: u32, row: usize) -> bool;
+}
+
+/// Any row whose value is not null.
+pub(super) struct Waits<'a> {
+    pub(super) valid: Option<&'a NullBuffer>,
+}
+
+/// Those of whose second column, one of floats, somebody waits for the cell.
+pub(super) struct WaitsReal<'a> {
+    pub(super) valid: Option<&'a NullBuffer>,
+    pub(super) cells: &'a Bits,
+    pub(super) scale: Real,
+    pub(super) values: &'a [f64],
+}
+
+/// The same of any other column.
+pub(super) struct WaitsWhole<'a> {
+    pub(super) valid: Option<&'a NullBuffer>,
+    pub(super) cells: &'a Bits,
+    pub(super) scale: Whole,
+    pub(super) values: &'a [u64],
+}
+
+impl May for Waits<'_> {
+    #[inline(always)]
+    fn be(&self, bucket: u32, row: usize) -> bool {
+        bucket > 0 && is_valid(self.valid, row)
+    }
+}
+
+impl May for WaitsReal<'_> {
+    #[inline(always)]
+    fn be(&self, bucket: u32, row: usize) -> bool {
+        self.cells.holds(bucket, self.scale.cell(self.values[row])) && is_valid(self.valid, row)
+    }
+}
+
+impl May for WaitsWhole<'_> {
+    #[inline(always)]
+    fn be(&self, bucket: u32, row: usize) -> bool {
+        self.cells.holds(bucket, self.scale.cell(self.values[row])) && is_valid(self.valid, row)
+    }
+}
+
+#[inline(always)]
+fn is_valid(valid: Option<&NullBuffer>, row: usize) -> bool {
+    valid.is_none_or(|valid| valid.is_valid(row))
+}
