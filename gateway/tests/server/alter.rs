@@ -7,7 +7,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use reqwest::{Client as Http, StatusCode};
 use serde_json::{Value, json};
-use squilla_engine::{Recovery, Start, StreamInfo, SubscribeOptions, Subscription, SubscriptionEvent};
+use squilla_engine::{JobInfo, Recovery, Start, StreamInfo, SubscribeOptions, Subscription, SubscriptionEvent};
 use squilla_gateway::{Answer, Service};
 
 use crate::client::{Client, PATIENCE, TestServer, engine_config, open};
@@ -46,6 +46,19 @@ async fn more_rows(service: &Service, name: &str) {
         }
     };
     tokio::time::timeout(PATIENCE, more).await.expect("rows come");
+}
+
+/// Waits until every row of every job is accounted for: those that a job is at are not yet.
+pub(crate) async fn all_accounted(service: &Service) -> Vec<JobInfo> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let jobs = service.engine().jobs();
+        if jobs.iter().all(|job| job.counters.unaccounted() == 0) {
+            return jobs;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{jobs:?}");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// The next rows, each as its columns' whole numbers (moments: seconds), until `last` says so.
@@ -126,8 +139,7 @@ async fn rows_are_told_once_by_the_old_query_or_the_new_one() {
         rows.pop();
         assert_halves(&rows, changes);
     }
-    let jobs = service.engine().jobs();
-    assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
+    let jobs = all_accounted(&service).await;
     let half = jobs.iter().find(|job| job.stream.as_deref() == Some("half")).expect("it runs");
     assert!(half.description.contains("% Int64(2) = Int64(0)") || half.description.contains("n % 2 = 0"), "{half:?}");
 }
@@ -219,8 +231,7 @@ async fn windows_are_whole_before_and_behind_the_watermark_at_which_a_stream_goe
     for reader in readers {
         assert_windows(&reader.await.expect("it reads"));
     }
-    let jobs = service.engine().jobs();
-    assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
+    all_accounted(&service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -410,8 +421,7 @@ async fn state_without_windows_begins_with_nothing_at_the_row_at_which_it_takes_
     assert!(answer.ends_with("windows that were open then are not told"), "{answer}");
     publish(&service, "hits", &json!([hit(12, 16)])).await;
     assert_eq!(rows_until(&mut of_pairs, |row| row[0] == 12).await, [[12, 12]]);
-    let jobs = service.engine().jobs();
-    assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
+    all_accounted(&service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use squilla_engine::{Recovery, SubscribeOptions, SubscriptionEvent};
 use squilla_gateway::{Answer, ServeConfig, Service};
 
-use crate::alter::{HITS, hit, info, publish, reader, rows_until, told};
+use crate::alter::{HITS, all_accounted, hit, info, publish, reader, rows_until, told};
 use crate::client::{Client, PATIENCE, TestServer, engine_config, open};
 
 const DURABLE: &str = "WITH (durability = 'durable')";
@@ -136,8 +136,7 @@ async fn what_is_kept_in_snapshots_goes_over_and_lasts() {
     publish(&service, "hits", &json!([hit(5, 104), hit(6, 105)])).await;
     assert_eq!(rows_until(&mut of_pairs, |row| row[0] == 6).await, [[5, 5], [6, 6]]);
     assert_eq!(logs(folder.path()), named(["hits", "visits.1"]));
-    let jobs = service.engine().jobs();
-    assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
+    all_accounted(&service).await;
     drop(of_pairs);
     stopped(service).await;
     let service = open(data, engine_config(), Vec::new()).await;
@@ -247,8 +246,7 @@ async fn a_stream_that_is_told_to_skip_before_it_has_come_to_rest_skips_what_cam
     let mut of_busy = reader(&service, "SELECT n FROM busy").await;
     let rows = rows_until(&mut of_busy, |row| row[0] == -2).await;
     assert!(!rows.contains(&vec![-1]), "it came while the stream was to rest");
-    let jobs = service.engine().jobs();
-    assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
+    all_accounted(&service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -316,8 +314,7 @@ async fn a_query_that_keeps_rows_in_several_steps_begins_anew_and_ends_readers()
         assert_eq!(met(&mut client, 7).await, [(1, 7)]);
         let lasts = if kind == "durable" { Recovery::ExactlyOnce } else { Recovery::Live };
         assert_eq!(info(&server.service, "met").recovery, Some(lasts));
-        let jobs = server.service.engine().jobs();
-        assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
+        all_accounted(&server.service).await;
         if kind == "memory" {
             // Where one step is enough, readers stay.
             let answer = told(&server.service, &format!("ALTER STREAM met AS {}", joined(1))).await;

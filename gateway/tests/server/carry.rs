@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use squilla_gateway::Service;
 
-use crate::alter::{BEGIN, hit, publish, reader, refused, rows_until, told};
+use crate::alter::{BEGIN, all_accounted, hit, publish, reader, refused, rows_until, told};
 use crate::client::{TestServer, engine_config, open};
 
 fn events(kind: &str) -> String {
@@ -92,8 +92,7 @@ async fn check(service: &Service, end: i64) {
     for Reads { name, wanted, .. } in READS {
         all_rows(service, name, &wanted(end)).await;
     }
-    let jobs = service.engine().jobs();
-    assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
+    all_accounted(&service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use squilla_engine::{Start, SubscribeOptions};
 use squilla_gateway::{Answer, ServeConfig, Service};
 
-use crate::alter::{BEGIN, HITS, hit, publish, reader, refused, rows_until, told};
+use crate::alter::{BEGIN, HITS, all_accounted, hit, publish, reader, refused, rows_until, told};
 use crate::client::{Client, PATIENCE, TestServer, engine_config, open};
 
 /// Rows of so many seconds, one a second.
@@ -65,8 +65,7 @@ async fn a_sink_writes_each_row_once_of_a_stream_that_gets_other_columns() {
     assert_eq!(lines(&file("some"), some.len()).await, some);
     let fed: Vec<Value> = (0..end).map(|n| json!({"next": n + 1})).collect();
     assert_eq!(lines(&file("fed"), count).await, fed);
-    let jobs = service.engine().jobs();
-    assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
+    all_accounted(&service).await;
     service.engine().shutdown().await;
 }
 

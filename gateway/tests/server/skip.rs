@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use squilla_gateway::Service;
 
-use crate::alter::{BEGIN, HITS, hit, info, publish, reader, rows_until, told, windows};
+use crate::alter::{BEGIN, HITS, all_accounted, hit, info, publish, reader, rows_until, told, windows};
 use crate::client::{PATIENCE, engine_config, open};
 
 /// Waits until so many rows wait for a stream that rests.
@@ -79,8 +79,7 @@ async fn rows_that_windows_have_skipped_stay_skipped_over_restarts_and_alteratio
         let rows = rows_until(&mut of_sums, |row| row[0] == BEGIN + 20).await;
         let wanted = if twice { 1 + 8 + 8 + 16 } else { 1 + 8 + 16 };
         assert_eq!(rows.last(), Some(&vec![BEGIN + 20, BEGIN + 40, wanted]));
-        let jobs = service.engine().jobs();
-        assert!(jobs.iter().all(|job| job.counters.unaccounted() == 0), "{jobs:?}");
+        all_accounted(&service).await;
         assert!(of_sums.info().complete_from.is_some(), "what windows lack is told");
         service.engine().shutdown().await;
     }
