@@ -20,6 +20,14 @@ pub struct Position {
 }
 
 impl Position {
+    /// Before the batches that it lies in: for who reads other rows of them, which cannot be counted off. Rather twice than
+    /// never.
+    #[must_use]
+    pub fn before_batches(&self) -> Self {
+        let offsets = self.offsets.iter().map(|(partition, (offset, _))| (*partition, (*offset, 0)));
+        Self { epoch: self.epoch, offsets: offsets.collect() }
+    }
+
     /// Goes to another place, most often of the same partitions: no room is asked for then.
     pub(crate) fn go_to(&mut self, place: &Self) {
         self.epoch = place.epoch;

@@ -92,7 +92,7 @@ async fn check(service: &Service, end: i64) {
     for Reads { name, wanted, .. } in READS {
         all_rows(service, name, &wanted(end)).await;
     }
-    all_accounted(&service).await;
+    all_accounted(service).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

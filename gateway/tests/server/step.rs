@@ -99,6 +99,36 @@ async fn each_step_brings_its_rows_and_each_position_is_exact() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_values_amid_a_batch_let_no_row_be_lost() {
+    let server = server(20).await;
+    for (sql, from_one, from_six, from_zero) in [
+        ("SELECT n FROM bids WHERE n >= $least", [1, 2], [6, 7, 8], [1, 2, 3]),
+        ("SELECT n FROM bids WHERE n % 2 = 1 AND n >= $least", [1, 3], [7, 9, 11], [1, 3, 5]),
+    ] {
+        for (least, expected) in [(6, from_six), (0, from_zero)] {
+            let mut client = Client::hello(&server).await;
+            let wanted = json!({"id": "q", "sql": sql, "params": {"least": 1}, "from": "earliest", "paused": true});
+            client.subscribe(wanted).await;
+            until_it_stands(&mut client).await;
+            assert_eq!(step(&mut client, 2).await.0, from_one, "{sql}");
+            client.send(&json!({"type": "set_params", "id": "q", "params": {"least": least}})).await;
+            let changed = client.message().await;
+            assert_eq!((&changed["type"], &changed["params"]), (&json!("params"), &json!({"least": least})));
+            assert!(
+                changed["position"].as_str().is_some_and(|at| at.ends_with(":0=0")),
+                "it says from where: {changed}"
+            );
+            client.send(&json!({"type": "step", "id": "q", "rows": 3})).await;
+            let mut told = Vec::new();
+            while told.len() < 3 {
+                told.extend(until_it_stands(&mut client).await.0);
+            }
+            assert_eq!(told, expected, "{sql} with {least}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_while_it_stands_follows() {
     let server = server(5).await;
     let mut client = Client::hello(&server).await;

@@ -19,8 +19,8 @@ pub(super) struct Changed {
     pub(super) wanted: Wanted,
 }
 
-/// Starts the query of an outlet with other values, from behind what the outlet has told last. The jobs of the query as
-/// it was are left to those who share them.
+/// Starts the query of an outlet with other values, from behind what the outlet has told last; amid a batch, from its
+/// start. The jobs of the query as it was are left to those who share them.
 pub(super) async fn change(
     app: Arc<App>,
     outlet: Box<Outlet>,
@@ -32,7 +32,7 @@ pub(super) async fn change(
     };
     all.extend(wish.values.clone());
     let other = Some(Value::Object(all));
-    let from = Some(outlet.position.to_string());
+    let from = Some(outlet.position.before_batches().to_string());
     let paused = outlet.subscription.going() != Going::On;
     let limit = outlet.subscription.left();
     let old = Wanted { from: from.clone(), paused, limit, ..outlet.wanted.clone() };

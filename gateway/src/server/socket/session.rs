@@ -302,6 +302,7 @@ impl Session {
                 outlet.channel = self.take_channel(&subscription);
                 std::mem::replace(&mut outlet.subscription, subscription).unsubscribe();
                 outlet.wanted = wanted;
+                outlet.position = outlet.position.before_batches();
                 let entered = self.app.running.enter(&outlet.subscription.info().query, &outlet.control);
                 outlet.entered = Some(Box::new(entered));
                 None
