@@ -60,7 +60,10 @@ impl Cells {
     /// Somebody came to wait at a bucket.
     pub(super) fn come(&mut self, bucket: usize, slot: u32) {
         self.changes += 1;
-        if self.built.is_some() {
+        if self.is_stale() {
+            // Built again when somebody looks: nothing is noted until then, however many come and go.
+            (self.built, self.fresh) = (None, Vec::new());
+        } else if self.built.is_some() {
             self.fresh.push((bucket as u32, slot));
         }
     }
@@ -81,7 +84,7 @@ impl Cells {
         entries: &[Option<Entry>],
         is_real: impl Fn(usize) -> bool,
     ) {
-        if self.changes > CHANGES + self.waiting / 2 {
+        if self.is_stale() {
             self.waiting = buckets.clone().map(<[u32]>::len).sum();
             self.changes = 0;
             self.fresh.clear();
@@ -92,6 +95,11 @@ impl Cells {
                 built.put(bucket as usize, range(entries, slot, built.column));
             }
         }
+    }
+
+    /// Whether it is worth building again.
+    fn is_stale(&self) -> bool {
+        self.changes > CHANGES + self.waiting / 2
     }
 
     pub(super) fn bits(&self) -> Option<&Bits> {
