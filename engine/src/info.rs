@@ -160,6 +160,8 @@ pub struct ExplainedJob {
 impl JobInfo {
     pub(crate) fn of(job: &Job) -> Self {
         let (restarts, crash) = job.harm.restarts();
+        // Before the counters: those of one that has ended are its last.
+        let status = job.status_text();
         Self {
             restarts,
             crash,
@@ -178,7 +180,7 @@ impl JobInfo {
             busy_us: job.counters.busy_us(),
             state: job.state.clone(),
             counters: job.counters.snapshot(),
-            status: job.status_text(),
+            status,
         }
     }
 }
