@@ -3,11 +3,12 @@
 //! Every predicate is a conjunction of atoms: comparisons of a column with constants. One atom is *looked up*: an equality
 //! (or a list of values) by a hash table from the column's values to those who wait for them, one probe a row behind a
 //! sieve of bits that lets go of most rows (values that lie near to each other have bits and places of their own instead);
-//! those who wait for one value are told apart by ranges of a second column, cut into segments, so that one search lets go
-//! of a row whose value no range holds, and whoever's range holds it tries it; else a range, by two searches in the column's
-//! sorted values. The others are judged on the rows found so, column by column; what is no atom by expressions that equal
-//! conditions share. All is as if each predicate had been evaluated on each row: comparisons are DataFusion's (NaN equals
-//! NaN, and is greater than all else), and a null meets no comparison. Predicates that could fail on a row never come here.
+//! those who wait for one value are told apart by ranges of a second column: by a bit for each cell of it, which lets
+//! go of rows in that same loop, then by segments, so that one search tells whose range holds a row's value; else a
+//! range, by two searches in the column's sorted values. The others are judged on the rows found so, column by column;
+//! what is no atom by expressions that equal conditions share. All is as if each predicate had been evaluated on each
+//! row: comparisons are DataFusion's (NaN equals NaN, and is greater than all else), and a null meets no comparison.
+//! Predicates that could fail on a row never come here.
 //!
 //! It follows F. Fabret et al., "Filtering Algorithms and Implementation for Very Fast Publish/Subscribe Systems" (2001).
 
