@@ -23,6 +23,7 @@ mod source;
 mod stage;
 mod stamp;
 mod ticks;
+mod turn;
 mod users;
 mod writer;
 

@@ -98,7 +98,7 @@ pub use assign_window::AssignWindow;
 pub use by_arrival::ByArrival;
 pub use conform::Conform;
 pub use count_window::{CountWindow, CountWindowSpec};
-pub(crate) use crew::Crew;
+pub(crate) use crew::{Crew, Part as CrewPart};
 pub use deduplicate::{Deduplicate, RankingInput};
 pub use fill::{Fill, FillInput, FillSpec};
 pub use filter::Filter;
@@ -107,7 +107,7 @@ pub use join::{
     IntervalJoin, IntervalJoinSpec, JoinInputs, KeepLatest, LookupJoin, LookupSpec, WindowJoin, WindowJoinSpec,
 };
 pub use late::LateRows;
-pub(crate) use predicate_index::{Matches, Predicate, PredicateIndex};
+pub(crate) use predicate_index::{Matches, Predicate, PredicateIndex, Scratch};
 pub(crate) use progress::Progress;
 pub use project::Project;
 pub use rank::{Rank, RankInput};

@@ -26,7 +26,7 @@ pub(crate) use carried::Carried;
 pub(crate) use disk::TestVolume;
 pub(crate) use disk::{DiskBudget, DiskLog, DiskOptions, DiskWriter, RealVolume, Resumed, Volume, VolumeFile};
 pub use disk::{DiskError, Durability};
-pub(crate) use memory::{Disk, LogLimits, MemoryStream};
+pub(crate) use memory::{Disk, LogLimits, MemoryStream, hand_on_woken, together};
 pub use position::{Position, PositionError};
 pub use producers::{Arrived, ProducerMark, Producers};
 
@@ -219,6 +219,13 @@ pub trait StreamReader: Send {
 
     /// The next thing if it is there.
     fn try_next(&mut self) -> Option<Read>;
+
+    /// Batches in memory that come next, at the most so many, while it stays where it is: who has much to do with each may
+    /// begin with several.
+    fn upcoming(&self, most: usize) -> Vec<Arc<StreamBatch>> {
+        let _ = most;
+        Vec::new()
+    }
 
     /// From now on commits wait for it, or no longer do, where they can. What it has not read may be gone afterwards.
     fn hold(&mut self, holds: bool) {

@@ -13,9 +13,10 @@ use crate::stream::Offset;
 
 use super::tail::TOGETHER_ROWS;
 
-/// How long rows wait at the most, and at the least. They wait only while more rows are there to be read: what reads on
-/// without a pause is behind by more than this.
-pub(super) const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(100);
+/// How long rows wait at the most, and at the least. They wait only while more rows come without a pause.
+pub(super) const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(250);
+/// A pause: nothing has come for so long.
+pub(super) const PAUSE: Duration = Duration::from_millis(1);
 /// Rows wait so many times as long as telling took: it takes a small part of the time.
 pub(super) const WAIT_TO_TELL: u32 = 10;
 /// Bytes of rows that wait, at the most.
@@ -28,6 +29,12 @@ const MANY_ROWS: usize = 64;
 /// Whether rows of a batch that more is to follow are worth waiting: `rows` of them go to so many `jobs`.
 pub(super) fn is_worth_it(rows: usize, jobs: usize) -> bool {
     jobs > FEW && rows < jobs * MANY_ROWS
+}
+
+/// Whether batches that come after such a time press on whoever tells their rows to so many jobs, each of which takes so
+/// long: told at once, rows would take more than a quarter of the time.
+pub(super) fn presses(jobs: usize, each: Duration, since: Duration) -> bool {
+    each.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX)) > since / 4
 }
 
 /// Rows of one batch that lie behind each other and go to one job.
@@ -217,4 +224,4 @@ pub(super) fn join_own(mut own: Vec<Portion>) -> Vec<Portion> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

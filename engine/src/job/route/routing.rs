@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::carry::Carry;
-use super::gather::is_worth_it;
+use super::gather::{is_worth_it, presses};
 use super::member::{Member, Place, Shown};
+use super::search::Search;
 use super::tail::{TOGETHER_ROWS, Tail, Tails, pick};
 use super::{Newcomer, Router, key_of};
 use crate::batch::StreamBatch;
@@ -22,10 +23,10 @@ use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::job::history::overtaken;
 use crate::job::run::{go_apart, text_of};
+use crate::job::turn::Turn;
 use crate::job::{Command, Status};
-use crate::operator::{Matches, PredicateIndex};
 use crate::shared::Shared;
-use crate::stream::{Gap, MemoryStream, Offset, Read, Stream, StreamReader};
+use crate::stream::{Gap, MemoryStream, Offset, Read, Stream, StreamReader, together};
 
 /// What became of a job that was waited for: it was cancelled, or (with what it is told) is to be a task of its own.
 type Called = (u32, Option<(mpsc::Receiver<Command>, Option<Command>)>);
@@ -37,8 +38,7 @@ pub(super) struct Routing {
     reader: Box<dyn StreamReader>,
     /// Whoever writes the stream waits for its readers.
     holding: bool,
-    index: PredicateIndex,
-    matches: Matches,
+    search: Search,
     members: Vec<Option<Member>>,
     free: Vec<u32>,
     calls: FuturesUnordered<BoxFuture<'static, Called>>,
@@ -51,6 +51,8 @@ pub(super) struct Routing {
     before: (usize, Place, Shown),
     /// Rows that are found are worth waiting for more.
     gathers: bool,
+    /// When the last batch came.
+    came: Instant,
     carry: Carry,
 }
 
@@ -75,8 +77,7 @@ impl Routing {
             router: router.clone(),
             reader,
             holding,
-            index: PredicateIndex::new(stream.schema()),
-            matches: Matches::default(),
+            search: Search::new(stream.schema(), shared.crew.clone()),
             members: Vec::new(),
             free: Vec::new(),
             calls: FuturesUnordered::new(),
@@ -86,6 +87,7 @@ impl Routing {
             shown: Shown::default(),
             before: (0, place(0), Shown::default()),
             gathers: false,
+            came: Instant::now(),
             carry: Carry::new(),
             stream: stream.clone(),
         }
@@ -102,12 +104,13 @@ impl Routing {
 
     async fn work(&mut self) {
         let router = self.router.clone();
+        let mut turn = Turn::begin();
         loop {
             self.welcome();
             if self.calls.is_empty() && self.leave() {
                 return;
             }
-            let due = self.carry.due(self.shown.batches).into_iter().chain(self.tails.due()).min();
+            let due = self.carry.due(self.shown.batches).into_iter().chain(self.settles_at()).min();
             let step = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due).await,
@@ -121,14 +124,12 @@ impl Routing {
                     None
                 }
                 () = router.bell.notified() => None,
-                () = step => {
-                    if self.carry.due(self.shown.batches).is_some_and(|due| due <= Instant::now()) {
-                        self.bring_up();
-                    }
-                    None
-                }
                 read = self.reader.next() => Some(read),
+                () = step => None,
             };
+            if self.carry.due(self.shown.batches).is_some_and(|due| due <= Instant::now()) {
+                self.bring_up();
+            }
             if let Some(read) = read {
                 // Those that have joined by now may begin before it.
                 self.welcome();
@@ -139,7 +140,7 @@ impl Routing {
             if self.tails.waits() && !self.may_wait() {
                 self.settle().await;
             }
-            tokio::task::yield_now().await;
+            turn.pass().await;
         }
     }
 
@@ -175,7 +176,7 @@ impl Routing {
         });
         let cancel = job.cancel.clone();
         let tail = self.tails.add(&job)?;
-        if let Err(error) = self.index.add(slot, predicate) {
+        if let Err(error) = self.search.add(slot, predicate) {
             self.tails.remove(&tail);
             self.free.push(slot);
             return Err(error);
@@ -224,7 +225,7 @@ impl Routing {
     /// Takes a job out.
     fn forget(&mut self, slot: u32) -> Option<Member> {
         let member = self.members[slot as usize].take()?;
-        self.index.remove(slot);
+        self.search.remove(slot);
         self.tails.remove(&member.tail);
         self.ahead.retain(|other| *other != slot);
         self.free.push(slot);
@@ -250,7 +251,7 @@ impl Routing {
                 member.job.cancel.cancel();
             }
         }
-        self.index.remove(slot);
+        self.search.remove(slot);
         // It is full: then it is called anyway.
         let _ = member.job.commands.try_send(Command::Apart);
     }
@@ -260,6 +261,10 @@ impl Routing {
         if !matches!(read, Read::Batch(_)) {
             self.settle_at_once();
         }
+        together(|| self.take_in(read))
+    }
+
+    fn take_in(&mut self, read: Read) -> bool {
         match read {
             Read::Batch(batch) => self.batch(batch),
             Read::Gap(gap) => self.gap(&gap),
@@ -334,7 +339,7 @@ impl Routing {
         }
         if rows > 0 {
             let waited = self.tails.mark();
-            if !matches!(std::panic::catch_unwind(AssertUnwindSafe(|| self.find(&batch))), Ok(Ok(()))) {
+            if !matches!(std::panic::catch_unwind(AssertUnwindSafe(|| self.find(&batch, started))), Ok(Ok(()))) {
                 // Whose fault it is shows when each is alone.
                 self.tails.back_to(&waited);
                 self.part_all(&batch);
@@ -358,14 +363,17 @@ impl Routing {
     /// Time was spent on all jobs since then.
     fn spend(&mut self, since: Instant) {
         let jobs = self.calls.len().max(1) as u64;
-        self.shown.busy_ns += u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX) / jobs;
+        let spent = since.elapsed() + self.search.helped();
+        self.shown.busy_ns += u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX) / jobs;
     }
 
-    fn find(&mut self, batch: &Arc<StreamBatch>) -> Result<(), EngineError> {
-        let mut matches = std::mem::take(&mut self.matches);
-        self.index.find(&batch.rows, batch.arrival, &mut matches)?;
+    /// Finds who gets which rows of a batch that came at this moment.
+    fn find(&mut self, batch: &Arc<StreamBatch>, started: Instant) -> Result<(), EngineError> {
+        let matches = self.search.find(batch, |most| self.reader.upcoming(most))?;
         let (rows, jobs) = matches.sizes();
-        self.gathers = is_worth_it(rows, jobs) && self.reader.behind_rows() > 0;
+        let since = started.duration_since(std::mem::replace(&mut self.came, started));
+        let presses = || self.reader.behind_rows() > 0 || presses(jobs, self.tails.told_each(), since);
+        self.gathers = is_worth_it(rows, jobs) && presses();
         let together = if self.gathers { usize::MAX } else { TOGETHER_ROWS };
         let mut own = Vec::new();
         for (slot, mut rows) in matches.iter() {
@@ -383,7 +391,7 @@ impl Routing {
                 Tail::Own(_) => own.push((slot, rows.to_vec())),
             }
         }
-        self.matches = matches;
+        self.search.reuse(matches);
         self.tails.finish(batch)?;
         for (slot, rows) in own {
             self.compute(slot, rows, batch);
@@ -418,7 +426,7 @@ impl Routing {
             self.part(slot, Some(batch));
         }
         // What is left of the rows that they waited for.
-        self.index = PredicateIndex::new(self.stream.schema());
+        self.search = Search::new(self.stream.schema(), self.shared.crew.clone());
         self.gathers = false;
     }
 
@@ -446,16 +454,18 @@ impl Routing {
     }
 
     fn bring(&mut self, slots: std::ops::Range<usize>) {
-        for slot in slots {
-            // Those whose rows wait are brought up with them.
-            let stays = |member: &&mut Member| member.leaving.is_none() && !member.waits;
-            let Some(member) = self.members[slot].as_mut().filter(stays) else { continue };
-            match member.carry(&self.places, self.shown) {
-                Ok(true) => {}
-                // What is carried is told by its own task.
-                Ok(false) => self.part(u32::try_from(slot).unwrap_or(u32::MAX), None),
-                Err(error) => self.fail(u32::try_from(slot).unwrap_or(u32::MAX), error),
-            }
+        together(|| slots.for_each(|slot| self.bring_one(slot)));
+    }
+
+    fn bring_one(&mut self, slot: usize) {
+        // Those whose rows wait are brought up with them.
+        let stays = |member: &&mut Member| member.leaving.is_none() && !member.waits;
+        let Some(member) = self.members[slot].as_mut().filter(stays) else { return };
+        match member.carry(&self.places, self.shown) {
+            Ok(true) => {}
+            // What is carried is told by its own task.
+            Ok(false) => self.part(u32::try_from(slot).unwrap_or(u32::MAX), None),
+            Err(error) => self.fail(u32::try_from(slot).unwrap_or(u32::MAX), error),
         }
     }
 }

@@ -22,6 +22,11 @@ use crate::job::{Job, Pipeline};
 /// Rows that come to lie in the same buffers, at the most: a reader that keeps one of them keeps all.
 pub(super) const TOGETHER_ROWS: usize = 64;
 
+/// How long it takes to tell a job, until that is known.
+const TOLD_EACH: Duration = Duration::from_micros(3);
+/// So many are told before it is.
+const TOLD_TO_KNOW: u32 = 64;
+
 /// Steps behind filters that give a row for each, wherever it comes.
 pub(super) fn is_plain(op: &OpSpec) -> bool {
     matches!(op, OpSpec::Project { .. } | OpSpec::Select(_) | OpSpec::Rename(_) | OpSpec::Conform(_))
@@ -58,6 +63,8 @@ pub(super) struct Tails {
     since: Option<Instant>,
     /// How long it waits.
     wait: Duration,
+    /// How long it takes to tell a job.
+    told_each: Duration,
 }
 
 /// What waited before a batch.
@@ -69,7 +76,16 @@ pub(super) struct Before {
 impl Tails {
     pub(super) fn new(input: &SchemaRef) -> Self {
         let (classes, known) = (Vec::new(), HashMap::new());
-        Self { input: input.clone(), classes, known, own: Vec::new(), bytes: 0, since: None, wait: *WAIT.start() }
+        Self {
+            input: input.clone(),
+            classes,
+            known,
+            own: Vec::new(),
+            bytes: 0,
+            since: None,
+            wait: *WAIT.start(),
+            told_each: TOLD_EACH,
+        }
     }
 
     /// The steps of a job.
@@ -170,9 +186,18 @@ impl Tails {
         self.since.map(|since| since + self.wait)
     }
 
-    /// Telling all took so long.
-    pub(super) fn told_in(&mut self, took: Duration) {
+    /// Telling so many jobs took so long.
+    pub(super) fn told_in(&mut self, took: Duration, jobs: u32) {
+        // What takes a moment may have been interrupted.
+        if let Some(each) = took.checked_div(jobs).filter(|_| jobs >= TOLD_TO_KNOW) {
+            self.told_each = each;
+        }
         self.wait = (took * WAIT_TO_TELL).clamp(*WAIT.start(), *WAIT.end());
+    }
+
+    /// How long it takes to tell a job.
+    pub(super) fn told_each(&self) -> Duration {
+        self.told_each
     }
 
     /// Whether no more rows may wait.

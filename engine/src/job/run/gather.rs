@@ -5,6 +5,7 @@ use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::operator::Output;
+use crate::stream::hand_on_woken;
 
 /// Rows that are processed at once at the most: enough that helpers are worth their coming, and few beside what windows
 /// hold.
@@ -53,11 +54,4 @@ impl Task {
         }
         Ok(())
     }
-}
-
-/// Puts whoever this task has woken last where another thread takes it from. It waits for this very thread otherwise, while
-/// others have nothing to do.
-fn hand_on_woken() {
-    // Only what was woken last has that place.
-    drop(tokio::spawn(std::future::ready(())));
 }

@@ -1,7 +1,7 @@
 //! Who waits for a value of a column.
 
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::OnceLock;
 
 use datafusion_common::HashMap;
 
@@ -39,8 +39,8 @@ pub(super) struct Equal<K> {
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) slots: Vec<u32>,
-    /// How they are told apart further; `None` within: they are not. `None`: nobody has looked since they changed.
-    pub(super) narrow: Option<Option<Arc<Narrow>>>,
+    /// How they are told apart further; `None`: they are not. Empty: nobody has looked since they changed.
+    pub(super) narrow: OnceLock<Option<Box<Narrow>>>,
 }
 
 #[derive(Debug, Default)]
@@ -122,11 +122,11 @@ impl<K: Value> Equal<K> {
         if let Some(at) = self.places.get(value) {
             let bucket = &mut self.buckets[*at as usize];
             bucket.slots.push(slot);
-            bucket.narrow = None;
+            bucket.narrow = OnceLock::new();
             self.cells.come(*at as usize, slot);
             return;
         }
-        let bucket = Bucket { slots: vec![slot], narrow: None };
+        let bucket = Bucket { slots: vec![slot], narrow: OnceLock::new() };
         let at = match self.free.pop() {
             Some(at) => {
                 self.buckets[at as usize] = bucket;
@@ -161,7 +161,7 @@ impl<K: Value> Equal<K> {
         let Some(at) = self.places.get(value).copied() else { return };
         let Bucket { slots, narrow } = &mut self.buckets[at as usize];
         slots.retain(|other| *other != slot);
-        *narrow = None;
+        *narrow = OnceLock::new();
         self.cells.go(at as usize, slots.is_empty());
         if slots.is_empty() {
             *slots = Vec::new();
@@ -285,15 +285,15 @@ impl<K: Value> Equal<K> {
 
     /// Those who wait for the values that were found, with the rows that have each, ascending.
     pub(super) fn tell<E>(
-        &mut self,
+        &self,
         found: &Found,
-        mut told: impl FnMut(&mut Bucket, &[u32]) -> Result<(), E>,
+        mut told: impl FnMut(&Bucket, &[u32]) -> Result<(), E>,
     ) -> Result<(), E> {
         let (mut first, mut result) = (0, Ok(()));
         for (at, next) in &found.told {
             let next = *next as usize;
             if result.is_ok() {
-                result = told(&mut self.buckets[*at as usize], &found.rows[first..next]);
+                result = told(&self.buckets[*at as usize], &found.rows[first..next]);
             }
             first = next;
         }

@@ -17,6 +17,7 @@ mod equal;
 mod narrow;
 mod predicate;
 mod range;
+mod texts;
 mod values;
 mod waits;
 
@@ -28,17 +29,17 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
 
 use crate::clock::EventTime;
 use crate::error::EngineError;
 
-use cells::Scale;
+use cells::{Bits, Scale};
 use equal::{Bucket, Equal, Found};
 use narrow::Narrow;
 pub(crate) use predicate::Predicate;
 use predicate::{Atom, Others};
-use range::Ranges;
+use range::{Ranges, Sorted};
 use values::{Columns, mark, signed, texts, valid};
 use waits::{Waits, WaitsReal, WaitsWhole};
 
@@ -54,9 +55,17 @@ pub(crate) struct PredicateIndex {
     ranges: BTreeMap<usize, Ranges>,
     /// Conditions that are no atoms, by what they say.
     others: HashMap<String, Weak<Others>>,
+    /// Nobody came or went since [`PredicateIndex::settle`].
+    settled: bool,
+}
+
+/// Room for the search of a batch, kept for the next one. Whoever searches has one of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
     columns: Columns,
     found: Found,
-    /// Room for candidates.
+    sorted: Sorted,
+    /// Candidates.
     pairs: Vec<u64>,
     picked: Vec<u32>,
 }
@@ -124,10 +133,7 @@ impl PredicateIndex {
             texts: BTreeMap::new(),
             ranges: BTreeMap::new(),
             others: HashMap::new(),
-            columns: Columns::default(),
-            found: Found::default(),
-            pairs: Vec::new(),
-            picked: Vec::new(),
+            settled: true,
         }
     }
 
@@ -137,6 +143,7 @@ impl PredicateIndex {
     /// [`EngineError::Plan`] when one of its conditions cannot be computed.
     pub(crate) fn add(&mut self, slot: u32, predicate: Predicate) -> Result<(), EngineError> {
         let others = predicate.others.iter().map(|condition| self.other(condition)).collect::<Result<_, _>>()?;
+        self.settled = false;
         let empty = predicate.is_empty();
         let mut atoms = predicate.atoms;
         let best = (0..atoms.len()).min_by_key(|at| self.cost(&atoms[*at]));
@@ -170,6 +177,7 @@ impl PredicateIndex {
     /// Takes a predicate out.
     pub(crate) fn remove(&mut self, slot: u32) {
         let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::take) else { return };
+        self.settled = false;
         match &entry.access {
             Some(Atom::Within { column, low, high }) if low == high => {
                 drop_from(&mut self.numbers, *column, std::slice::from_ref(low), slot);
@@ -223,24 +231,37 @@ impl PredicateIndex {
         Ok(made)
     }
 
-    /// Finds the rows of a batch that meet each predicate.
+    /// Takes in who came and went, before batches are searched.
+    pub(crate) fn settle(&mut self) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let Self { input, entries, numbers, texts, .. } = self;
+        let is_real = |column: usize| *input.field(column).data_type() == DataType::Float64;
+        numbers.values_mut().for_each(|waiting| waiting.settle_cells(entries, is_real));
+        texts.values_mut().for_each(|waiting| waiting.settle_cells(entries, is_real));
+    }
+
+    /// Finds the rows of a batch that meet each predicate. The index has been settled.
     ///
     /// # Errors
     /// Our own mistake only.
     pub(crate) fn find(
-        &mut self,
+        &self,
         rows: &RecordBatch,
         arrival: EventTime,
+        scratch: &mut Scratch,
         matches: &mut Matches,
     ) -> Result<(), EngineError> {
+        debug_assert!(self.settled, "somebody may be missed");
         matches.rows.clear();
         matches.runs.clear();
-        self.columns.begin(rows);
-        let Self { entries, numbers, texts: by_text, ranges, columns, found, pairs, picked, .. } = self;
-        let entries = entries.as_slice();
+        let Self { entries, numbers, texts: by_text, ranges, .. } = self;
+        let Scratch { columns, found, sorted, pairs, picked } = scratch;
+        columns.begin(rows);
         let mut judge = Judge { rows, arrival, entries, matches, pairs, picked };
-        for (column, waiting) in numbers.iter_mut() {
-            prepare(waiting, rows, entries, columns)?;
+        for (column, waiting) in numbers {
+            prepare(waiting, rows, columns)?;
             // The commonest as they lie, without a copy of all.
             if let Some(values) = rows.column(*column).as_primitive_opt::<Int64Type>() {
                 let number = |row: usize| signed(values.values()[row]);
@@ -254,8 +275,8 @@ impl PredicateIndex {
             }
             waiting.tell(found, |bucket, rows| judge.all(bucket, rows, columns))?;
         }
-        for (column, waiting) in by_text.iter_mut() {
-            prepare(waiting, rows, entries, columns)?;
+        for (column, waiting) in by_text {
+            prepare(waiting, rows, columns)?;
             let values = texts(rows, *column).ok_or_else(|| unread(rows, *column))?;
             let number = |row: usize| mark(values.value(row));
             let place = |places: &datafusion_common::HashMap<Box<str>, u32>, row: u32| {
@@ -264,10 +285,10 @@ impl PredicateIndex {
             search(waiting, (rows, *column), columns, number, place, found);
             waiting.tell(found, |bucket, rows| judge.all(bucket, rows, columns))?;
         }
-        for (column, waiting) in ranges.iter_mut() {
+        for (column, waiting) in ranges {
             load(rows, columns, *column)?;
-            waiting.sort(columns.numbers(*column), valid(rows, *column).as_ref());
-            for (slot, candidates) in waiting.found() {
+            waiting.sort(columns.numbers(*column), valid(rows, *column).as_ref(), sorted);
+            for (slot, candidates) in waiting.found(sorted) {
                 judge.one(slot, &candidates, columns)?;
             }
         }
@@ -284,17 +305,10 @@ fn drop_from<K: equal::Value>(waiting: &mut BTreeMap<usize, Equal<K>>, column: u
     }
 }
 
-/// Looks by which second column those who wait are told apart, and brings it into its form.
-fn prepare<K: equal::Value>(
-    waiting: &mut Equal<K>,
-    rows: &RecordBatch,
-    entries: &[Option<Entry>],
-    columns: &mut Columns,
-) -> Result<(), EngineError> {
-    let is_real = |column: usize| rows.column(column).as_primitive_opt::<Float64Type>().is_some();
-    waiting.settle_cells(entries, is_real);
+/// Brings the second column by which those who wait are told apart into its form.
+fn prepare<K: equal::Value>(waiting: &Equal<K>, rows: &RecordBatch, columns: &mut Columns) -> Result<(), EngineError> {
     match waiting.cells() {
-        Some(cells) if !is_real(cells.column) => load(rows, columns, cells.column),
+        Some(Bits { scale: Scale::Whole(_), column, .. }) => load(rows, columns, *column),
         _ => Ok(()),
     }
 }
@@ -347,13 +361,12 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn all(&mut self, bucket: &mut Bucket, candidates: &[u32], columns: &mut Columns) -> Result<(), EngineError> {
+    fn all(&mut self, bucket: &Bucket, candidates: &[u32], columns: &mut Columns) -> Result<(), EngineError> {
         let Bucket { slots, narrow, .. } = bucket;
         if slots.len() <= narrow::FEW {
             return slots.iter().try_for_each(|slot| self.one(*slot, candidates, columns));
         }
-        let narrow = narrow.get_or_insert_with(|| Narrow::new(slots, self.entries));
-        let Some(narrow) = narrow else {
+        let Some(narrow) = narrow.get_or_init(|| Narrow::new(slots, self.entries)) else {
             return slots.iter().try_for_each(|slot| self.one(*slot, candidates, columns));
         };
         for (column, compared) in &narrow.columns {
@@ -364,6 +377,11 @@ impl Judge<'_> {
         }
         let tested = narrow.tested(columns);
         narrow.pair(columns, tested.as_ref(), candidates, self.picked, self.pairs);
+        if let Some(asked) = &narrow.texts
+            && let Some(texts) = texts(self.rows, asked.column)
+        {
+            asked.sift(texts, self.pairs, self.picked);
+        }
         self.pairs.retain_mut(|pair| {
             let (waiting, row) = (&narrow.waiting[(*pair >> 32) as usize], *pair as u32);
             *pair = u64::from(waiting.slot) << 32 | u64::from(row);

@@ -1,9 +1,8 @@
 //! Who, of those that wait for one value, also waits for a range of another column.
 
-use std::sync::Arc;
-
 use super::Entry;
 use super::predicate::Atom;
+use super::texts::Texts;
 use super::values::Columns;
 
 /// So few who wait are tried one by one.
@@ -28,6 +27,7 @@ pub(super) struct Narrow {
     /// So many for each who waits, so that nothing depends on how many somebody needs: a range of all numbers holds any.
     tests: Vec<Test>,
     tests_each: usize,
+    pub(super) texts: Option<Texts>,
     /// Those who wait for no range of the column.
     pub(super) rest: Vec<u32>,
     /// The columns that the others are judged by, and whether as numbers.
@@ -56,7 +56,7 @@ pub(super) type Tested<'c> = [&'c [u64]; TESTED];
 
 impl Narrow {
     /// Of those who wait for one value; `None`: trying each is as good.
-    pub(super) fn new(slots: &[u32], entries: &[Option<Entry>]) -> Option<Arc<Self>> {
+    pub(super) fn new(slots: &[u32], entries: &[Option<Entry>]) -> Option<Box<Self>> {
         let ranges = |slot: u32| {
             let atoms = entries.get(slot as usize).and_then(Option::as_ref).map_or(&[][..], |entry| &entry.atoms);
             atoms.iter().filter_map(|atom| {
@@ -100,7 +100,9 @@ impl Narrow {
             waiting.push(Waiting { slot: *slot, more: asked(slot).any(|atom| test(atom).is_none()) });
             tests.resize(waiting.len() * tests_each, Test { place: 0, low: 0, span: u64::MAX });
         }
-        Some(Arc::new(Self { column, begins, lists, listed, waiting, tests, tests_each, rest, columns }))
+        let all = known.iter().filter_map(|(_, _, slot)| entries.get(*slot as usize)?.as_ref());
+        let texts = Texts::new(all);
+        Some(Box::new(Self { column, begins, lists, listed, waiting, tests, tests_each, texts, rest, columns }))
     }
 
     /// The numbers of the columns that are tested; `None`: some are null, which meets no test.

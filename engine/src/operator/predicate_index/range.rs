@@ -9,8 +9,12 @@ const FEW: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Ranges {
     waiting: Vec<Waiting>,
-    /// The values of a batch that some range may hold, ascending, with their rows.
-    sorted: Vec<(u64, u32)>,
+}
+
+/// The values of a batch that some range may hold, ascending, with their rows.
+#[derive(Debug, Default)]
+pub(super) struct Sorted {
+    values: Vec<(u64, u32)>,
     rows: Vec<u32>,
 }
 
@@ -36,33 +40,35 @@ impl Ranges {
     }
 
     /// Sorts the rows of a batch by their values, those apart that no range holds.
-    pub(super) fn sort(&mut self, numbers: &[u64], valid: Option<&NullBuffer>) {
+    pub(super) fn sort(&self, numbers: &[u64], valid: Option<&NullBuffer>, sorted: &mut Sorted) {
         let low = self.waiting.iter().map(|waiting| waiting.low).min().unwrap_or(u64::MAX);
         let high = self.waiting.iter().map(|waiting| waiting.high).max().unwrap_or(0);
         let held = |row: u32, number: u64| {
             (low..=high).contains(&number) && valid.is_none_or(|valid| valid.is_valid(row as usize))
         };
-        self.sorted.clear();
+        let Sorted { values, rows: of_values } = sorted;
+        values.clear();
         let rows = (0..).zip(numbers).filter(|(row, number)| held(*row, **number));
-        self.sorted.extend(rows.map(|(row, number)| (*number, row)));
+        values.extend(rows.map(|(row, number)| (*number, row)));
         if self.waiting.len() > FEW {
-            self.sorted.sort_unstable();
+            values.sort_unstable();
         }
-        self.rows.clear();
-        self.rows.extend(self.sorted.iter().map(|(_, row)| *row));
+        of_values.clear();
+        of_values.extend(values.iter().map(|(_, row)| *row));
     }
 
     /// Those who wait, with the rows whose values their ranges hold.
-    pub(super) fn found(&self) -> impl Iterator<Item = (u32, std::borrow::Cow<'_, [u32]>)> {
+    pub(super) fn found<'a>(&'a self, sorted: &'a Sorted) -> impl Iterator<Item = (u32, std::borrow::Cow<'a, [u32]>)> {
+        let Sorted { values, rows } = sorted;
         let few = self.waiting.len() <= FEW;
         self.waiting.iter().map(move |Waiting { low, high, slot }| {
             if few {
-                let held = self.sorted.iter().filter(|(number, _)| (low..=high).contains(&number));
+                let held = values.iter().filter(|(number, _)| (low..=high).contains(&number));
                 return (*slot, held.map(|(_, row)| *row).collect());
             }
-            let from = self.sorted.partition_point(|(number, _)| number < low);
-            let until = self.sorted.partition_point(|(number, _)| number <= high);
-            (*slot, self.rows[from..until.max(from)].into())
+            let from = values.partition_point(|(number, _)| number < low);
+            let until = values.partition_point(|(number, _)| number <= high);
+            (*slot, rows[from..until.max(from)].into())
         })
     }
 }

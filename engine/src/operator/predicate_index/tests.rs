@@ -165,6 +165,11 @@ fn told_apart() -> impl Strategy<Value = Vec<Expr>> {
     })
 }
 
+fn find(index: &mut PredicateIndex, batch: &RecordBatch, matches: &mut Matches) {
+    index.settle();
+    index.find(batch, EventTime(0), &mut Scratch::default(), matches).unwrap();
+}
+
 /// Finds what trying each does, before and after some of them have gone.
 fn check(drawn: &[Row], predicates: &[Expr], gone: &[bool]) -> Result<(), TestCaseError> {
     let (batch, schema) = (rows(drawn), input());
@@ -175,10 +180,11 @@ fn check(drawn: &[Row], predicates: &[Expr], gone: &[bool]) -> Result<(), TestCa
         index.add(slot, predicate).unwrap();
         known.push(slot);
     }
-    let mut matches = Matches::default();
+    let (mut scratch, mut matches) = (Scratch::default(), Matches::default());
     for round in 0..2 {
         let mut found: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        index.find(&batch, EventTime(0), &mut matches).unwrap();
+        index.settle();
+        index.find(&batch, EventTime(0), &mut scratch, &mut matches).unwrap();
         for (slot, rows) in matches.iter() {
             prop_assert!(found.insert(slot, rows.to_vec()).is_none());
         }
@@ -253,7 +259,7 @@ fn who_comes_and_goes_is_told_apart_by_a_second_column() {
         columns[3] = Arc::new(Float64Array::from_value(value, 10));
         batch = RecordBatch::try_new(input(), columns).unwrap();
         let mut matches = Matches::default();
-        index.find(&batch, EventTime(0), &mut matches).unwrap();
+        find(index, &batch, &mut matches);
         matches.iter().map(|(slot, _)| slot).collect::<Vec<_>>()
     };
     (0..100).for_each(|slot| index.add(slot, of(slot)).unwrap());
@@ -302,14 +308,14 @@ fn thousands_of_values_come_and_go() {
     let drawn: Vec<Row> = (0..100).map(|at| (Some(at * 100), None, None, None, None, None)).collect();
     let batch = rows(&drawn);
     let mut matches = Matches::default();
-    index.find(&batch, EventTime(0), &mut matches).unwrap();
+    find(&mut index, &batch, &mut matches);
     assert_eq!(matches.iter().count(), 50);
     (0..5_000).filter(|slot| slot % 200 == 0).for_each(|slot| index.remove(slot));
-    index.find(&batch, EventTime(0), &mut matches).unwrap();
+    find(&mut index, &batch, &mut matches);
     let left: Vec<u32> = matches.iter().map(|(slot, _)| slot).collect();
     assert_eq!(left, (0..25).map(|at| at * 200 + 100).collect::<Vec<_>>());
     (0..5_000).for_each(|slot| index.remove(slot));
-    index.find(&batch, EventTime(0), &mut matches).unwrap();
+    find(&mut index, &batch, &mut matches);
     assert_eq!(matches.iter().count(), 0);
     assert!(index.numbers.is_empty() && index.others.is_empty());
 }
@@ -324,7 +330,7 @@ fn values_near_to_each_other_and_far_apart_are_found() {
         let values = [i64::MIN, -1_000_001, -1, 0, 5, 199, 200, 70_000, i64::MAX];
         let drawn: Vec<Row> = values.iter().map(|value| (Some(*value), None, None, None, None, None)).collect();
         let mut matches = Matches::default();
-        index.find(&rows(&drawn), EventTime(0), &mut matches).unwrap();
+        find(index, &rows(&drawn), &mut matches);
         matches.iter().map(|(slot, _)| slot).collect::<Vec<_>>()
     };
     (0..200).for_each(|slot| index.add(slot, of(i64::from(slot))).unwrap());
@@ -359,7 +365,7 @@ fn those_who_wait_for_one_value_are_told_apart_by_ranges() {
     let batch = rows(&drawn);
     let mut matches = Matches::default();
     let mut found = |index: &mut PredicateIndex| {
-        index.find(&batch, EventTime(0), &mut matches).unwrap();
+        find(index, &batch, &mut matches);
         matches.iter().map(|(slot, rows)| (slot, rows.to_vec())).collect::<Vec<_>>()
     };
     let all = (21, vec![0, 1, 2, 3]);

@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::wakes;
+
 /// So many who wait are a crowd: fewer are woken at once.
 const CROWD: usize = 64;
 /// How long a crowd is left alone since it was woken, for each in it: some times what it costs to wake one and have it
@@ -33,6 +35,8 @@ pub(super) struct Bell {
 #[derive(Debug, Default)]
 struct Waiting {
     wakers: Vec<Option<Waker>>,
+    /// The runtime of whoever waited first.
+    home: Option<Handle>,
     /// Places of those who have gone.
     free: Vec<usize>,
     /// Until when a crowd is left alone; `None`: there was none.
@@ -68,6 +72,9 @@ impl Bell {
                 *known = Some(waker.clone());
             }
             return Poll::Pending;
+        }
+        if waiting.home.is_none() {
+            waiting.home = Handle::try_current().ok();
         }
         let at = match waiting.free.pop() {
             Some(at) => {
@@ -134,8 +141,12 @@ impl Bell {
         // Most often it is one, whose room is kept.
         if waiting.wakers.len() <= 1 {
             let only = waiting.wakers.pop().flatten();
+            let home = if wakes::are_gathered() { waiting.home.clone() } else { None };
             drop(waiting);
-            return only.into_iter().for_each(Waker::wake);
+            if let Some(only) = only {
+                wakes::wake_one(home, only);
+            }
+            return;
         }
         let room = Vec::with_capacity(waiting.wakers.len());
         let woken = std::mem::replace(&mut waiting.wakers, room);
@@ -143,8 +154,9 @@ impl Bell {
             let count = u32::try_from(woken.len()).unwrap_or(u32::MAX);
             waiting.rests = Some(Instant::now() + REST_EACH.saturating_mul(count).min(REST));
         }
+        let home = waiting.home.clone();
         drop(waiting);
-        woken.into_iter().flatten().for_each(Waker::wake);
+        wakes::wake(home, woken.into_iter().flatten());
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

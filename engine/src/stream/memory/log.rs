@@ -154,6 +154,12 @@ impl Log {
         self.held <= self.first
     }
 
+    /// The first entry that has at most so many bytes behind it.
+    pub(super) fn entry_before(&self, bytes: usize) -> u64 {
+        let from = self.bytes_total.saturating_sub(bytes as u64);
+        self.first + self.entries.partition_point(|entry| entry.bytes_before < from) as u64
+    }
+
     fn evict_first(&mut self) {
         let Some(entry) = self.entries.pop_front() else { return };
         self.first += 1;

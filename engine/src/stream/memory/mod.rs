@@ -11,6 +11,7 @@ mod pack;
 mod past;
 mod reader;
 mod room;
+mod wakes;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -29,7 +30,8 @@ use crate::failpoint::Failpoint;
 use bell::Bell;
 use log::{Item, Log};
 use reader::MemoryReader;
-use room::Room;
+use room::{LOOK_AGAIN, Room};
+pub(crate) use wakes::{hand_on_woken, together};
 
 /// When a commit is tried again that a full disk refused.
 const RETRY_AFTER_NS: i64 = 1_000_000_000;
@@ -443,9 +445,11 @@ impl Stream for MemoryStream {
                 if log.evict(&self.limits, now) {
                     break log.apply(commit, outputs, now);
                 }
+                wanting.until(log.entry_before(self.limits.bytes / 2));
             }
             self.bell.ring_now();
-            room.await;
+            // Late is as good as woken: it looks again.
+            let _ = tokio::time::timeout(LOOK_AGAIN, room).await;
         };
         self.bell.ring(bytes);
         if self.disk.is_some() {

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::bell::Listener;
 use super::reader::MemoryReader;
 use super::{Disk, MemoryStream};
+use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::stream::disk::{DiskError, DiskRead, DiskReader};
@@ -251,6 +252,13 @@ impl StreamReader for PastReader {
 
     fn try_next(&mut self) -> Option<Read> {
         self.take()
+    }
+
+    fn upcoming(&self, most: usize) -> Vec<Arc<StreamBatch>> {
+        match &self.place {
+            Place::Memory(reader) => reader.upcoming(most),
+            Place::Disk { .. } => Vec::new(),
+        }
     }
 
     fn position(&self) -> Position {

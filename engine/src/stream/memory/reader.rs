@@ -112,7 +112,7 @@ impl MemoryReader {
     fn hold_on(&self) {
         if let Some(at) = &self.holds {
             at.store(self.next, Ordering::SeqCst);
-            self.stream.room.moved();
+            self.stream.room.moved(self.next);
         }
     }
 
@@ -228,6 +228,16 @@ impl StreamReader for MemoryReader {
         let read = self.take(&stream.read());
         self.hold_on();
         read
+    }
+
+    fn upcoming(&self, most: usize) -> Vec<Arc<StreamBatch>> {
+        let log = self.stream.read();
+        let Some(next) = self.next.checked_sub(log.first).map(|at| at as usize) else { return Vec::new() };
+        let batches = log.entries.iter().skip(next).take(most).map_while(|entry| match &entry.item {
+            Item::Batch(kept) => Some(kept.batch().clone()),
+            Item::End(_) => None,
+        });
+        batches.collect()
     }
 
     fn hold(&mut self, holds: bool) {

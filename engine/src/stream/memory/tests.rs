@@ -151,6 +151,25 @@ async fn an_overtaken_reader_is_told_the_exact_gap() {
 }
 
 #[tokio::test]
+async fn what_comes_next_is_seen_without_going_there() {
+    let stream = stream(1 << 20, &clock());
+    let mut owner = stream.own(0).expect("it is there");
+    for number in 0..3 {
+        stream.commit(commit(&mut owner, number * 10, 0)).await.expect("there is room");
+    }
+    let mut reader = stream.clone().reader(&Start::Earliest, false);
+    let seen = reader.upcoming(2);
+    assert_eq!(seen.iter().map(|batch| batch.first).collect::<Vec<_>>(), [Offset(0), Offset(10)]);
+    for batch in &seen {
+        assert!(matches!(reader.try_next(), Some(Read::Batch(read)) if Arc::ptr_eq(&read, batch)));
+    }
+    stream.end(0);
+    assert_eq!(reader.upcoming(9).len(), 1, "up to the end of the partition");
+    assert!(matches!(reader.try_next(), Some(Read::Batch(_))));
+    assert!(reader.upcoming(9).is_empty());
+}
+
+#[tokio::test]
 async fn a_holding_reader_makes_commits_wait_and_its_end_lets_them_go_on() {
     let bytes = batch(0, 0, 0).bytes();
     let stream = stream(bytes, &clock());

@@ -9,7 +9,7 @@ use super::*;
 use crate::batch::{Memo, RowKind, physical_schema};
 
 /// A batch of rows of one partition that have these numbers.
-fn batch(partition: u32, first: u64, numbers: &[i64]) -> StreamBatch {
+pub(in crate::job::route) fn batch(partition: u32, first: u64, numbers: &[i64]) -> StreamBatch {
     let visible = Schema::new(vec![Field::new("n", DataType::Int64, false), Field::new("text", DataType::Utf8, false)]);
     let times: ArrayRef = Arc::new(TimestampNanosecondArray::from(numbers.to_vec()));
     let texts = StringArray::from_iter_values(numbers.iter().map(|number| format!("number {number}")));
@@ -87,4 +87,12 @@ fn what_jobs_have_computed_comes_together_too() {
     let told = join_own(vec![own(2, 0, &[1]), own(1, 0, &[2]), own(2, 100, &[3, 4])]);
     let told: Vec<_> = told.iter().map(numbers).collect();
     assert_eq!(told, [(1, 0, 0, 100, vec![2]), (2, 0, 0, 200, vec![1, 3, 4])]);
+}
+
+#[test]
+fn batches_press_on_whoever_tells_when_that_would_take_a_quarter_of_the_time() {
+    let each = Duration::from_micros(3);
+    assert!(presses(100, each, Duration::from_micros(1_199)));
+    assert!(!presses(100, each, Duration::from_micros(1_200)));
+    assert!(!presses(0, each, Duration::ZERO));
 }

@@ -7,39 +7,50 @@ use tokio::time::Instant;
 
 use super::Routing;
 use crate::error::EngineError;
-use crate::job::route::gather::Portion;
+use crate::job::route::gather::{PAUSE, Portion};
+use crate::stream::together;
 
 /// Jobs that are told before others go on: about 0.2 ms.
-const TOLD_AT_ONCE: usize = 256;
+const TOLD_AT_ONCE: u32 = 256;
 
 impl Routing {
     /// Whether rows that wait may wait for more.
     pub(super) fn may_wait(&self) -> bool {
         let in_time = self.tails.due().is_none_or(|due| Instant::now() < due);
-        self.gathers && in_time && !self.tails.is_full() && self.reader.behind_rows() > 0
+        let more = || self.reader.behind_rows() > 0 || self.came.elapsed() < PAUSE;
+        self.gathers && in_time && !self.tails.is_full() && more()
+    }
+
+    /// When rows that wait are told unless more rows come; `None`: none wait.
+    pub(super) fn settles_at(&self) -> Option<Instant> {
+        self.tails.due().map(|due| due.min(self.came + PAUSE))
     }
 
     /// Tells all rows that wait; others go on in between.
     pub(super) async fn settle(&mut self) {
         let (mut started, mut took) = (Instant::now(), Duration::ZERO);
         let mut told = self.tails.take().into_iter().peekable();
+        let mut all = 0;
         while told.peek().is_some() {
-            let mut jobs = 0;
-            while jobs < TOLD_AT_ONCE && self.settle_next(&mut told) {
-                jobs += 1;
-            }
+            together(|| {
+                let mut jobs = 0;
+                while jobs < TOLD_AT_ONCE && self.settle_next(&mut told) {
+                    jobs += 1;
+                }
+                all += jobs;
+            });
             self.spend(started);
             took += started.elapsed();
             tokio::task::yield_now().await;
             started = Instant::now();
         }
-        self.tails.told_in(took);
+        self.tails.told_in(took, all);
     }
 
     /// The same at once.
     pub(super) fn settle_at_once(&mut self) {
         let mut told = self.tails.take().into_iter().peekable();
-        while self.settle_next(&mut told) {}
+        together(|| while self.settle_next(&mut told) {});
     }
 
     /// Tells a job what waits for it; false: that was all.

@@ -1,0 +1,174 @@
+//! Wakes many at once. Waking a thread that waits takes a system call, and often the core of whoever does it, since the
+//! kernel lets the one that was woken run there: for each of thousands that costs more than what they are woken for. A
+//! task of their own runtime wakes them all, and nobody but that task has to be woken from elsewhere.
+
+use std::cell::RefCell;
+use std::task::Waker;
+
+use tokio::runtime::Handle;
+
+/// So few are woken one by one.
+const FEW: usize = 4;
+
+thread_local! {
+    static GATHERED: RefCell<Option<Wakes>> = const { RefCell::new(None) };
+}
+
+/// Those who are to be woken, and the runtime of one of them. They are woken when it is dropped.
+#[derive(Debug, Default)]
+struct Wakes {
+    home: Option<Handle>,
+    wakers: Wakers,
+}
+
+/// They are woken when it is dropped, so that nobody is forgotten by a runtime that has ended.
+#[derive(Debug, Default)]
+struct Wakers(Vec<Waker>);
+
+/// Does something. Whoever it wakes because streams have changed is woken at its end.
+pub(crate) fn together<T>(something: impl FnOnce() -> T) -> T {
+    /// Wakes them whatever happens.
+    struct Outermost;
+    impl Drop for Outermost {
+        fn drop(&mut self) {
+            // What is woken may change streams itself.
+            drop(GATHERED.take());
+        }
+    }
+    let outermost = GATHERED.with_borrow_mut(|gathered| {
+        let outermost = gathered.is_none();
+        gathered.get_or_insert_default();
+        outermost
+    });
+    let _outermost = outermost.then_some(Outermost);
+    something()
+}
+
+/// Wakes those who wait. `home`: the runtime of one of them.
+pub(super) fn wake(home: Option<Handle>, wakers: impl Iterator<Item = Waker>) {
+    let mut own = Wakes::default();
+    GATHERED.with_borrow_mut(|gathered| {
+        let wakes = gathered.as_mut().unwrap_or(&mut own);
+        wakes.wakers.0.extend(wakers);
+        if wakes.home.is_none() {
+            wakes.home = home;
+        }
+    });
+}
+
+/// The same for one.
+pub(super) fn wake_one(home: Option<Handle>, waker: Waker) {
+    if are_gathered() { wake(home, std::iter::once(waker)) } else { waker.wake() }
+}
+
+/// Puts whoever the task at hand has woken last where another thread takes it from. It waits for this very thread otherwise,
+/// while others have nothing to do.
+pub(crate) fn hand_on_woken() {
+    // Only what was woken last has that place.
+    if let Ok(here) = Handle::try_current() {
+        drop(here.spawn(std::future::ready(())));
+    }
+}
+
+/// Whether those who are woken now are woken together, later.
+pub(super) fn are_gathered() -> bool {
+    GATHERED.with_borrow(Option::is_some)
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        let wakers = std::mem::take(&mut self.wakers);
+        let Some(home) = self.home.take().filter(|_| wakers.0.len() > FEW) else { return };
+        if Handle::try_current().is_ok_and(|here| here.id() == home.id()) {
+            return;
+        }
+        drop(home.spawn(async move { drop(wakers) }));
+    }
+}
+
+impl Drop for Wakers {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+    use std::thread::ThreadId;
+
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+    use super::*;
+
+    /// Tells on which thread it was woken.
+    struct Told(UnboundedSender<ThreadId>);
+
+    impl Wake for Told {
+        fn wake(self: Arc<Self>) {
+            // Whoever does not listen does not want to know.
+            let _ = self.0.send(std::thread::current().id());
+        }
+    }
+
+    fn wakers(count: usize) -> (Vec<Waker>, UnboundedReceiver<ThreadId>) {
+        let (sender, told) = unbounded_channel();
+        let wakers = (0..count).map(|_| Waker::from(Arc::new(Told(sender.clone())))).collect();
+        (wakers, told)
+    }
+
+    fn runtime() -> Runtime {
+        Builder::new_multi_thread().worker_threads(1).build().expect("threads start")
+    }
+
+    #[test]
+    fn many_are_woken_by_their_own_runtime_and_few_at_once() {
+        let home = runtime();
+        let here = std::thread::current().id();
+        let (few, mut told) = wakers(FEW);
+        wake(Some(home.handle().clone()), few.into_iter());
+        (0..FEW).for_each(|_| assert_eq!(told.try_recv(), Ok(here)));
+        let (many, mut told) = wakers(FEW + 1);
+        wake(Some(home.handle().clone()), many.into_iter());
+        (0..=FEW).for_each(|_| assert_ne!(told.blocking_recv(), Some(here)));
+        assert!(told.blocking_recv().is_none(), "each once");
+    }
+
+    #[test]
+    fn those_whom_several_changes_wake_are_woken_behind_them() {
+        let home = runtime();
+        let (waiting, mut told) = wakers(100);
+        let seen = AtomicUsize::new(0);
+        together(|| {
+            for waker in waiting {
+                together(|| wake_one(Some(home.handle().clone()), waker));
+                seen.fetch_add(usize::from(told.try_recv().is_ok()), Ordering::Relaxed);
+            }
+        });
+        assert_eq!(seen.into_inner(), 0, "none before the end");
+        (0..100).for_each(|_| assert!(told.blocking_recv().is_some()));
+        assert!(told.blocking_recv().is_none(), "each once");
+    }
+
+    #[test]
+    fn who_waits_is_woken_though_something_panics_or_its_runtime_has_ended() {
+        let home = runtime();
+        let (waiting, mut told) = wakers(1);
+        let panics = || {
+            together(|| {
+                waiting.into_iter().for_each(|waker| wake_one(None, waker));
+                panic!("out of order");
+            })
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        assert!(told.try_recv().is_ok());
+        let handle = home.handle().clone();
+        home.shutdown_background();
+        let (waiting, mut told) = wakers(100);
+        wake(Some(handle), waiting.into_iter());
+        (0..100).for_each(|_| assert!(told.blocking_recv().is_some()));
+    }
+}
