@@ -220,7 +220,7 @@ pub trait StreamReader: Send {
     /// The next thing if it is there.
     fn try_next(&mut self) -> Option<Read>;
 
-    /// Batches in memory that come next, at the most so many, while it stays where it is: who has much to do with each may
+    /// Batches of rows in memory that come next, at the most so many, while it stays where it is: who has much to do with each may
     /// begin with several.
     fn upcoming(&self, most: usize) -> Vec<Arc<StreamBatch>> {
         let _ = most;

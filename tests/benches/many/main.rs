@@ -39,8 +39,8 @@ use generator::{BATCH_ROWS, CREATE, Generator, IDS, KINDS, Pace, REGIONS};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Batches of a run, unless said otherwise: 98 M rows, so that the end of ten thousand queries is a small part of it.
-const BATCHES: usize = 12_000;
+/// Batches of a run, unless said otherwise: 295 M rows, so that the end of ten thousand queries is a small part of it.
+const BATCHES: usize = 36_000;
 const RUNS: usize = 3;
 /// Queries of the first figure: one in a hundred ids.
 const FILTERS: u64 = IDS / 100;

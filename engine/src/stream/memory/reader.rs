@@ -233,11 +233,11 @@ impl StreamReader for MemoryReader {
     fn upcoming(&self, most: usize) -> Vec<Arc<StreamBatch>> {
         let log = self.stream.read();
         let Some(next) = self.next.checked_sub(log.first).map(|at| at as usize) else { return Vec::new() };
-        let batches = log.entries.iter().skip(next).take(most).map_while(|entry| match &entry.item {
-            Item::Batch(kept) => Some(kept.batch().clone()),
+        let batches = log.entries.iter().skip(next).map_while(|entry| match &entry.item {
+            Item::Batch(kept) => Some(kept),
             Item::End(_) => None,
         });
-        batches.collect()
+        batches.filter(|kept| kept.rows() > 0).take(most).map(|kept| kept.batch().clone()).collect()
     }
 
     fn hold(&mut self, holds: bool) {

@@ -40,7 +40,7 @@ pub(crate) fn together<T>(something: impl FnOnce() -> T) -> T {
         gathered.get_or_insert_default();
         outermost
     });
-    let _outermost = outermost.then_some(Outermost);
+    let _outermost = outermost.then(|| Outermost);
     something()
 }
 
