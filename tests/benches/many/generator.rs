@@ -17,8 +17,10 @@ pub(crate) const REGIONS: u64 = 20;
 
 /// Rows of a batch at saturation.
 pub(crate) const BATCH_ROWS: usize = 8_192;
-/// Batches that differ; they come again and again, later.
+/// Batches whose ids differ; they come again and again, later.
 const BATCHES: usize = 61;
+/// Batches whose other columns differ: with the ids ten megabytes, which stay near, as what a source has just made does.
+const OTHERS: usize = 16;
 /// Event time between two rows, in nanoseconds.
 const STEP_NS: i64 = 1_000;
 
@@ -58,10 +60,11 @@ impl Connector for Generator {
             Pace::Steady { rows, .. } => rows,
         };
         let mut random = Random(7);
-        let batches = (0..BATCHES).map(|_| values(&mut random, rows)).collect();
+        let ids = (0..BATCHES).map(|_| whole(&mut random, rows, IDS)).collect();
+        let others = (0..OTHERS).map(|_| values(&mut random, rows)).collect();
         let schema = Arc::new(self.schema.project(columns)?);
         let columns = columns.to_vec();
-        Ok(vec![Box::new(Reader { pace: self.pace, schema, columns, batches, given: 0, due: Instant::now() })])
+        Ok(vec![Box::new(Reader { pace: self.pace, schema, columns, ids, others, given: 0, due: Instant::now() })])
     }
 }
 
@@ -69,8 +72,9 @@ struct Reader {
     pace: Pace,
     schema: SchemaRef,
     columns: Vec<usize>,
-    /// All columns but the first.
-    batches: Vec<Vec<ArrayRef>>,
+    ids: Vec<ArrayRef>,
+    /// All columns behind the id.
+    others: Vec<Vec<ArrayRef>>,
     given: usize,
     due: Instant,
 }
@@ -91,10 +95,9 @@ impl PartitionReader for Reader {
                 TimestampNanosecondArray::from_value(now, rows)
             }
         };
-        let values = &self.batches[self.given % BATCHES];
+        let mut all: Vec<ArrayRef> = vec![Arc::new(times), self.ids[self.given % BATCHES].clone()];
+        all.extend(self.others[self.given % OTHERS].iter().cloned());
         self.given += 1;
-        let mut all: Vec<ArrayRef> = vec![Arc::new(times)];
-        all.extend(values.iter().cloned());
         let columns = self.columns.iter().map(|at| all[*at].clone()).collect();
         let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
         Ok(ReadEvent::Batch { rows, undecodable: 0, rejects: Vec::new(), bytes: 0, receipts: Vec::new() })
@@ -102,13 +105,14 @@ impl PartitionReader for Reader {
 }
 
 fn values(random: &mut Random, rows: usize) -> Vec<ArrayRef> {
-    let mut whole = |below: u64| -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values((0..rows).map(|_| random.below(below).cast_signed())))
-    };
-    let (ids, kinds, quantities) = (whole(IDS), whole(KINDS), whole(1_000));
+    let (kinds, quantities) = (whole(random, rows, KINDS), whole(random, rows, 1_000));
     let regions = StringArray::from_iter_values((0..rows).map(|_| format!("region {}", random.below(REGIONS))));
     let prices = Float64Array::from_iter_values((0..rows).map(|_| random.below(1_000_000) as f64 / 1_000.0));
-    vec![ids, kinds, Arc::new(regions), Arc::new(prices), quantities]
+    vec![kinds, Arc::new(regions), Arc::new(prices), quantities]
+}
+
+fn whole(random: &mut Random, rows: usize, below: u64) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values((0..rows).map(|_| random.below(below).cast_signed())))
 }
 
 /// xorshift64*: the same numbers in every run.

@@ -32,9 +32,9 @@ pub(super) fn is_worth_it(rows: usize, jobs: usize) -> bool {
 }
 
 /// Whether batches that come after such a time press on whoever tells their rows to so many jobs, each of which takes so
-/// long: told at once, rows would take more than a quarter of the time.
+/// long: told at once, they would fall behind.
 pub(super) fn presses(jobs: usize, each: Duration, since: Duration) -> bool {
-    each.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX)) > since / 4
+    each.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX)) > since
 }
 
 /// Rows of one batch that lie behind each other and go to one job.

@@ -100,22 +100,21 @@ mod tests {
     use std::thread::ThreadId;
 
     use tokio::runtime::{Builder, Runtime};
-    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+    use tokio::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
 
     /// Tells on which thread it was woken.
-    struct Told(UnboundedSender<ThreadId>);
+    struct Told(Sender<ThreadId>);
 
     impl Wake for Told {
         fn wake(self: Arc<Self>) {
-            // Whoever does not listen does not want to know.
-            let _ = self.0.send(std::thread::current().id());
+            self.0.try_send(std::thread::current().id()).expect("there is room for all");
         }
     }
 
-    fn wakers(count: usize) -> (Vec<Waker>, UnboundedReceiver<ThreadId>) {
-        let (sender, told) = unbounded_channel();
+    fn wakers(count: usize) -> (Vec<Waker>, Receiver<ThreadId>) {
+        let (sender, told) = channel(count);
         let wakers = (0..count).map(|_| Waker::from(Arc::new(Told(sender.clone())))).collect();
         (wakers, told)
     }

@@ -90,9 +90,9 @@ fn what_jobs_have_computed_comes_together_too() {
 }
 
 #[test]
-fn batches_press_on_whoever_tells_when_that_would_take_a_quarter_of_the_time() {
+fn batches_press_on_whoever_tells_when_the_next_comes_before_all_are_told() {
     let each = Duration::from_micros(3);
-    assert!(presses(100, each, Duration::from_micros(1_199)));
-    assert!(!presses(100, each, Duration::from_micros(1_200)));
+    assert!(presses(100, each, Duration::from_micros(299)));
+    assert!(!presses(100, each, Duration::from_micros(300)));
     assert!(!presses(0, each, Duration::ZERO));
 }
