@@ -141,12 +141,9 @@ impl Bell {
         // Most often it is one, whose room is kept.
         if waiting.wakers.len() <= 1 {
             let only = waiting.wakers.pop().flatten();
-            let home = if wakes::are_gathered() { waiting.home.clone() } else { None };
+            let home = waiting.home.clone();
             drop(waiting);
-            if let Some(only) = only {
-                wakes::wake_one(home, only);
-            }
-            return;
+            return wakes::wake(home, only.into_iter());
         }
         let room = Vec::with_capacity(waiting.wakers.len());
         let woken = std::mem::replace(&mut waiting.wakers, room);

@@ -1,14 +1,15 @@
 //! Wakes many at once. Waking a thread that waits takes a system call, and often the core of whoever does it, since the
 //! kernel lets the one that was woken run there: for each of thousands that costs more than what they are woken for. A
-//! task of their own runtime wakes them all, and nobody but that task has to be woken from elsewhere.
+//! task of their own runtime wakes them all, and nobody but that task has to be woken from elsewhere. Those who wait for
+//! one and the same row are woken at once: that task would come a moment later.
 
 use std::cell::RefCell;
 use std::task::Waker;
 
 use tokio::runtime::Handle;
 
-/// So few are woken one by one.
-const FEW: usize = 4;
+/// So few are woken one by one: the task that wakes them comes a moment later.
+const FEW: usize = 64;
 
 thread_local! {
     static GATHERED: RefCell<Option<Wakes>> = const { RefCell::new(None) };
@@ -46,19 +47,16 @@ pub(crate) fn together<T>(something: impl FnOnce() -> T) -> T {
 
 /// Wakes those who wait. `home`: the runtime of one of them.
 pub(super) fn wake(home: Option<Handle>, wakers: impl Iterator<Item = Waker>) {
-    let mut own = Wakes::default();
+    if GATHERED.with_borrow(Option::is_none) {
+        return wakers.for_each(Waker::wake);
+    }
     GATHERED.with_borrow_mut(|gathered| {
-        let wakes = gathered.as_mut().unwrap_or(&mut own);
+        let wakes = gathered.get_or_insert_default();
         wakes.wakers.0.extend(wakers);
         if wakes.home.is_none() {
             wakes.home = home;
         }
     });
-}
-
-/// The same for one.
-pub(super) fn wake_one(home: Option<Handle>, waker: Waker) {
-    if are_gathered() { wake(home, std::iter::once(waker)) } else { waker.wake() }
 }
 
 /// Puts whoever the task at hand has woken last where another thread takes it from. It waits for this very thread otherwise,
@@ -68,11 +66,6 @@ pub(crate) fn hand_on_woken() {
     if let Ok(here) = Handle::try_current() {
         drop(here.spawn(std::future::ready(())));
     }
-}
-
-/// Whether those who are woken now are woken together, later.
-pub(super) fn are_gathered() -> bool {
-    GATHERED.with_borrow(Option::is_some)
 }
 
 impl Drop for Wakes {
@@ -128,10 +121,10 @@ mod tests {
         let home = runtime();
         let here = std::thread::current().id();
         let (few, mut told) = wakers(FEW);
-        wake(Some(home.handle().clone()), few.into_iter());
+        together(|| wake(Some(home.handle().clone()), few.into_iter()));
         (0..FEW).for_each(|_| assert_eq!(told.try_recv(), Ok(here)));
         let (many, mut told) = wakers(FEW + 1);
-        wake(Some(home.handle().clone()), many.into_iter());
+        together(|| wake(Some(home.handle().clone()), many.into_iter()));
         (0..=FEW).for_each(|_| assert_ne!(told.blocking_recv(), Some(here)));
         assert!(told.blocking_recv().is_none(), "each once");
     }
@@ -143,7 +136,7 @@ mod tests {
         let seen = AtomicUsize::new(0);
         together(|| {
             for waker in waiting {
-                together(|| wake_one(Some(home.handle().clone()), waker));
+                together(|| wake(Some(home.handle().clone()), std::iter::once(waker)));
                 seen.fetch_add(usize::from(told.try_recv().is_ok()), Ordering::Relaxed);
             }
         });
@@ -158,7 +151,7 @@ mod tests {
         let (waiting, mut told) = wakers(1);
         let panics = || {
             together(|| {
-                waiting.into_iter().for_each(|waker| wake_one(None, waker));
+                wake(None, waiting.into_iter());
                 panic!("out of order");
             })
         };
@@ -167,7 +160,7 @@ mod tests {
         let handle = home.handle().clone();
         home.shutdown_background();
         let (waiting, mut told) = wakers(100);
-        wake(Some(handle), waiting.into_iter());
+        together(|| wake(Some(handle), waiting.into_iter()));
         (0..100).for_each(|_| assert!(told.blocking_recv().is_some()));
     }
 }
