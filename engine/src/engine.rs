@@ -27,6 +27,7 @@ use crate::job::{
     Job, Lease, Linger, Node, Registry, Relations, Use, build_stream, explain, plan_jobs, plan_last, wanted_columns,
 };
 use crate::ledger::{Loss, Losses, losses, sums};
+use crate::planners::Planners;
 use crate::relation::{Relation, base_name};
 use crate::shared::{Logs, Shared};
 use crate::sink::{Sink, SinkHandle, spawn_sink};
@@ -116,6 +117,7 @@ struct Inner {
     queries: LiveQueries,
     /// Taken at shutdown.
     runtime: Mutex<Option<Runtime>>,
+    planners: Planners,
     stop: CancellationToken,
 }
 
@@ -155,6 +157,7 @@ impl Engine {
             relations: Mutex::default(),
             queries: Arc::default(),
             runtime: Mutex::new(Some(runtime)),
+            planners: Planners::new()?,
             stop: CancellationToken::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -163,6 +166,18 @@ impl Engine {
     /// The configuration.
     pub fn config(&self) -> &EngineConfig {
         &self.inner.shared.config
+    }
+
+    /// Does what reads and plans statements on a thread with room for any of them, which gives way to those that handle
+    /// rows and sockets.
+    ///
+    /// # Errors
+    /// [`EngineError::Internal`] when it panics.
+    pub async fn on_planner<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        self.inner.planners.run(work).await
     }
 
     /// Adds a source. A live one starts at once, so that its log can be read back; one that can be reread starts

@@ -82,6 +82,7 @@ mod info;
 mod job;
 mod ledger;
 mod notice;
+mod planners;
 mod relation;
 mod shared;
 mod sink;

@@ -193,8 +193,12 @@ impl Service {
 
     /// Reads and plans the statements of a script without carrying them out, for an editor. A statement sees what
     /// those before it would create. Spans are in the whole text.
-    pub(crate) fn check(&self, sql: &str) -> Checked {
-        script::check(&self.names(), sql)
+    ///
+    /// # Errors
+    /// A mistake of ours.
+    pub(crate) async fn check(&self, sql: String) -> Result<Checked, Refusal> {
+        let names = self.names();
+        self.engine.on_planner(move || script::check(&names, &sql)).await.map_err(Refusal::Engine)
     }
 
     /// Publishes a body of NDJSON or a JSON array to an `http` source. The first events of a source without columns

@@ -1,24 +1,18 @@
 //! The way of a statement from text to [`Statement`].
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
-use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
 
 use crate::bind::{self, Reader};
 use crate::catalog::{Catalog, RelationKind};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::limits::{MAX_SCRIPT_BYTES, MAX_STATEMENT_BYTES, check_length, check_shape};
+use crate::limits::{MAX_SCRIPT_BYTES, MAX_STATEMENT_BYTES, PLANNING_STACK_BYTES, check_length, check_shape};
 use crate::params::Params;
 use crate::parse::{Altered, Parsed, QuerySyntax, parse};
 use crate::statement::{AlterStream, CreateSink, CreateStream, CreateView, InsertInto, Statement};
 use crate::text::{DIALECT, Text, is_space};
 use crate::{StatementText, suggest};
-
-/// Stack of the thread that reads and plans. What the caps of [`crate::limits`] let through fits several times over,
-/// in builds without optimisation too; pages that are not touched cost nothing.
-const STACK_BYTES: usize = 64 << 20;
-/// Of that thread, from 0 to 99: a nice value of 5 on Unix. Beside a thread that computes it still gets a quarter of a
-/// core, so that a query starts soon on a busy machine.
-const PRIORITY: u8 = 37;
 
 /// What to write instead of LIMIT in what others read.
 const IN_STREAM: &str = "leave LIMIT out here, and write it where the rows are read; ORDER BY … LIMIT 10 takes the first ones of each window";
@@ -32,33 +26,16 @@ pub(crate) fn analyze(sql: &str, params: &Params, catalog: &dyn Catalog) -> Resu
     let sql = sql.trim_end().trim_end_matches(';');
     let text = Text::read(sql).map_err(|mistake| vec![mistake])?.with_params(params)?;
     check_shape(&text).map_err(|mistake| vec![mistake])?;
-    std::thread::scope(|scope| {
-        let planning =
-            std::thread::Builder::new().name("plan".into()).stack_size(STACK_BYTES).spawn_scoped(scope, || {
-                give_way();
-                bind_statement(&text, catalog).map_err(|mistakes| placed(mistakes, &text))
-            });
-        let planning = planning.map_err(|error| {
-            vec![
-                Diagnostic::new("internal", "no thread could be started to plan on")
-                    .note(error.to_string())
-                    .help("the machine is short of memory or threads: end queries that are not needed, then try again"),
-            ]
-        })?;
-        planning.join().unwrap_or_else(|_| {
-            Err(vec![
-                Diagnostic::new("internal", "planning this statement failed in a way that is our mistake")
-                    .help("the log has the details; please report the statement"),
-            ])
-        })
+    let work = || bind_statement(&text, catalog).map_err(|mistakes| placed(mistakes, &text));
+    // Where this thread has less, there is another stack for so long.
+    let planned =
+        stacker::maybe_grow(PLANNING_STACK_BYTES, PLANNING_STACK_BYTES, || catch_unwind(AssertUnwindSafe(work)));
+    planned.unwrap_or_else(|_| {
+        Err(vec![
+            Diagnostic::new("internal", "planning this statement failed in a way that is our mistake")
+                .help("the log has the details; please report the statement"),
+        ])
     })
-}
-
-/// From now on this thread gives way to those that handle rows and sockets. Where it cannot, it is as they are.
-fn give_way() {
-    if let Ok(priority) = ThreadPriorityValue::try_from(PRIORITY) {
-        let _ = set_current_thread_priority(ThreadPriority::Crossplatform(priority));
-    }
 }
 
 /// Mistakes of which nothing says where in the text they are are those of all of it.

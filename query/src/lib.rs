@@ -45,6 +45,7 @@ pub use diagnostic::{Diagnostic, DiagnosticParts, Span};
 pub use display::short_text;
 pub use functions::{ArrivalFunction, is_random};
 pub use late::{LATE_BY_IDLE, LATE_BY_WATERMARK, LATE_REASON, LateStream, late_fields, late_name, late_of};
+pub use limits::PLANNING_STACK_BYTES;
 pub use named_windows::NamedWindows;
 pub use parameter::{Parameter, ParameterKind, parameters_of};
 pub use params::{ParamValue, Params};

@@ -6,6 +6,9 @@ use datafusion_sql::sqlparser::tokenizer::Token;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::text::{Text, is_word, word};
 
+/// Stack that reading and planning a statement takes, at the most: what these caps let through fits several times over,
+/// in builds without optimisation too. A thread that has less gets another stack each time.
+pub const PLANNING_STACK_BYTES: usize = 64 << 20;
 /// Bytes of one statement.
 pub(crate) const MAX_STATEMENT_BYTES: usize = 64 << 10;
 /// Bytes of a script: each of its statements has [`MAX_STATEMENT_BYTES`].

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
-use squilla_engine::{Alteration, EngineError, EventTime, Handover, ReadBy, StreamOptions};
+use squilla_engine::{Alteration, Engine, EngineError, EventTime, Handover, ReadBy, StreamOptions};
 use squilla_query::{AlterStream, CreateStream, Diagnostic, Params, Query, Relation, RelationKind, Span, Statement};
 use squilla_sources::define_stream;
 
@@ -49,7 +49,7 @@ impl Service {
             body: Body::Readable(relation),
         };
         let after = names.with(same);
-        let (after, users) = other_readers(names.clone(), after, alter.name.clone(), alter.span).await?;
+        let (after, users) = other_readers(&self.engine, names.clone(), after, alter.name.clone(), alter.span).await?;
         let options = define_stream(&created).map_err(Refusal::Mistakes)?;
         let alteration = self.go_over(definition, (&alter, &text), options, &users).await?;
         let replaced = match &alteration {
@@ -83,7 +83,7 @@ impl Service {
             let reads = |sql: &str| mentions(sql) && analyze(&names, sql, &Params::new()).1.contains(&wanted);
             live.into_iter().filter(|(_, sql)| reads(sql)).map(|(id, _)| id).collect::<Vec<_>>()
         };
-        let readers = tokio::task::spawn_blocking(work).await.map_err(Refusal::panicked)?;
+        let readers = self.engine.on_planner(work).await.map_err(Refusal::Engine)?;
         self.engine.end_altered(&readers, name, what);
         Ok(())
     }
@@ -184,6 +184,7 @@ fn refuse_cycle(names: &Names, alter: &AlterStream, asked: &[String], sql: &str)
 /// Who reads a stream must find in the new one what it has found in the old, wherever the columns lie that it reads. The
 /// names as they are then, and the queries of the streams and sinks that go on.
 async fn other_readers(
+    engine: &Engine,
     names: Arc<Names>,
     after: Names,
     name: String,
@@ -201,7 +202,7 @@ async fn other_readers(
         }
         (readers, found)
     };
-    let (readers, found) = tokio::task::spawn_blocking(work).await.map_err(Refusal::panicked)?;
+    let (readers, found) = engine.on_planner(work).await.map_err(Refusal::Engine)?;
     let Some((word, first, _)) = found.first() else { return Ok((readers.after, readers.users)) };
     let whom: Vec<String> = found.iter().map(|(word, user, _)| format!("{word} \"{user}\"")).collect();
     let mut mistake = Diagnostic::new("in_use", format!("what would change is read by {}", whom.join(", "))).at(span);

@@ -14,14 +14,14 @@ pub(super) struct Analyzed {
 }
 
 impl Service {
-    /// Reads and plans one statement, on a thread for blocking work.
+    /// Reads and plans one statement, on a thread for that.
     pub(super) async fn analyze(&self, sql: &str, params: &Params) -> Result<Analyzed, Refusal> {
         let (names, sql, params) = (self.names(), sql.to_owned(), params.clone());
         let work = move || {
             let (result, asked) = analyze(&names, &sql, &params);
             result.map(|statement| Analyzed { statement, asked })
         };
-        tokio::task::spawn_blocking(work).await.map_err(Refusal::panicked)?.map_err(Refusal::Mistakes)
+        self.engine.on_planner(work).await.map_err(Refusal::Engine)?.map_err(Refusal::Mistakes)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Statements, carried out or checked.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -161,9 +160,7 @@ pub(super) async fn execute(State(app): Shared, script: Body<Script>) -> Result<
 )]
 pub(super) async fn check(State(app): Shared, script: Body<Script>) -> Result<Json<Checked>, ApiError> {
     let Json(script) = script?;
-    let service = Arc::clone(&app.service);
-    let checked = tokio::task::spawn_blocking(move || service.check(&script.sql)).await;
-    let checked = checked.map_err(|error| ApiError::from(Refusal::panicked(error)))?;
+    let checked = app.service.check(script.sql).await.map_err(ApiError::from)?;
     Ok(Json(Checked {
         diagnostics: checked.mistakes.into_iter().map(Mistake::from).collect(),
         parameters: checked.parameters.into_iter().map(ParameterBody::from).collect(),
