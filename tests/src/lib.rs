@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 pub mod case;
 pub mod compare;
+pub mod files;
 pub mod fuzz;
 pub mod generated;
 pub mod held;

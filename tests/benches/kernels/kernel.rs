@@ -8,12 +8,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampNanosecondType};
 use squilla_engine::operator::{Aggregate, AggregateSpec, Filter, Operator, Output};
-use squilla_engine::{
-    Connector, Counters, EventTime, Memo, Offset, ReadEvent, RowKind, StreamBatch, SystemClock, physical_schema,
-};
+use squilla_engine::{Connector, Counters, EventTime, Memo, Offset, ReadEvent, RowKind, StreamBatch, physical_schema};
 use squilla_query::{Plan, Statement, analyze};
 use squilla_sources::encode::write_ndjson;
-use squilla_sources::{SourceEnv, define_source};
+use squilla_tests::files::connector;
 use squilla_tests::generated::bids;
 use squilla_tests::names::Names;
 use tempfile::TempDir;
@@ -68,7 +66,8 @@ fn decode(batches: &[RecordBatch]) -> Box<dyn FnMut()> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     write(batches, &path);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
-    let connector = runtime.block_on(connector(&path));
+    let sql = format!("CREATE SOURCE bid ({COLUMNS}) WITH (connector = 'file', path = '{}')", path.display());
+    let connector = runtime.block_on(connector(&sql));
     let mut read = Reading { runtime, connector, _folder: folder };
     Box::new(move || assert_eq!(read.all(), rows))
 }
@@ -119,18 +118,6 @@ fn write(batches: &[RecordBatch], path: &Path) {
         }
     }
     file.flush().expect("the file can be written");
-}
-
-async fn connector(path: &Path) -> Arc<dyn Connector> {
-    let sql = format!("CREATE SOURCE bid ({COLUMNS}) WITH (connector = 'file', path = '{}')", path.display());
-    let Ok(Statement::CreateSource(create)) = analyze(&sql, &Names::default()) else { panic!("{sql} is right") };
-    let env = SourceEnv {
-        roots: vec!["/".into()],
-        publishers: Arc::default(),
-        faults: Arc::default(),
-        clock: Arc::new(SystemClock),
-    };
-    define_source(&create, &env).await.expect("the source is right").connector
 }
 
 /// The plan of a query over bids, and the columns that it reads.

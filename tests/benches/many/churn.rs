@@ -10,7 +10,7 @@ use squilla_tests::lab::Lab;
 use tokio::runtime::Runtime;
 
 use super::generator::Pace;
-use super::{at_most, lab, subscribe};
+use super::{at_most, generated, subscribe};
 
 /// The load: 20,000 rows/s, 20 at a time.
 const ROWS: usize = 20;
@@ -48,7 +48,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 /// The 99th percentile from a row's making to its reading, while so many queries a second come and go.
 async fn watch(churn: Option<(u32, bool)>) -> Duration {
     let start = Instant::now();
-    let lab = Arc::new(lab(EngineConfig::default(), Pace::Steady { rows: ROWS, every: EVERY, start }).await);
+    let lab = Arc::new(generated(EngineConfig::default(), Pace::Steady { rows: ROWS, every: EVERY, start }).await);
     let stop = Arc::new(AtomicBool::new(false));
     let mut readers = Vec::new();
     for kind in 0..READERS {
@@ -94,9 +94,9 @@ async fn come_and_go(lab: Arc<Lab>, stop: Arc<AtomicBool>, per_second: u32, new:
         due += Duration::from_secs(1) / per_second;
         let own = if new {
             let sql = format!("SELECT id, price FROM s WHERE id = {came} AND price > {came}");
-            let lab = lab.clone();
+            let planner = lab.clone();
             // As the gateway plans: its sockets are served meanwhile.
-            let planned = tokio::task::spawn_blocking(move || lab.query(&sql)).await;
+            let planned = lab.engine.on_planner(move || planner.query(&sql)).await;
             Some(planned.expect("it can be planned"))
         } else {
             None

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use squilla_engine::{Connector, ConnectorInfo, EngineError, PartitionReader, ReadEvent};
 
 /// What it gives: an id among a million, a kind among a hundred, a region among twenty, and two numbers below 1,000.
-pub(crate) const CREATE: &str = "CREATE SOURCE s (ts TIMESTAMP, id BIGINT, kind BIGINT, region VARCHAR, price DOUBLE, \
-                          qty BIGINT, WATERMARK FOR ts AS ts) WITH (connector = 'generator')";
+pub(crate) const COLUMNS: &str = "ts TIMESTAMP, id BIGINT, kind BIGINT, region VARCHAR, price DOUBLE, qty BIGINT, \
+                                  WATERMARK FOR ts AS ts";
 pub(crate) const IDS: u64 = 1_000_000;
 pub(crate) const KINDS: u64 = 100;
 pub(crate) const REGIONS: u64 = 20;
@@ -18,11 +18,11 @@ pub(crate) const REGIONS: u64 = 20;
 /// Rows of a batch at saturation.
 pub(crate) const BATCH_ROWS: usize = 8_192;
 /// Batches whose ids differ; they come again and again, later.
-const BATCHES: usize = 61;
+pub(crate) const BATCHES: usize = 61;
 /// Batches whose other columns differ: with the ids ten megabytes, which stay near, as what a source has just made does.
 const OTHERS: usize = 16;
 /// Event time between two rows, in nanoseconds.
-const STEP_NS: i64 = 1_000;
+pub(crate) const STEP_NS: i64 = 1_000;
 
 /// How it gives its rows.
 #[derive(Debug, Clone, Copy)]
@@ -59,9 +59,7 @@ impl Connector for Generator {
             Pace::Saturating { .. } => BATCH_ROWS,
             Pace::Steady { rows, .. } => rows,
         };
-        let mut random = Random(7);
-        let ids = (0..BATCHES).map(|_| whole(&mut random, rows, IDS)).collect();
-        let others = (0..OTHERS).map(|_| values(&mut random, rows)).collect();
+        let (ids, others) = (ids(rows), others(rows));
         let schema = Arc::new(self.schema.project(columns)?);
         let columns = columns.to_vec();
         Ok(vec![Box::new(Reader { pace: self.pace, schema, columns, ids, others, given: 0, due: Instant::now() })])
@@ -102,6 +100,18 @@ impl PartitionReader for Reader {
         let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
         Ok(ReadEvent::Batch { rows, undecodable: 0, rejects: Vec::new(), bytes: 0, receipts: Vec::new() })
     }
+}
+
+/// Ids of all batches.
+pub(crate) fn ids(rows: usize) -> Vec<ArrayRef> {
+    let mut random = Random(7);
+    (0..BATCHES).map(|_| whole(&mut random, rows, IDS)).collect()
+}
+
+/// The columns behind the id, of all batches.
+pub(crate) fn others(rows: usize) -> Vec<Vec<ArrayRef>> {
+    let mut random = Random(11);
+    (0..OTHERS).map(|_| values(&mut random, rows)).collect()
 }
 
 fn values(random: &mut Random, rows: usize) -> Vec<ArrayRef> {

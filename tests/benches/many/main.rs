@@ -14,32 +14,37 @@
 //! one, by the batches that are read. Event time passes at a million rows a second, so that saturation closes hundreds of
 //! one-second windows a second, each of which all thousand read: no live stream asks for as many.
 //!
-//! Throughput is of an engine in this process over Arrow batches that are there already, medians of three runs that
-//! alternate; its readers share the machine. The exit code is 1 when a figure is missed by more than 15 %.
+//! Throughput is of an engine in this process over Arrow batches that are there already, that of filters also over files of
+//! JSON lines, as sources have them; medians of three runs that alternate; its readers share the machine. The exit code is
+//! 1 when a figure is missed by more than 15 %.
 //!
 //! `cargo run --release -p squilla-tests --bin many [BATCHES [FILTERS [PART]]]`: so many batches of 8,192 rows, so many
-//! filters of the first figure, which a short look may make fewer, and `filters` (of them `values` or `ranges`), `windows`
-//! or `churn` alone.
+//! filters of the first figure, which a short look may make fewer, and `filters` (of them `values` or `ranges`), `lines`,
+//! `windows` or `churn` alone.
 
 mod churn;
 mod generator;
+mod lines;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arrow::datatypes::SchemaRef;
 use futures::future::join_all;
-use squilla_engine::{EngineConfig, SubscribeOptions, Subscription, SubscriptionEvent, SystemClock};
+use squilla_engine::{Connector, EngineConfig, SubscribeOptions, Subscription, SubscriptionEvent, SystemClock};
 use squilla_tests::lab::Lab;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
 
-use generator::{BATCH_ROWS, CREATE, Generator, IDS, KINDS, Pace, REGIONS};
+use generator::{BATCH_ROWS, COLUMNS, Generator, IDS, KINDS, Pace, REGIONS};
+use lines::Lines;
 
 /// As the binary has it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Batches of a run, unless said otherwise: 295 M rows, so that the end of ten thousand queries is a small part of it.
+/// Batches of a run, unless said otherwise: 295 M rows.
 const BATCHES: usize = 36_000;
 const RUNS: usize = 3;
 /// Queries of the first figure: one in a hundred ids.
@@ -60,14 +65,15 @@ fn main() -> ExitCode {
     let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
     let met = [
         !["filters", "values", "ranges"].into_iter().any(wanted)
-            || filters(&clients, batches, values, |name| wanted("filters") || wanted(name)),
+            || filters(&clients, &Input::Batches(batches), values, |name| wanted("filters") || wanted(name)),
+        !wanted("lines") || filters(&clients, &Input::Lines(Lines::write()), values, |_| true),
         !wanted("windows") || windows(&clients, batches),
         !wanted("churn") || churn::report(&clients),
     ];
     if met.into_iter().all(|met| met) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn filters(clients: &Runtime, batches: usize, count: u64, wanted: impl Fn(&str) -> bool) -> bool {
+fn filters(clients: &Runtime, input: &Input, count: u64, wanted: impl Fn(&str) -> bool) -> bool {
     let one = vec![format!("SELECT * FROM s WHERE id < {count}")];
     let values = (0..count).map(|id| format!("SELECT * FROM s WHERE id = {id}")).collect();
     let ranges = (0..RANGES).map(range).collect();
@@ -76,18 +82,19 @@ fn filters(clients: &Runtime, batches: usize, count: u64, wanted: impl Fn(&str) 
     let mut kinds: Vec<(&str, Vec<String>, Vec<Cost>)> = kinds.map(|(name, all)| (name, all, Vec::new())).collect();
     for _ in 0..RUNS {
         for (_, queries, took) in &mut kinds {
-            took.push(clients.block_on(run(queries, batches)));
+            took.push(clients.block_on(run(queries, input)));
         }
     }
     let mut kinds = kinds.into_iter().map(|(name, _, took)| (name, median(took)));
     let told =
         |cost: &Cost| format!("{:.1} M rows/s, {} rows in {} batches", cost.rate() / 1e6, cost.told, cost.batches);
     let (name, one) = kinds.next().expect("it is always run");
-    println!("{name}: {}", told(&one));
+    let of = if matches!(input, Input::Lines(_)) { " of JSON lines" } else { "" };
+    println!("{name}{of}: {}", told(&one));
     let mut met = true;
     for (name, cost) in kinds {
         let (queries, goal) = if name == "values" { (count, 0.8) } else { (RANGES, 0.5) };
-        met &= at_least(&format!("{queries} {name}: {}", told(&cost)), cost.rate() / one.rate(), goal);
+        met &= at_least(&format!("{queries} {name}{of}: {}", told(&cost)), cost.rate() / one.rate(), goal);
         if name == "values" {
             met &= at_most("a live filter, in KiB", cost.bytes as f64 / count as f64 / 1024.0, 20.0);
         }
@@ -128,10 +135,11 @@ fn windows(clients: &Runtime, batches: usize) -> bool {
             _ => select(&format!("count(*) + {number} AS n, sum(price) / {number} AS share"), ""),
         })
         .collect();
+    let input = Input::Batches(batches);
     let mut took = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..RUNS {
         for (took, queries) in took.iter_mut().zip([&one, &equal, &alike]) {
-            took.push(clients.block_on(run(queries, batches)));
+            took.push(clients.block_on(run(queries, &input)));
         }
     }
     let [one, equal, alike] = took.map(median);
@@ -172,41 +180,67 @@ fn median(mut costs: Vec<Cost>) -> Cost {
     Cost { bytes, ..costs[costs.len() / 2] }
 }
 
-/// Runs queries over so many batches, from the first row to the last that is read.
-async fn run(queries: &[String], batches: usize) -> Cost {
+/// What queries read, as fast as they can.
+enum Input {
+    /// So many batches.
+    Batches(usize),
+    Lines(Lines),
+}
+
+/// Runs queries over all rows, from the first one to the last that is read.
+async fn run(queries: &[String], input: &Input) -> Cost {
     let config = EngineConfig { lossless: true, ..EngineConfig::default() };
-    let lab = lab(config, Pace::Saturating { batches }).await;
+    let (lab, rows) = match input {
+        Input::Batches(batches) => {
+            (generated(config, Pace::Saturating { batches: *batches }).await, batches * BATCH_ROWS)
+        }
+        Input::Lines(lines) => {
+            let connector = lines.connector().await;
+            (lab(config, |_| connector.clone()).await, Lines::ROWS)
+        }
+    };
     let before = resident_bytes();
+    let lab = Arc::new(lab);
     let mut readers = Vec::with_capacity(queries.len());
     for query in queries {
         readers.push(subscribe(&lab, query).await);
     }
     let bytes = resident_bytes().saturating_sub(before);
-    let readers: Vec<_> = readers.into_iter().map(|reader| tokio::spawn(read(reader))).collect();
+    let (reading, mut all_read) = mpsc::channel(1);
+    let read = |reader| tokio::spawn(read(reader, reading.clone()));
+    let readers: Vec<_> = readers.into_iter().map(read).collect();
+    drop(reading);
     let started = Instant::now();
     lab.engine.start_sources();
-    let told = join_all(readers).await.into_iter().map(|told| told.expect("a reader does not panic"));
-    let (told, read) = told.fold((0, 0), |all, (rows, batches)| (all.0 + rows, all.1 + batches));
+    // The end of ten thousand queries is no part of it.
+    all_read.recv().await;
     let seconds = started.elapsed().as_secs_f64();
+    let told = join_all(readers).await.into_iter().map(|told| told.expect("a reader does not panic"));
+    let (told, read) = told.fold((0, 0), |all, (rows, batches, _)| (all.0 + rows, all.1 + batches));
     lab.engine.shutdown().await;
-    Cost { seconds, rows: batches * BATCH_ROWS, told, batches: read, bytes }
+    Cost { seconds, rows, told, batches: read, bytes }
 }
 
-async fn lab(config: EngineConfig, pace: Pace) -> Lab {
+async fn generated(config: EngineConfig, pace: Pace) -> Lab {
+    lab(config, |schema| Arc::new(Generator { pace, schema: schema.clone() })).await
+}
+
+async fn lab(config: EngineConfig, mut connector: impl FnMut(&SchemaRef) -> Arc<dyn Connector>) -> Lab {
     let lab = Lab::new(config, Arc::new(SystemClock)).expect("threads start");
-    let connected =
-        lab.execute(CREATE, &mut |_, schema| Ok(Arc::new(Generator { pace, schema: schema.clone() }))).await;
+    let create = format!("CREATE SOURCE s ({COLUMNS}) WITH (connector = 'generator')");
+    let connected = lab.execute(&create, &mut |_, schema| Ok(connector(schema))).await;
     connected.unwrap_or_else(|refusal| panic!("{refusal}"));
     lab
 }
 
-async fn subscribe(lab: &Lab, query: &str) -> Subscription {
-    let query = lab.query(query);
+async fn subscribe(lab: &Arc<Lab>, query: &str) -> Subscription {
+    let (planner, query) = (lab.clone(), query.to_owned());
+    let query = lab.engine.on_planner(move || planner.query(&query)).await.expect("it can be planned");
     lab.engine.subscribe(&query, SubscribeOptions::default()).await.expect("the query runs")
 }
 
-/// How many rows it is told, in how many batches.
-async fn read(mut reader: Subscription) -> (usize, usize) {
+/// How many rows it is told, in how many batches. `reading` is dropped when it has read all.
+async fn read(mut reader: Subscription, reading: mpsc::Sender<()>) -> (usize, usize, Subscription) {
     let (mut rows, mut batches) = (0, 0);
     loop {
         match reader.next().await {
@@ -215,7 +249,10 @@ async fn read(mut reader: Subscription) -> (usize, usize) {
                 batches += 1;
             }
             SubscriptionEvent::Progress(_) => {}
-            SubscriptionEvent::Complete(_) => return (rows, batches),
+            SubscriptionEvent::Complete(_) => {
+                drop(reading);
+                return (rows, batches, reader);
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -10,8 +10,10 @@ const STEP: Duration = Duration::from_millis(10);
 const FEW: usize = 16;
 /// Jobs that are brought up in one step, at the least: about 0.1 ms.
 const STEP_JOBS: usize = 64;
-/// Steps in which all are, at the most: a second's.
-const ROUND_STEPS: usize = 100;
+/// All are brought up within so long.
+pub(super) const CARRY_WITHIN: Duration = Duration::from_secs(1);
+/// Steps in which that is done.
+const ROUND_STEPS: usize = (CARRY_WITHIN.as_millis() / STEP.as_millis()) as usize;
 
 /// Whose turn it is.
 #[derive(Debug)]

@@ -6,25 +6,32 @@ use std::time::Duration;
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::SchemaRef;
 
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
+use crate::operator::{Crew, CrewPart};
 use crate::stream::Offset;
 
 use super::tail::TOGETHER_ROWS;
 
 /// How long rows wait at the most, and at the least. They wait only while more rows come without a pause.
 pub(super) const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(250);
-/// A pause: nothing has come for so long.
-pub(super) const PAUSE: Duration = Duration::from_millis(1);
-/// Rows wait so many times as long as telling took: it takes a small part of the time.
-pub(super) const WAIT_TO_TELL: u32 = 10;
+/// A pause, at the least and at the most: nothing has come for so long.
+pub(super) const PAUSE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(25);
+/// Rows wait so many times as long as telling took: with what their readers do it takes a small part of the time.
+pub(super) const WAIT_TO_TELL: u32 = 25;
 /// Bytes of rows that wait, at the most.
 pub(super) const WAIT_BYTES: usize = 16 << 20;
 /// So few jobs are told at once: that they wait costs more.
 const FEW: usize = 16;
 /// Rows that a job gets of one batch, in the mean, from which on they are told at once.
 const MANY_ROWS: usize = 64;
+
+/// So many times [`TOGETHER_ROWS`] rows are picked by several threads: about 0.2 ms.
+const MANY_CHUNKS: usize = 32;
+/// Parts for each of them: one that comes late finds some left.
+const PARTS_EACH: usize = 4;
 
 /// Whether rows of a batch that more is to follow are worth waiting: `rows` of them go to so many `jobs`.
 pub(super) fn is_worth_it(rows: usize, jobs: usize) -> bool {
@@ -37,24 +44,49 @@ pub(super) fn presses(jobs: usize, each: Duration, since: Duration) -> bool {
     each.saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX)) > since
 }
 
-/// Rows of one batch that lie behind each other and go to one job.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    slot: u32,
+/// Rows of one batch that go to several jobs.
+#[derive(Debug)]
+struct Piece {
+    rows: RecordBatch,
     partition: u32,
-    /// The offsets of the batch that they come from.
+    /// The offsets of the batch.
     first: Offset,
     next: Offset,
     watermark: EventTime,
+}
+
+/// Rows of a piece that lie behind each other and go to one job. There are a hundred thousand of them at a time: it is
+/// kept small.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    slot: u32,
     piece: u32,
     row: u32,
     count: u32,
 }
 
+/// What a job is told at once of a partition, but for the rows.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    slot: u32,
+    partition: u32,
+    first: Offset,
+    next: Offset,
+    watermark: EventTime,
+    rows: usize,
+}
+
+/// Rows that come to lie in common buffers, and whose they are in turn.
+#[derive(Debug, Default)]
+struct Chunk {
+    rows: Vec<u32>,
+    heads: Vec<Head>,
+}
+
 /// Rows of several jobs whose columns are the same.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    pieces: Vec<RecordBatch>,
+    pieces: Vec<Piece>,
     runs: Vec<Run>,
 }
 
@@ -85,6 +117,11 @@ impl Gathered {
         self.runs.is_empty()
     }
 
+    /// How many there are of one batch and job.
+    pub(super) fn len(&self) -> usize {
+        self.runs.len()
+    }
+
     pub(super) fn mark(&self) -> Mark {
         Mark { pieces: self.pieces.len(), runs: self.runs.len() }
     }
@@ -95,26 +132,26 @@ impl Gathered {
         self.runs.truncate(mark.runs);
     }
 
-    /// Puts rows of a batch, of which so many go to each of these jobs in turn.
-    pub(super) fn put(&mut self, batch: &StreamBatch, jobs: &[(u32, usize)]) {
+    /// Puts rows that were chosen of a batch, of which so many go to each of these jobs in turn.
+    pub(super) fn put(&mut self, batch: StreamBatch, jobs: impl Iterator<Item = (u32, u32)>) {
         let (piece, mut row) = (self.pieces.len() as u32, 0);
-        for (slot, count) in jobs {
-            let count = *count as u32;
-            let StreamBatch { partition, first, next, watermark, .. } = *batch;
-            self.runs.push(Run { slot: *slot, partition, first, next, watermark, piece, row, count });
+        self.runs.extend(jobs.map(|(slot, count)| {
+            let run = Run { slot, piece, row, count };
             row += count;
-        }
-        self.pieces.push(batch.rows.clone());
+            run
+        }));
+        let StreamBatch { partition, first, next, watermark, rows, .. } = batch;
+        self.pieces.push(Piece { rows, partition, first, next, watermark });
     }
 
     /// What one job is told, in buffers of its own.
     pub(super) fn take_of(&mut self, slot: u32) -> Vec<Portion> {
         let mut own: Vec<Run> = self.runs.extract_if(.., |run| run.slot == slot).collect();
-        own.sort_by_key(|run| run.partition);
+        own.sort_by_key(|run| self.partition(run));
         let mut told = Vec::with_capacity(own.len());
         for run in own {
             let rows: UInt32Array = (run.row..run.row + run.count).collect::<Vec<_>>().into();
-            told.push(run.portion(picked(&self.pieces[run.piece as usize], &rows)));
+            told.push(self.head(&[run]).portion(picked(&self.pieces[run.piece as usize].rows, &rows)));
         }
         if self.runs.is_empty() {
             self.pieces.clear();
@@ -122,50 +159,105 @@ impl Gathered {
         told
     }
 
-    /// What all are told, those of a job behind each other.
-    pub(super) fn take(&mut self) -> Vec<Portion> {
-        let (pieces, mut runs) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.runs));
-        let Some(schema) = pieces.first().map(RecordBatch::schema) else { return Vec::new() };
-        // Sorting is stable: the rows of a job stay in their order.
-        let sorted = runs.is_sorted_by_key(|run| (run.slot, run.partition));
-        if !sorted {
-            runs.sort_by_key(|run| (run.slot, run.partition));
+    /// What all are told, those of a job behind each other. Many are picked by all of the crew.
+    pub(super) fn take(&mut self, crew: Option<&Crew>) -> Vec<Portion> {
+        let Some(schema) = self.pieces.first().map(|piece| piece.rows.schema()) else { return Vec::new() };
+        self.sort();
+        let told = self.told(&schema, crew);
+        self.pieces.clear();
+        self.runs.clear();
+        told
+    }
+
+    /// Brings the rows of a job and partition behind each other, in their order.
+    fn sort(&mut self) {
+        let partitions = self.pieces.iter().any(|piece| piece.partition != self.pieces[0].partition);
+        if partitions {
+            let Self { pieces, runs } = self;
+            runs.sort_by_key(|run| (run.slot, pieces[run.piece as usize].partition));
+        } else if !self.runs.is_sorted_by_key(|run| run.slot) {
+            // Numbers sort several times faster, and no two are alike.
+            let numbered = (0..).zip(&self.runs).map(|(at, run): (u64, _)| u64::from(run.slot) << 32 | at);
+            let mut order: Vec<u64> = numbered.collect();
+            order.sort_unstable();
+            self.runs = order.into_iter().map(|at| self.runs[at as u32 as usize]).collect();
         }
-        let small = pieces.iter().all(|piece| piece.num_rows() <= 2 * TOGETHER_ROWS);
-        let alone = |(a, b): (&Run, &Run)| (a.slot, a.partition) != (b.slot, b.partition);
-        if (small || runs.len() == 1) && runs.iter().zip(&runs[1..]).all(alone) {
-            return slices(&pieces, &runs);
+    }
+
+    fn told(&self, schema: &SchemaRef, crew: Option<&Crew>) -> Vec<Portion> {
+        let Self { pieces, runs } = self;
+        let small = pieces.iter().all(|piece| piece.rows.num_rows() <= 2 * TOGETHER_ROWS);
+        if (small || runs.len() == 1) && runs.iter().zip(&runs[1..]).all(|(a, b)| !self.are_with(a, b)) {
+            return self.slices();
         }
-        let all = match pieces.as_slice() {
-            [only] => only.clone(),
-            // Types that cannot be put together stay as they are.
-            _ => match concat_batches(&schema, &pieces) {
-                Ok(all) => all,
-                Err(_) => return slices(&pieces, &runs),
-            },
+        let joined = match pieces.as_slice() {
+            [only] => Ok(only.rows.clone()),
+            _ => concat_batches(schema, pieces.iter().map(|piece| &piece.rows)),
         };
-        let begin = |next: &mut u32, piece: &RecordBatch| {
+        // Types that cannot be put together stay as they are.
+        let Ok(all) = joined else { return self.slices() };
+        let begin = |next: &mut u32, piece: &Piece| {
             let first = *next;
-            *next += piece.num_rows() as u32;
+            *next += piece.rows.num_rows() as u32;
             Some(first)
         };
         let begins: Vec<u32> = pieces.iter().scan(0, begin).collect();
-        let mut told = Vec::with_capacity(runs.len());
-        let (mut picked, mut portions): (Vec<u32>, Vec<(Run, usize)>) = (Vec::new(), Vec::new());
-        for portion in runs.chunk_by(|a, b| (a.slot, a.partition) == (b.slot, b.partition)) {
-            let from = picked.len();
+        let mut chunks = vec![Chunk::default()];
+        for portion in runs.chunk_by(|a, b| self.are_with(a, b)) {
+            if chunks.last().is_none_or(|chunk| chunk.rows.len() >= TOGETHER_ROWS) {
+                chunks.push(Chunk { rows: Vec::with_capacity(2 * TOGETHER_ROWS), heads: Vec::new() });
+            }
+            let Some(chunk) = chunks.last_mut() else { continue };
             for run in portion {
                 let first = begins[run.piece as usize] + run.row;
-                picked.extend(first..first + run.count);
+                chunk.rows.extend(first..first + run.count);
             }
-            let Run { next, watermark, .. } = portion[portion.len() - 1];
-            portions.push((Run { next, watermark, ..portion[0] }, picked.len() - from));
-            if picked.len() >= TOGETHER_ROWS {
-                pick(&all, std::mem::take(&mut picked), &mut portions, &mut told);
-            }
+            chunk.heads.push(self.head(portion));
         }
-        pick(&all, picked, &mut portions, &mut told);
-        told
+        match crew {
+            Some(crew) if chunks.len() >= MANY_CHUNKS => {
+                let each = chunks.len().div_ceil(PARTS_EACH * crew.threads());
+                let part = |chunks: Vec<Chunk>| -> CrewPart<Vec<Portion>> {
+                    let all = all.clone();
+                    Box::new(move || Chunk::fill(chunks, &all))
+                };
+                let mut parts = Vec::new();
+                while !chunks.is_empty() {
+                    parts.push(part(chunks.drain(..each.min(chunks.len())).collect()));
+                }
+                crew.all(parts).into_iter().flatten().collect()
+            }
+            _ => Chunk::fill(chunks, &all),
+        }
+    }
+
+    /// Rows as they lie.
+    fn slices(&self) -> Vec<Portion> {
+        let rows = |run: &Run| self.pieces[run.piece as usize].rows.slice(run.row as usize, run.count as usize);
+        self.runs.iter().map(|run| self.head(&[*run]).portion(rows(run))).collect()
+    }
+
+    /// Of rows of one job and partition.
+    fn head(&self, runs: &[Run]) -> Head {
+        let piece = |run: &Run| &self.pieces[run.piece as usize];
+        let (Piece { partition, first, .. }, last) = (piece(&runs[0]), piece(&runs[runs.len() - 1]));
+        Head {
+            slot: runs[0].slot,
+            partition: *partition,
+            first: *first,
+            next: last.next,
+            watermark: last.watermark,
+            rows: runs.iter().map(|run| run.count as usize).sum(),
+        }
+    }
+
+    fn partition(&self, run: &Run) -> u32 {
+        self.pieces[run.piece as usize].partition
+    }
+
+    /// Whether both are of the same job and partition.
+    fn are_with(&self, a: &Run, b: &Run) -> bool {
+        a.slot == b.slot && self.partition(a) == self.partition(b)
     }
 }
 
@@ -176,27 +268,26 @@ impl Portion {
     }
 }
 
-impl Run {
-    fn portion(&self, rows: RecordBatch) -> Portion {
-        let met = rows.num_rows();
-        let Self { slot, partition, first, next, watermark, .. } = *self;
+impl Head {
+    fn portion(self, rows: RecordBatch) -> Portion {
+        let Self { slot, partition, first, next, watermark, rows: met } = self;
         Portion { slot, partition, first, next, watermark, rows, met }
     }
 }
 
-/// Rows as they lie.
-fn slices(pieces: &[RecordBatch], runs: &[Run]) -> Vec<Portion> {
-    let rows = |run: &Run| pieces[run.piece as usize].slice(run.row as usize, run.count as usize);
-    runs.iter().map(|run| run.portion(rows(run))).collect()
-}
-
-/// Puts these rows, of so many for each, in common buffers.
-fn pick(all: &RecordBatch, rows: Vec<u32>, portions: &mut Vec<(Run, usize)>, told: &mut Vec<Portion>) {
-    let picked = picked(all, &rows.into());
-    let mut row = 0;
-    for (run, count) in portions.drain(..) {
-        told.push(run.portion(picked.slice(row, count)));
-        row += count;
+impl Chunk {
+    /// Puts the rows of each in common buffers.
+    fn fill(chunks: Vec<Self>, all: &RecordBatch) -> Vec<Portion> {
+        let mut told = Vec::with_capacity(chunks.iter().map(|chunk| chunk.heads.len()).sum());
+        for Self { rows, heads } in chunks {
+            let picked = picked(all, &rows.into());
+            let mut row = 0;
+            for head in heads {
+                told.push(head.portion(picked.slice(row, head.rows)));
+                row += head.rows;
+            }
+        }
+        told
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use arrow::array::RecordBatch;
+use tokio::time::Instant;
 
+use super::carry::CARRY_WITHIN;
 use super::gather::Portion;
 use super::tail::Tail;
 use crate::batch::{Memo, RowKind, StreamBatch};
@@ -42,6 +44,8 @@ pub(super) struct Shown {
 pub(super) struct Member {
     pub(super) job: Arc<Job>,
     pub(super) tail: Tail,
+    /// No rows of its output.
+    none: RecordBatch,
     writer: Writer,
     /// The first offset that it gets, of each partition; empty once it has come to all of them.
     pub(super) first: Vec<Offset>,
@@ -49,18 +53,43 @@ pub(super) struct Member {
     counted: Shown,
     /// The number of the last batch by which its output has come as far as the stream in all partitions.
     pub(super) told: u64,
+    /// When that was.
+    carried: Instant,
     /// The number of the last batch of which it got rows.
     pub(super) given: u64,
-    /// Rows of its own wait to be told.
-    pub(super) waits: bool,
     /// It is to have a task of its own: what that reads.
     pub(super) leaving: Option<Box<Feed>>,
 }
 
 impl Member {
-    pub(super) fn new(job: Arc<Job>, tail: Tail, first: Vec<Offset>, shown: Shown) -> Result<Self, EngineError> {
+    /// `none`: no rows of the job's output.
+    pub(super) fn new(
+        job: Arc<Job>,
+        (tail, none): (Tail, RecordBatch),
+        first: Vec<Offset>,
+        shown: Shown,
+    ) -> Result<Self, EngineError> {
         let writer = Writer::new(job.output.clone(), false)?;
-        Ok(Self { job, tail, writer, first, counted: shown, told: 0, given: 0, waits: false, leaving: None })
+        Ok(Self {
+            job,
+            tail,
+            none,
+            writer,
+            first,
+            counted: shown,
+            told: 0,
+            carried: Instant::now(),
+            given: 0,
+            leaving: None,
+        })
+    }
+
+    /// What it does with others, if it gets all rows that meet its conditions.
+    pub(super) fn class(&self) -> Option<u32> {
+        match self.tail {
+            Tail::Shared(class) if self.first.is_empty() => Some(class),
+            _ => None,
+        }
     }
 
     /// How many rows at the front of a batch are not its own: it began behind them.
@@ -102,7 +131,6 @@ impl Member {
         let counters = &self.job.counters;
         add(&counters.passed, rows);
         add(&counters.rows_out, rows);
-        self.waits = false;
         let mut room = true;
         let mut portions = portions.into_iter().peekable();
         while let Some(portion) = portions.next() {
@@ -122,34 +150,42 @@ impl Member {
             room &= self.writer.put(batch)?;
         }
         self.given = shown.batches;
-        if room && places.len() > 1 { self.carry(places, shown) } else { Ok(room) }
+        // Those who always wait for rows are never brought up otherwise.
+        let lags = places.len() > 1 && self.carried.elapsed() >= CARRY_WITHIN;
+        if room && lags { self.carry(places, shown) } else { Ok(room) }
     }
 
     /// Brings its output as far as the stream is. False: its reader makes it wait.
     pub(super) fn carry(&mut self, places: &[Place], shown: Shown) -> Result<bool, EngineError> {
         self.count(shown, 0);
         for (partition, place) in (0..).zip(places) {
-            let at = self.writer.next(partition);
-            if place.batch <= self.told || place.batch <= self.given && places.len() == 1 || place.next < at {
-                continue;
-            }
-            let batch = StreamBatch {
-                kind: RowKind::Append,
-                partition,
-                first: at,
-                next: place.next,
-                rows: RecordBatch::new_empty(self.job.output.schema().clone()),
-                watermark: place.watermark,
-                arrival: place.arrival,
-                idle: place.idle,
-                memo: Memo::default(),
-            };
-            if !self.writer.offer(batch)? {
+            let given = place.batch <= self.given && places.len() == 1;
+            if !given && !self.carry_one(partition, place)? {
                 return Ok(false);
             }
         }
         self.told = shown.batches;
+        self.carried = Instant::now();
         Ok(true)
+    }
+
+    /// The same in one partition.
+    pub(super) fn carry_one(&mut self, partition: u32, place: &Place) -> Result<bool, EngineError> {
+        let at = self.writer.next(partition);
+        if place.batch <= self.told || place.next < at {
+            return Ok(true);
+        }
+        self.writer.offer(StreamBatch {
+            kind: RowKind::Append,
+            partition,
+            first: at,
+            next: place.next,
+            rows: self.none.clone(),
+            watermark: place.watermark,
+            arrival: place.arrival,
+            idle: place.idle,
+            memo: Memo::default(),
+        })
     }
 
     /// What a task of its own reads. `again`: the last batch, which it has not been given.

@@ -1,5 +1,6 @@
 //! The task that filters a stream for many jobs.
 
+mod bring;
 mod settle;
 
 use std::panic::AssertUnwindSafe;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use super::carry::Carry;
 use super::gather::{is_worth_it, presses};
 use super::member::{Member, Place, Shown};
-use super::search::Search;
+use super::search::{Found, Search};
 use super::tail::{TOGETHER_ROWS, Tail, Tails, pick};
 use super::{Newcomer, Router, key_of};
 use crate::batch::StreamBatch;
@@ -31,6 +32,15 @@ use crate::stream::{Gap, MemoryStream, Offset, Read, Stream, StreamReader, toget
 /// What became of a job that was waited for: it was cancelled, or (with what it is told) is to be a task of its own.
 type Called = (u32, Option<(mpsc::Receiver<Command>, Option<Command>)>);
 
+/// The way of a member's rows. Kept apart from the members, so that thousands of them stay near.
+#[derive(Debug, Clone, Copy, Default)]
+struct Way {
+    /// What it does with others, if it gets all rows that meet its conditions.
+    class: Option<u32>,
+    /// Rows of its own wait to be told.
+    waits: bool,
+}
+
 pub(super) struct Routing {
     shared: Arc<Shared>,
     router: Arc<Router>,
@@ -40,6 +50,8 @@ pub(super) struct Routing {
     holding: bool,
     search: Search,
     members: Vec<Option<Member>>,
+    /// What is looked at of each member that gets a row.
+    ways: Vec<Way>,
     free: Vec<u32>,
     calls: FuturesUnordered<BoxFuture<'static, Called>>,
     tails: Tails,
@@ -79,9 +91,10 @@ impl Routing {
             holding,
             search: Search::new(stream.schema(), shared.crew.clone()),
             members: Vec::new(),
+            ways: Vec::new(),
             free: Vec::new(),
             calls: FuturesUnordered::new(),
-            tails: Tails::new(stream.schema()),
+            tails: Tails::new(stream.schema(), shared.crew.clone()),
             ahead: Vec::new(),
             places: (0..stream.partitions()).map(place).collect(),
             shown: Shown::default(),
@@ -172,6 +185,7 @@ impl Routing {
         let Newcomer { job, mut inbox, predicate, first } = newcomer;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.members.push(None);
+            self.ways.push(Way::default());
             u32::try_from(self.members.len() - 1).expect("queries are counted in 32 bits")
         });
         let cancel = job.cancel.clone();
@@ -181,13 +195,15 @@ impl Routing {
             self.free.push(slot);
             return Err(error);
         }
-        let mut member = Member::new(job, tail, first, self.shown)?;
+        let none = self.tails.none(&tail);
+        let mut member = Member::new(job, (tail, none), first, self.shown)?;
         if member.began_behind(&self.places) {
             self.ahead.push(slot);
         } else {
             member.first = Vec::new();
             member.told = self.shown.batches;
         }
+        self.ways[slot as usize] = Way { class: member.class(), waits: false };
         self.members[slot as usize] = Some(member);
         self.calls.push(Box::pin(async move {
             let called = tokio::select! {
@@ -269,7 +285,10 @@ impl Routing {
             Read::Batch(batch) => self.batch(batch),
             Read::Gap(gap) => self.gap(&gap),
             Read::EndOfPartition(partition) => {
-                self.bring_all_up();
+                let place = self.places[partition as usize];
+                self.bring(0..self.members.len(), |member| member.carry_one(partition, &place));
+                // Nothing more is told of it.
+                self.places[partition as usize].batch = 0;
                 self.present().for_each(|member| member.job.output.end(partition));
             }
             Read::End => {
@@ -345,11 +364,12 @@ impl Routing {
                 self.part_all(&batch);
             }
         }
-        let (members, places) = (&mut self.members, &self.places);
+        let (members, ways, places) = (&mut self.members, &mut self.ways, &self.places);
         self.ahead.retain(|slot| match &mut members[*slot as usize] {
             Some(member) if member.began_behind(places) => true,
             Some(member) => {
                 member.first = Vec::new();
+                ways[*slot as usize].class = member.class();
                 false
             }
             None => false,
@@ -369,14 +389,31 @@ impl Routing {
 
     /// Finds who gets which rows of a batch that came at this moment.
     fn find(&mut self, batch: &Arc<StreamBatch>, started: Instant) -> Result<(), EngineError> {
-        let matches = self.search.find(batch, |most| self.reader.upcoming(most))?;
+        // Who has begun behind a row does not get it, though it meets its conditions.
+        let columns = |batch: &StreamBatch| if self.ahead.is_empty() { self.tails.columns(batch) } else { None };
+        let Found { matches, picked } = self.search.find(batch, |most| self.reader.upcoming(most), columns)?;
         let (rows, jobs) = matches.sizes();
         let since = started.duration_since(std::mem::replace(&mut self.came, started));
-        let presses = || self.reader.behind_rows() > 0 || presses(jobs, self.tails.told_each(), since);
-        self.gathers = is_worth_it(rows, jobs) && presses();
+        // With those whose rows wait already: one batch that comes late is no reason to tell all of them.
+        let told = || jobs.max(self.tails.waiting());
+        let presses = || self.reader.behind_rows() > 0 || presses(told(), self.tails.told_each(), since);
+        // Whoever waits for its readers is as fast as they are told.
+        self.gathers = is_worth_it(rows, jobs) && (self.holding || presses());
+        if let Some(picked) = picked {
+            matches.iter().for_each(|(slot, _)| self.ways[slot as usize].waits = true);
+            self.tails.put_all(batch, picked, matches.iter().map(|(slot, rows)| (slot, rows.len() as u32)));
+            self.search.reuse(matches);
+            return Ok(());
+        }
         let together = if self.gathers { usize::MAX } else { TOGETHER_ROWS };
         let mut own = Vec::new();
         for (slot, mut rows) in matches.iter() {
+            let way = &mut self.ways[slot as usize];
+            if let Some(class) = way.class {
+                way.waits = true;
+                self.tails.put((class, slot), rows, batch, together)?;
+                continue;
+            }
             let Some(member) = &mut self.members[slot as usize] else { continue };
             if !member.first.is_empty() {
                 let before = u32::try_from(member.before(batch)).unwrap_or(u32::MAX);
@@ -385,7 +422,7 @@ impl Routing {
             match member.tail {
                 _ if rows.is_empty() => {}
                 Tail::Shared(class) => {
-                    member.waits = true;
+                    way.waits = true;
                     self.tails.put((class, slot), rows, batch, together)?;
                 }
                 Tail::Own(_) => own.push((slot, rows.to_vec())),
@@ -408,7 +445,7 @@ impl Routing {
             std::panic::catch_unwind(AssertUnwindSafe(|| pipeline.process(batch.with_rows(pick(&batch.rows, rows)?))));
         match computed {
             Ok(Ok(mut batches)) if batches.len() == 1 => {
-                member.waits = true;
+                self.ways[slot as usize].waits = true;
                 self.tails.put_own(slot, batches.remove(0), met);
             }
             _ => {
@@ -440,32 +477,6 @@ impl Routing {
             if !member.began_behind(&self.places) {
                 overtaken(&member.job.counters, gap.rows);
             }
-        }
-    }
-
-    /// Brings some of the jobs up to where the stream is.
-    fn bring_up(&mut self) {
-        let turn = self.carry.step(self.shown.batches, self.members.len(), self.calls.len());
-        self.bring(turn);
-    }
-
-    fn bring_all_up(&mut self) {
-        self.bring(0..self.members.len());
-    }
-
-    fn bring(&mut self, slots: std::ops::Range<usize>) {
-        together(|| slots.for_each(|slot| self.bring_one(slot)));
-    }
-
-    fn bring_one(&mut self, slot: usize) {
-        // Those whose rows wait are brought up with them.
-        let stays = |member: &&mut Member| member.leaving.is_none() && !member.waits;
-        let Some(member) = self.members[slot].as_mut().filter(stays) else { return };
-        match member.carry(&self.places, self.shown) {
-            Ok(true) => {}
-            // What is carried is told by its own task.
-            Ok(false) => self.part(u32::try_from(slot).unwrap_or(u32::MAX), None),
-            Err(error) => self.fail(u32::try_from(slot).unwrap_or(u32::MAX), error),
         }
     }
 }

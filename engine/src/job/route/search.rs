@@ -5,14 +5,16 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
+use super::tail::pick;
 use crate::batch::StreamBatch;
 use crate::error::EngineError;
 use crate::operator::{Crew, CrewPart, Matches, Predicate, PredicateIndex, Scratch};
 
 /// A batch that takes so long is searched with others: waking a helper takes a small part of it.
-const LONG: Duration = Duration::from_micros(100);
+const LONG: Duration = Duration::from_micros(25);
 /// What is searched at once takes so long, on one thread: the rows that are found first wait for it.
 const AT_ONCE: Duration = Duration::from_millis(4);
 /// Batches that are searched at once, at the most, unless there are more threads.
@@ -26,11 +28,28 @@ pub(super) struct Search {
     scratch: Arc<Mutex<Vec<Scratch>>>,
     spare: Vec<Matches>,
     /// What was found in batches that come next.
-    ahead: VecDeque<(Arc<StreamBatch>, Matches)>,
+    ahead: VecDeque<(Arc<StreamBatch>, Found)>,
     /// How long a batch took, the last time.
     took: Duration,
     /// What others have spent on it that nobody has counted yet.
     helped: Duration,
+}
+
+/// What was found in a batch.
+pub(super) struct Found {
+    pub(super) matches: Matches,
+    /// The columns of all rows that meet predicates, those of each behind each other; `None`: they are chosen later.
+    pub(super) picked: Option<RecordBatch>,
+}
+
+impl Found {
+    fn new(matches: Matches, columns: Option<RecordBatch>) -> Result<Self, EngineError> {
+        let rows = || matches.iter().flat_map(|(_, rows)| rows).copied().collect();
+        // A row that thousands get is not there thousands of times.
+        let few = |columns: &RecordBatch| (1..=columns.num_rows()).contains(&matches.sizes().0);
+        let picked = columns.filter(few).map(|columns| pick(&columns, rows())).transpose()?;
+        Ok(Self { matches, picked })
+    }
 }
 
 impl Search {
@@ -73,12 +92,13 @@ impl Search {
         &mut self,
         batch: &Arc<StreamBatch>,
         upcoming: impl FnOnce(usize) -> Vec<Arc<StreamBatch>>,
-    ) -> Result<Matches, EngineError> {
+        mut columns: impl FnMut(&StreamBatch) -> Option<RecordBatch>,
+    ) -> Result<Found, EngineError> {
         while let Some((of, found)) = self.ahead.pop_front() {
             if Arc::ptr_eq(&of, batch) {
                 return Ok(found);
             }
-            self.spare.push(found);
+            self.spare.push(found.matches);
         }
         self.index().settle();
         let started = Instant::now();
@@ -87,7 +107,7 @@ impl Search {
             let wanted = AT_ONCE.div_duration_f64(self.took) as usize;
             batches.extend(upcoming(wanted.min(BATCHES_AT_ONCE).max(crew.threads()) - 1));
         }
-        let parts: Vec<CrewPart<_>> = batches.iter().map(|batch| self.part(batch.clone())).collect();
+        let parts: Vec<CrewPart<_>> = batches.iter().map(|batch| self.part(batch.clone(), columns(batch))).collect();
         let found = match &self.crew {
             Some(crew) => crew.all(parts),
             None => parts.into_iter().map(|part| part()).collect(),
@@ -102,7 +122,11 @@ impl Search {
         Ok(found)
     }
 
-    fn part(&mut self, batch: Arc<StreamBatch>) -> CrewPart<(Result<Matches, EngineError>, Duration)> {
+    fn part(
+        &mut self,
+        batch: Arc<StreamBatch>,
+        columns: Option<RecordBatch>,
+    ) -> CrewPart<(Result<Found, EngineError>, Duration)> {
         let (index, scratch) = (self.index.clone(), self.scratch.clone());
         let mut matches = self.spare.pop().unwrap_or_default();
         Box::new(move || {
@@ -111,7 +135,8 @@ impl Search {
             let mut own = room().pop().unwrap_or_default();
             let found = index.find(&batch.rows, batch.arrival, &mut own, &mut matches);
             room().push(own);
-            (found.map(|()| matches), started.elapsed())
+            let found = found.and_then(|()| Found::new(matches, columns));
+            (found, started.elapsed())
         })
     }
 
@@ -157,7 +182,8 @@ mod tests {
             asked = Some(most);
             all[at + 1..].iter().take(most).cloned().collect()
         };
-        let matches = search.find(&all[at], upcoming).expect("nothing fails");
+        let Found { matches, picked } = search.find(&all[at], upcoming, |_| None).expect("nothing fails");
+        assert!(picked.is_none());
         let found = matches.iter().map(|(slot, rows)| (slot, rows.to_vec())).collect();
         search.reuse(matches);
         (found, asked)

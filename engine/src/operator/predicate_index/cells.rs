@@ -53,7 +53,7 @@ pub(super) struct Whole {
 pub(super) struct Real {
     base: f64,
     scale: f64,
-    last: u32,
+    last: f64,
 }
 
 impl Cells {
@@ -152,7 +152,7 @@ impl Bits {
         let scale = self.scale;
         let words = self.of(bucket);
         let Some((low, high)) = range else { return words.fill(u64::MAX) };
-        let mut hold = |cell: usize| words[cell / 64] |= 1 << (cell % 64);
+        let mut hold = |cell: u32| words[cell as usize / 64] |= 1 << (cell % 64);
         let (cells, nan) = scale.cells(low, high);
         cells.for_each(&mut hold);
         if nan {
@@ -162,8 +162,8 @@ impl Bits {
 
     /// Whether somebody may wait at a bucket, counted from one, for values of a cell. At bucket zero nobody does.
     #[inline(always)]
-    pub(super) fn holds(&self, bucket: u32, cell: usize) -> bool {
-        let at = ((bucket as usize) << (self.bits - 6)) + cell / 64;
+    pub(super) fn holds(&self, bucket: u32, cell: u32) -> bool {
+        let at = ((bucket as usize) << (self.bits - 6)) + cell as usize / 64;
         self.words[at] >> (cell % 64) & 1 == 1
     }
 }
@@ -179,17 +179,18 @@ impl Scale {
         }
         let values = bounds.map(float).filter(|value| value.is_finite());
         let (base, top) = (values.clone().reduce(f64::min)?, values.reduce(f64::max)?);
-        let scale = f64::from(last) / (top - base);
+        let last = f64::from(last);
+        let scale = last / (top - base);
         scale.is_normal().then_some(Self::Real(Real { base, scale, last }))
     }
 
     /// The cells of numbers between two, both included; and whether NaN is among them, which is in the first cell.
-    fn cells(&self, low: u64, high: u64) -> (std::ops::RangeInclusive<usize>, bool) {
+    fn cells(&self, low: u64, high: u64) -> (std::ops::RangeInclusive<u32>, bool) {
         match self {
             Self::Whole(whole) => (whole.cell(low)..=whole.cell(high), false),
             Self::Real(real) => {
                 let nan = float(high).is_nan();
-                let until = if nan { real.last as usize } else { real.cell(float(high)) };
+                let until = if nan { real.cell(f64::INFINITY) } else { real.cell(float(high)) };
                 (real.cell(float(low))..=until, nan)
             }
         }
@@ -199,16 +200,20 @@ impl Scale {
 impl Whole {
     /// Of a number: what is below all is in the first.
     #[inline(always)]
-    pub(super) fn cell(&self, number: u64) -> usize {
-        (number.saturating_sub(self.base) >> self.shift).min(self.last) as usize
+    pub(super) fn cell(&self, number: u64) -> u32 {
+        (number.saturating_sub(self.base) >> self.shift).min(self.last) as u32
     }
 }
 
 impl Real {
     /// Of a value: what is below all and NaN are in the first.
     #[inline(always)]
-    pub(super) fn cell(&self, value: f64) -> usize {
-        (((value - self.base) * self.scale) as u32).min(self.last) as usize
+    pub(super) fn cell(&self, value: f64) -> u32 {
+        let at = (value - self.base) * self.scale;
+        let at = if at > 0.0 { at } else { 0.0 };
+        let at = if at < self.last { at } else { self.last };
+        // Behind 2^52 there are only whole numbers: their last bits are the nearest one. A conversion takes twice as long.
+        (at + (1_u64 << 52) as f64).to_bits() as u32
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who waits for a value of a column.
 
 use std::hash::Hash;
+use std::ops::{Range, RangeInclusive};
 use std::sync::OnceLock;
 
 use datafusion_common::HashMap;
@@ -12,7 +13,7 @@ use super::values::place;
 use super::waits::May;
 
 /// Bits of the least and the largest sieve, as powers of two: 1 KiB and 512 KiB.
-const SIEVE_BITS: std::ops::RangeInclusive<u32> = 13..=22;
+const SIEVE_BITS: RangeInclusive<u32> = 13..=22;
 /// Bits for each value: one value in sixteen that nobody waits for passes.
 const BITS_EACH: usize = 16;
 /// Bits for each value where the values lie so near to each other that each has a bit of its own.
@@ -21,6 +22,11 @@ const NEAR_BITS_EACH: u64 = 64;
 const TABLE_VALUES: u64 = 1 << 16;
 /// A table of so few is looked at for each row, without a sieve before it: 16 KiB, which stay near.
 const DIRECT_VALUES: usize = 1 << 12;
+
+/// Rows that are looked up at a time: each of several short loops over them is as fast as can be.
+const LOOKED_UP: usize = 512;
+/// Rows that are let go together where none has a value among those that lie near to each other.
+const ROWS_AT_ONCE: usize = 8;
 
 /// By value, who waits for it. A sieve of bits before the table lets go of nearly all others without a look at it.
 #[derive(Debug, Default)]
@@ -39,6 +45,8 @@ pub(super) struct Equal<K> {
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) slots: Vec<u32>,
+    /// The only one, if it asks for nothing else: its rows are known without a look at it.
+    pub(super) alone: Option<u32>,
     /// How they are told apart further; `None`: they are not. Empty: nobody has looked since they changed.
     pub(super) narrow: OnceLock<Option<Box<Narrow>>>,
 }
@@ -65,8 +73,8 @@ pub(super) struct Found {
     told: Vec<(u32, u32)>,
     /// Of each bucket how many rows have the value, then where the next of them is put; all zero between batches.
     counts: Vec<u32>,
-    /// Rows, those of one value behind each other.
-    rows: Vec<u32>,
+    /// Rows, those of one value behind each other and ascending.
+    pub(super) rows: Vec<u32>,
 }
 
 impl Sieve {
@@ -118,15 +126,16 @@ impl<K: Value> Equal<K> {
         self.places.is_empty()
     }
 
-    pub(super) fn add(&mut self, value: &K, slot: u32) {
+    /// `more`: it asks for more than the value.
+    pub(super) fn add(&mut self, value: &K, slot: u32, more: bool) {
         if let Some(at) = self.places.get(value) {
             let bucket = &mut self.buckets[*at as usize];
             bucket.slots.push(slot);
-            bucket.narrow = OnceLock::new();
+            (bucket.alone, bucket.narrow) = (None, OnceLock::new());
             self.cells.come(*at as usize, slot);
             return;
         }
-        let bucket = Bucket { slots: vec![slot], narrow: OnceLock::new() };
+        let bucket = Bucket { slots: vec![slot], alone: (!more).then_some(slot), narrow: OnceLock::new() };
         let at = match self.free.pop() {
             Some(at) => {
                 self.buckets[at as usize] = bucket;
@@ -159,9 +168,9 @@ impl<K: Value> Equal<K> {
 
     pub(super) fn remove(&mut self, value: &K, slot: u32) {
         let Some(at) = self.places.get(value).copied() else { return };
-        let Bucket { slots, narrow } = &mut self.buckets[at as usize];
+        let Bucket { slots, alone, narrow } = &mut self.buckets[at as usize];
         slots.retain(|other| *other != slot);
-        *narrow = OnceLock::new();
+        (*alone, *narrow) = (None, OnceLock::new());
         self.cells.go(at as usize, slots.is_empty());
         if slots.is_empty() {
             *slots = Vec::new();
@@ -241,7 +250,8 @@ impl<K: Value> Equal<K> {
                     [] => place_of(&self.places, *row).map_or(0, |at| at + 1),
                     table => table[(number(*row as usize) - least) as usize],
                 };
-                if may.be(at, *row as usize) {
+                let row_at = *row as usize;
+                if may.be(at, may.cell(row_at), row_at) {
                     found.pairs.push((at - 1, *row));
                 }
             }
@@ -252,13 +262,20 @@ impl<K: Value> Equal<K> {
     /// Looks up each row's place at once: of few values, that costs less than a sieve before it.
     fn look_up(&self, rows: usize, number: &impl Fn(usize) -> u64, may: &impl May, found: &mut Found) {
         let Some((least, near)) = self.sieve.near else { return };
-        let pairs = &mut found.pairs;
+        let (last, pairs) = (self.table.len() - 1, &mut found.pairs);
         pairs.resize(rows, (0, 0));
+        let (mut places, mut cells) = ([0_u32; LOOKED_UP], [0_u32; LOOKED_UP]);
         let mut count = 0;
-        for row in 0..rows {
-            let at = self.table[number(row).wrapping_sub(least).min(near) as usize];
-            pairs[count] = (at.wrapping_sub(1), row as u32);
-            count += usize::from(may.be(at, row));
+        for first in (0..rows).step_by(LOOKED_UP) {
+            let some = LOOKED_UP.min(rows - first);
+            for (at, place) in places[..some].iter_mut().enumerate() {
+                *place = self.table[(number(first + at).wrapping_sub(least).min(near) as usize).min(last)];
+            }
+            may.cells(first, &mut cells[..some]);
+            for (at, (place, cell)) in places.iter().zip(&cells).take(some).enumerate() {
+                pairs[count] = (place.wrapping_sub(1), (first + at) as u32);
+                count += usize::from(may.be(*place, *cell, first + at));
+            }
         }
         pairs.truncate(count);
     }
@@ -276,24 +293,30 @@ impl<K: Value> Equal<K> {
         };
         match self.sieve.near {
             Some((least, near)) => {
-                (0..rows).for_each(|row| pass(row, number(row).wrapping_sub(least).min(near) as usize))
+                let offset = |row: usize| number(row).wrapping_sub(least);
+                for first in (0..rows).step_by(ROWS_AT_ONCE) {
+                    let rows = first..rows.min(first + ROWS_AT_ONCE);
+                    if rows.clone().fold(false, |any, row| any | (offset(row) < near)) {
+                        rows.for_each(|row| pass(row, offset(row).min(near) as usize));
+                    }
+                }
             }
             None => (0..rows).for_each(|row| pass(row, place(number(row), bits))),
         }
         found.count = count;
     }
 
-    /// Those who wait for the values that were found, with the rows that have each, ascending.
+    /// Those who wait for the values that were found, with where among [`Found::rows`] those that have each are.
     pub(super) fn tell<E>(
         &self,
         found: &Found,
-        mut told: impl FnMut(&Bucket, &[u32]) -> Result<(), E>,
+        mut told: impl FnMut(&Bucket, Range<usize>) -> Result<(), E>,
     ) -> Result<(), E> {
         let (mut first, mut result) = (0, Ok(()));
         for (at, next) in &found.told {
             let next = *next as usize;
             if result.is_ok() {
-                result = told(&self.buckets[*at as usize], &found.rows[first..next]);
+                result = told(&self.buckets[*at as usize], first..next);
             }
             first = next;
         }

@@ -36,10 +36,11 @@ use crate::error::EngineError;
 
 use cells::{Bits, Scale};
 use equal::{Bucket, Equal, Found};
-use narrow::Narrow;
+use narrow::{Narrow, Pairs};
 pub(crate) use predicate::Predicate;
 use predicate::{Atom, Others};
 use range::{Ranges, Sorted};
+use texts::{Texts, only_text};
 use values::{Columns, mark, signed, texts, valid};
 use waits::{Waits, WaitsReal, WaitsWhole};
 
@@ -53,6 +54,8 @@ pub(crate) struct PredicateIndex {
     numbers: BTreeMap<usize, Equal<u64>>,
     texts: BTreeMap<usize, Equal<Box<str>>>,
     ranges: BTreeMap<usize, Ranges>,
+    /// What candidates are asked of columns of texts.
+    asked: BTreeMap<usize, Texts>,
     /// Conditions that are no atoms, by what they say.
     others: HashMap<String, Weak<Others>>,
     /// Nobody came or went since [`PredicateIndex::settle`].
@@ -65,9 +68,9 @@ pub(crate) struct Scratch {
     columns: Columns,
     found: Found,
     sorted: Sorted,
-    /// Candidates.
-    pairs: Vec<u64>,
-    picked: Vec<u32>,
+    pairs: Pairs,
+    /// Where texts begin.
+    begins: Vec<u32>,
 }
 
 /// Buckets by numbers.
@@ -132,6 +135,7 @@ impl PredicateIndex {
             numbers: BTreeMap::new(),
             texts: BTreeMap::new(),
             ranges: BTreeMap::new(),
+            asked: BTreeMap::new(),
             others: HashMap::new(),
             settled: true,
         }
@@ -142,26 +146,28 @@ impl PredicateIndex {
     /// # Errors
     /// [`EngineError::Plan`] when one of its conditions cannot be computed.
     pub(crate) fn add(&mut self, slot: u32, predicate: Predicate) -> Result<(), EngineError> {
-        let others = predicate.others.iter().map(|condition| self.other(condition)).collect::<Result<_, _>>()?;
+        let others = predicate.others.iter().map(|condition| self.other(condition));
+        let others = others.collect::<Result<Box<[_]>, _>>()?;
         self.settled = false;
         let empty = predicate.is_empty();
         let mut atoms = predicate.atoms;
         let best = (0..atoms.len()).min_by_key(|at| self.cost(&atoms[*at]));
         let access = best.filter(|_| !empty).map(|at| atoms.swap_remove(at));
         atoms.sort_by_key(Atom::rank);
+        let more = !atoms.is_empty() || !others.is_empty();
         if let Some(access) = &access {
             match access {
                 Atom::Within { column, low, high } if low == high => {
-                    self.numbers.entry(*column).or_default().add(low, slot);
+                    self.numbers.entry(*column).or_default().add(low, slot, more);
                 }
                 Atom::Within { column, low, high } => self.ranges.entry(*column).or_default().add(*low, *high, slot),
                 Atom::Numbers { column, values } => {
                     let waiting = self.numbers.entry(*column).or_default();
-                    values.iter().for_each(|value| waiting.add(value, slot));
+                    values.iter().for_each(|value| waiting.add(value, slot, more));
                 }
                 Atom::Texts { column, values } => {
                     let waiting = self.texts.entry(*column).or_default();
-                    values.iter().for_each(|value| waiting.add(value, slot));
+                    values.iter().for_each(|value| waiting.add(value, slot, more));
                 }
                 Atom::Null { .. } => {}
             }
@@ -169,6 +175,9 @@ impl PredicateIndex {
         let at = slot as usize;
         if self.entries.len() <= at {
             self.entries.resize_with(at + 1, || None);
+        }
+        for (column, text) in atoms.iter().filter_map(|atom| only_text(atom, &atoms)) {
+            self.asked.entry(column).or_default().set(slot, Some(text));
         }
         self.entries[at] = Some(Entry { access, atoms: atoms.into(), others });
         Ok(())
@@ -178,6 +187,10 @@ impl PredicateIndex {
     pub(crate) fn remove(&mut self, slot: u32) {
         let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::take) else { return };
         self.settled = false;
+        for (column, _) in entry.atoms.iter().filter_map(|atom| only_text(atom, &entry.atoms)) {
+            self.asked.entry(column).or_default().set(slot, None);
+        }
+        self.asked.retain(|_, texts| !texts.is_empty());
         match &entry.access {
             Some(Atom::Within { column, low, high }) if low == high => {
                 drop_from(&mut self.numbers, *column, std::slice::from_ref(low), slot);
@@ -256,10 +269,11 @@ impl PredicateIndex {
         debug_assert!(self.settled, "somebody may be missed");
         matches.rows.clear();
         matches.runs.clear();
-        let Self { entries, numbers, texts: by_text, ranges, .. } = self;
-        let Scratch { columns, found, sorted, pairs, picked } = scratch;
+        let Self { entries, numbers, texts: by_text, ranges, asked, .. } = self;
+        let Scratch { columns, found, sorted, pairs, begins } = scratch;
         columns.begin(rows);
-        let mut judge = Judge { rows, arrival, entries, matches, pairs, picked };
+        pairs.clear();
+        let mut judge = Judge { rows, arrival, entries, asked, matches, pairs, begins };
         for (column, waiting) in numbers {
             prepare(waiting, rows, columns)?;
             // The commonest as they lie, without a copy of all.
@@ -273,7 +287,8 @@ impl PredicateIndex {
                 let place = |places: &Places, row: u32| places.get(&values[row as usize]).copied();
                 search(waiting, (rows, *column), columns, |row| values[row], place, found);
             }
-            waiting.tell(found, |bucket, rows| judge.all(bucket, rows, columns))?;
+            columns.forget_picked();
+            waiting.tell(found, |bucket, candidates| judge.all(bucket, (&found.rows, candidates), columns))?;
         }
         for (column, waiting) in by_text {
             prepare(waiting, rows, columns)?;
@@ -283,7 +298,8 @@ impl PredicateIndex {
                 places.get(values.value(row as usize)).copied()
             };
             search(waiting, (rows, *column), columns, number, place, found);
-            waiting.tell(found, |bucket, rows| judge.all(bucket, rows, columns))?;
+            columns.forget_picked();
+            waiting.tell(found, |bucket, candidates| judge.all(bucket, (&found.rows, candidates), columns))?;
         }
         for (column, waiting) in ranges {
             load(rows, columns, *column)?;
@@ -292,6 +308,7 @@ impl PredicateIndex {
                 judge.one(slot, &candidates, columns)?;
             }
         }
+        judge.rest(columns)?;
         matches.settle();
         Ok(())
     }
@@ -355,52 +372,80 @@ struct Judge<'a> {
     rows: &'a RecordBatch,
     arrival: EventTime,
     entries: &'a [Option<Entry>],
+    asked: &'a BTreeMap<usize, Texts>,
     matches: &'a mut Matches,
-    pairs: &'a mut Vec<u64>,
-    picked: &'a mut Vec<u32>,
+    pairs: &'a mut Pairs,
+    begins: &'a mut Vec<u32>,
 }
 
 impl Judge<'_> {
-    fn all(&mut self, bucket: &Bucket, candidates: &[u32], columns: &mut Columns) -> Result<(), EngineError> {
-        let Bucket { slots, narrow, .. } = bucket;
+    /// Judges rows that have a value, which are among candidates. Those who wait for it together with many others come to
+    /// be judged by [`Judge::rest`].
+    fn all(
+        &mut self,
+        bucket: &Bucket,
+        (found, candidates): (&[u32], Range<usize>),
+        columns: &mut Columns,
+    ) -> Result<(), EngineError> {
+        let Bucket { slots, alone, narrow } = bucket;
+        let rows = &found[candidates.clone()];
+        if let Some(slot) = alone {
+            let Matches { rows: met, runs } = &mut *self.matches;
+            runs.push((*slot, met.len()..met.len() + rows.len()));
+            met.extend_from_slice(rows);
+            return Ok(());
+        }
         if slots.len() <= narrow::FEW {
-            return slots.iter().try_for_each(|slot| self.one(*slot, candidates, columns));
+            return slots.iter().try_for_each(|slot| self.one(*slot, rows, columns));
         }
         let Some(narrow) = narrow.get_or_init(|| Narrow::new(slots, self.entries)) else {
-            return slots.iter().try_for_each(|slot| self.one(*slot, candidates, columns));
+            return slots.iter().try_for_each(|slot| self.one(*slot, rows, columns));
         };
         for (column, compared) in &narrow.columns {
             columns.see(self.rows, *column);
-            if *compared {
-                load(self.rows, columns, *column)?;
+            if *compared && !columns.load_picked(self.rows, *column, found) {
+                return Err(unread(self.rows, *column));
             }
         }
-        let tested = narrow.tested(columns);
-        narrow.pair(columns, tested.as_ref(), candidates, self.picked, self.pairs);
-        if let Some(asked) = &narrow.texts
-            && let Some(texts) = texts(self.rows, asked.column)
-        {
-            asked.sift(texts, self.pairs, self.picked);
-        }
-        self.pairs.retain_mut(|pair| {
-            let (waiting, row) = (&narrow.waiting[(*pair >> 32) as usize], *pair as u32);
-            *pair = u64::from(waiting.slot) << 32 | u64::from(row);
-            if tested.is_some() && !waiting.more {
-                return true;
+        narrow.pair(columns, found, candidates, self.pairs);
+        narrow.rest.iter().try_for_each(|slot| self.one(*slot, rows, columns))
+    }
+
+    /// Judges those that have been put aside, of all values at once: waiting for what is not near takes most of the time.
+    fn rest(&mut self, columns: &mut Columns) -> Result<(), EngineError> {
+        let Pairs { sifted, judged, .. } = &mut *self.pairs;
+        for (column, asked) in self.asked {
+            if sifted.is_empty() && judged.is_empty() {
+                return Ok(());
             }
-            let entry = self.entries.get(waiting.slot as usize).and_then(Option::as_ref);
+            let texts = texts(self.rows, *column).ok_or_else(|| unread(self.rows, *column))?;
+            columns.see(self.rows, *column);
+            asked.sift(texts, sifted, self.begins);
+            asked.sift(texts, judged, self.begins);
+            if columns.valid(*column).is_some() {
+                // A null has the ends of an empty text.
+                judged.append(sifted);
+            }
+        }
+        for pair in judged.drain(..) {
+            let (slot, row) = ((pair >> 32) as usize, pair as u32);
+            let Some(entry) = self.entries.get(slot).and_then(Option::as_ref) else { continue };
+            entry.atoms.iter().try_for_each(|atom| atom.load(self.rows, columns))?;
             // Ranges, which come first, most often are tested.
-            entry.is_some_and(|entry| entry.atoms.iter().rev().all(|atom| atom.holds(self.rows, columns, row)))
-        });
-        self.pairs.sort_unstable();
-        let pairs = std::mem::take(self.pairs);
+            if entry.atoms.iter().rev().all(|atom| atom.holds(self.rows, columns, row)) {
+                sifted.push(pair);
+            }
+        }
+        sifted.sort_unstable();
+        let pairs = std::mem::take(sifted);
         for alike in pairs.chunk_by(|a, b| a >> 32 == b >> 32) {
             let from = self.matches.rows.len();
             self.matches.rows.extend(alike.iter().map(|pair| *pair as u32));
             self.meets((alike[0] >> 32) as u32, from)?;
         }
-        *self.pairs = pairs;
-        narrow.rest.iter().try_for_each(|slot| self.one(*slot, candidates, columns))
+        self.pairs.sifted = pairs;
+        self.pairs.sifted.clear();
+        Ok(())
     }
 
     /// Notes the rows from a place on, which meet the atoms of a predicate and come to be judged by the rest of it.

@@ -1,8 +1,11 @@
 //! Who, of those that wait for one value, also waits for a range of another column.
 
+use std::hint::select_unpredictable;
+use std::ops::Range;
+
 use super::Entry;
 use super::predicate::Atom;
-use super::texts::Texts;
+use super::texts::{is_told_by_ends, only_text};
 use super::values::Columns;
 
 /// So few who wait are tried one by one.
@@ -16,18 +19,17 @@ const TESTED: usize = 4;
 /// The ranges of one column, cut into segments within which the same wait.
 #[derive(Debug)]
 pub(super) struct Narrow {
-    pub(super) column: usize,
+    column: usize,
     /// Where segments begin, ascending; the first is zero.
     begins: Vec<u64>,
     /// Where the list of each segment begins, and the end of the last.
     lists: Vec<u32>,
     /// Places in `waiting`.
     listed: Vec<u32>,
-    pub(super) waiting: Vec<Waiting>,
+    waiting: Vec<Waiting>,
     /// So many for each who waits, so that nothing depends on how many somebody needs: a range of all numbers holds any.
     tests: Vec<Test>,
     tests_each: usize,
-    pub(super) texts: Option<Texts>,
     /// Those who wait for no range of the column.
     pub(super) rest: Vec<u32>,
     /// The columns that the others are judged by, and whether as numbers.
@@ -36,10 +38,10 @@ pub(super) struct Narrow {
 
 /// Who waits for a range.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) slot: u32,
-    /// It asks for more than ranges that are tested.
-    pub(super) more: bool,
+struct Waiting {
+    slot: u32,
+    /// It asks for more than ranges that are tested, and texts that are told by their ends.
+    more: bool,
 }
 
 /// A range of a column, which is a place among `columns`.
@@ -51,8 +53,26 @@ struct Test {
     span: u64,
 }
 
-/// The numbers of the first columns.
-pub(super) type Tested<'c> = [&'c [u64]; TESTED];
+/// The numbers that candidates have in the first columns.
+type Tested<'c> = [&'c [u64]; TESTED];
+
+/// Who waits, above the row for which it does.
+#[derive(Debug, Default)]
+pub(super) struct Pairs {
+    /// What is left to ask are texts, by their ends.
+    pub(super) sifted: Vec<u64>,
+    /// All is to be asked.
+    pub(super) judged: Vec<u64>,
+    held: Vec<u32>,
+    tested: Vec<u64>,
+}
+
+impl Pairs {
+    pub(super) fn clear(&mut self) {
+        self.sifted.clear();
+        self.judged.clear();
+    }
+}
 
 impl Narrow {
     /// Of those who wait for one value; `None`: trying each is as good.
@@ -97,67 +117,69 @@ impl Narrow {
         let (mut tests, mut waiting) = (Vec::new(), Vec::new());
         for (_, _, slot) in &known {
             tests.extend(asked(slot).filter_map(test));
-            waiting.push(Waiting { slot: *slot, more: asked(slot).any(|atom| test(atom).is_none()) });
+            let all = atoms(slot).map_or(&[][..], |atoms| atoms);
+            let text = |atom: &Atom| only_text(atom, all).is_some_and(|(_, text)| is_told_by_ends(text));
+            let more = asked(slot).any(|atom| test(atom).is_none() && !text(atom));
+            waiting.push(Waiting { slot: *slot, more });
             tests.resize(waiting.len() * tests_each, Test { place: 0, low: 0, span: u64::MAX });
         }
-        let all = known.iter().filter_map(|(_, _, slot)| entries.get(*slot as usize)?.as_ref());
-        let texts = Texts::new(all);
-        Some(Box::new(Self { column, begins, lists, listed, waiting, tests, tests_each, texts, rest, columns }))
+        Some(Box::new(Self { column, begins, lists, listed, waiting, tests, tests_each, rest, columns }))
     }
 
     /// The numbers of the columns that are tested; `None`: some are null, which meets no test.
-    pub(super) fn tested<'c>(&self, columns: &'c Columns) -> Option<Tested<'c>> {
-        let any = columns.numbers(self.column);
+    fn tested<'c>(&self, columns: &'c Columns) -> Option<Tested<'c>> {
+        let any = columns.picked(self.column);
         let mut numbers: Tested = [any; TESTED];
         for ((column, compared), numbers) in self.columns.iter().zip(&mut numbers) {
             if columns.valid(*column).is_some() {
                 return None;
             }
             if *compared {
-                *numbers = columns.numbers(*column);
+                *numbers = columns.picked(*column);
             }
         }
         Some(numbers)
     }
 
-    /// Finds each row's segment, and each who waits there for all that is tested: places among those who wait, above the
-    /// rows. `held`: room for rows in whose segments somebody waits.
-    pub(super) fn pair(
-        &self,
-        columns: &Columns,
-        tested: Option<&Tested>,
-        rows: &[u32],
-        held: &mut Vec<u32>,
-        pairs: &mut Vec<u64>,
-    ) {
-        let numbers = columns.numbers(self.column);
+    /// Finds the segment of each of the candidates from one to another, and each who waits there for all that is tested.
+    /// `rows`: of all candidates. What is compared is loaded.
+    pub(super) fn pair(&self, columns: &Columns, rows: &[u32], candidates: Range<usize>, pairs: &mut Pairs) {
+        let numbers = columns.picked(self.column);
+        let Pairs { sifted, judged, held, tested: found } = pairs;
         held.clear();
-        held.resize(2 * rows.len(), 0);
+        held.resize(2 * candidates.len(), 0);
         let mut count = 0;
-        for row in rows {
-            let segment = self.segment(numbers[*row as usize]);
+        for at in candidates {
+            let segment = self.segment(numbers[at]);
             // Written in any case, and kept if it is of use: whether it is cannot be foreseen.
-            (held[count], held[count + 1]) = (segment as u32, *row);
+            (held[count], held[count + 1]) = (segment as u32, at as u32);
             count += usize::from(self.lists[segment] < self.lists[segment + 1]) * 2;
         }
-        pairs.clear();
+        found.clear();
         for pair in held[..count].chunks_exact(2) {
-            let (segment, row) = (pair[0] as usize, pair[1]);
+            let (segment, at) = (pair[0] as usize, pair[1]);
             let waiting = self.lists[segment] as usize..self.lists[segment + 1] as usize;
-            pairs.extend(self.listed[waiting].iter().map(|at| u64::from(*at) << 32 | u64::from(row)));
+            found.extend(self.listed[waiting].iter().map(|place| u64::from(*place) << 32 | u64::from(at)));
         }
-        let Some(tested) = tested.filter(|_| self.tests_each > 0) else { return };
-        let mut kept = 0;
-        for at in 0..pairs.len() {
-            let pair = pairs[at];
-            let (waiting, row) = ((pair >> 32) as usize, pair as u32 as usize);
-            let tests = &self.tests[waiting * self.tests_each..][..self.tests_each];
-            // What lies below wraps around.
-            let holds = |test: &Test| tested[test.place as usize][row].wrapping_sub(test.low) <= test.span;
-            pairs[kept] = pair;
-            kept += usize::from(tests.iter().fold(true, |all, test| all & holds(test)));
+        let tested = self.tested(columns);
+        if let Some(tested) = tested.as_ref().filter(|_| self.tests_each > 0) {
+            let mut kept = 0;
+            for pair in 0..found.len() {
+                let pair = found[pair];
+                let (waiting, at) = ((pair >> 32) as usize, pair as u32 as usize);
+                let tests = &self.tests[waiting * self.tests_each..][..self.tests_each];
+                // What lies below wraps around.
+                let holds = |test: &Test| tested[test.place as usize][at].wrapping_sub(test.low) <= test.span;
+                found[kept] = pair;
+                kept += usize::from(tests.iter().fold(true, |all, test| all & holds(test)));
+            }
+            found.truncate(kept);
         }
-        pairs.truncate(kept);
+        for pair in found {
+            let (waiting, row) = (&self.waiting[(*pair >> 32) as usize], rows[*pair as u32 as usize]);
+            let pairs = if waiting.more || tested.is_none() { &mut *judged } else { &mut *sifted };
+            pairs.push(u64::from(waiting.slot) << 32 | u64::from(row));
+        }
     }
 
     /// The segment of a value: the last that begins before or at it. Without a branch that depends on it.
@@ -165,7 +187,7 @@ impl Narrow {
         let (mut first, mut left) = (0, self.begins.len());
         while left > 1 {
             let half = left / 2;
-            first += if self.begins[first + half] <= number { half } else { 0 };
+            first = select_unpredictable(self.begins[first + half] <= number, first + half, first);
             left -= half;
         }
         first

@@ -251,7 +251,7 @@ fn literal(expr: &Expr, column: usize, schema: &Schema) -> Option<Option<ArrayRe
 
 fn number(value: &ArrayRef) -> Option<u64> {
     let mut found = Vec::new();
-    numbers(value, &mut found).then(|| found.first().copied()).flatten()
+    numbers(value, None, &mut found).then(|| found.first().copied()).flatten()
 }
 
 fn text(value: &ArrayRef) -> Option<Box<str>> {

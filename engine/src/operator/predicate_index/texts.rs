@@ -3,17 +3,17 @@
 
 use arrow::array::StringArray;
 
-use super::Entry;
 use super::predicate::Atom;
 
 /// Bytes that are compared at once.
 const WORD: usize = 8;
 
-/// What each of some who wait asks of a column of texts.
-#[derive(Debug)]
+/// What predicates ask of a column of texts, by their numbers.
+#[derive(Debug, Default)]
 pub(super) struct Texts {
-    pub(super) column: usize,
     wanted: Vec<Wanted>,
+    /// How many ask for a text.
+    asking: usize,
 }
 
 /// Length and both ends of a text; those of a short one are the same.
@@ -29,27 +29,32 @@ struct Wanted {
 }
 
 impl Texts {
-    /// Of the column that most of them ask one text of; `None`: none does.
-    pub(super) fn new<'e>(waiting: impl Iterator<Item = &'e Entry> + Clone) -> Option<Self> {
-        let mut columns: Vec<usize> = waiting.clone().flat_map(only_texts).map(|(column, _)| column).collect();
-        columns.sort_unstable();
-        let column = columns.chunk_by(|a, b| a == b).max_by_key(|alike| alike.len())?[0];
-        let wanted = |entry| {
-            let text = only_texts(entry).find(|(of, _)| *of == column).map(|(_, text)| text);
-            text.map_or(Wanted::ANY, Wanted::of)
-        };
-        Some(Self { column, wanted: waiting.map(wanted).collect() })
+    /// Notes the text that a predicate asks for; `None`: any will do, or it is looked at otherwise.
+    pub(super) fn set(&mut self, slot: u32, text: Option<&str>) {
+        let at = slot as usize;
+        if self.wanted.len() <= at {
+            self.wanted.resize(at + 1, Wanted::ANY);
+        }
+        self.asking -= usize::from(!self.wanted[at].any);
+        self.wanted[at] = text.map_or(Wanted::ANY, Wanted::of);
+        self.asking += usize::from(!self.wanted[at].any);
     }
 
-    /// Lets go of pairs of who waits and a row whose text is surely another. `begins`: room.
+    /// Nobody asks for a text.
+    pub(super) fn is_empty(&self) -> bool {
+        self.asking == 0
+    }
+
+    /// Lets go of pairs of a predicate's number and a row whose text is surely another. `begins`: room.
     pub(super) fn sift(&self, texts: &StringArray, pairs: &mut Vec<u64>, begins: &mut Vec<u32>) {
         let (offsets, bytes) = (texts.value_offsets(), texts.value_data());
+        let wanted = |pair: u64| self.wanted.get((pair >> 32) as usize).unwrap_or(&Wanted::ANY);
         begins.clear();
         begins.resize(pairs.len(), 0);
         let mut kept = 0;
         for at in 0..pairs.len() {
             let pair = pairs[at];
-            let (wanted, row) = (&self.wanted[(pair >> 32) as usize], pair as u32 as usize);
+            let (wanted, row) = (wanted(pair), pair as u32 as usize);
             let (begin, end) = (offsets[row], offsets[row + 1]);
             (pairs[kept], begins[kept]) = (pair, begin.cast_unsigned());
             kept += usize::from(wanted.any | ((end - begin).cast_unsigned() == wanted.length));
@@ -58,7 +63,7 @@ impl Texts {
         kept = 0;
         for at in 0..pairs.len() {
             let pair = pairs[at];
-            let wanted = &self.wanted[(pair >> 32) as usize];
+            let wanted = wanted(pair);
             pairs[kept] = pair;
             kept += usize::from(wanted.any | wanted.may_be(bytes, begins[at] as usize));
         }
@@ -98,15 +103,17 @@ fn word(bytes: &[u8], from: usize) -> u64 {
     u64::from_le_bytes(padded)
 }
 
-/// The columns that have to have one certain text.
-fn only_texts(entry: &Entry) -> impl Iterator<Item = (usize, &str)> {
-    entry.atoms.iter().filter_map(|atom| match atom {
-        Atom::Texts { column, values } => match values.as_slice() {
-            [only] => Some((*column, only.as_ref())),
-            _ => None,
-        },
-        _ => None,
-    })
+/// The text that an atom asks for, if it is the only one that asks anything of its column.
+pub(super) fn only_text<'a>(atom: &'a Atom, atoms: &[Atom]) -> Option<(usize, &'a str)> {
+    let Atom::Texts { column, values } = atom else { return None };
+    let [only] = values.as_slice() else { return None };
+    let alone = atoms.iter().filter(|other| other.column() == *column).count() == 1;
+    alone.then_some((*column, only.as_ref()))
+}
+
+/// Whether a text of the same length whose ends are the same is the same.
+pub(super) fn is_told_by_ends(text: &str) -> bool {
+    text.len() <= 2 * WORD
 }
 
 #[cfg(test)]
@@ -118,27 +125,37 @@ mod tests {
     #[test]
     fn a_text_passes_and_another_of_its_length_that_differs_at_an_end_does_not() {
         let all = ["", "a", "b", "abcdefg", "abcdefh", "abcdefgh", "Xbcdefgh", "abcdefgX", "abcdefghabcdefgh", "é"];
-        let atoms = |text: &str| Atom::Texts { column: 3, values: vec![text.into()] };
-        let entry = |text: &&str| Entry { access: None, atoms: [atoms(text)].into(), others: [].into() };
-        let mut entries: Vec<Entry> = all.iter().map(entry).collect();
-        // Of another column, and one of two: they are looked at otherwise.
-        let other = Atom::Texts { column: 4, values: vec!["a".into()] };
-        let either = Atom::Texts { column: 3, values: vec!["a".into(), "b".into()] };
-        entries.push(Entry { access: None, atoms: [other, either].into(), others: [].into() });
-        let texts = Texts::new(entries.iter()).expect("most ask for one");
-        assert_eq!(texts.column, 3);
+        let mut texts = Texts::default();
+        (0..).zip(all).for_each(|(slot, text)| texts.set(slot, Some(text)));
+        // One that has come and gone; others that ask for none are not noted.
+        texts.set(10, Some("a"));
+        texts.set(10, None);
         let rows = StringArray::from(all.to_vec());
         for sliced in [rows.clone(), rows.slice(4, 6)] {
             let pairs = |waiting: u64| (0..sliced.len() as u64).map(move |row| waiting << 32 | row);
-            let mut found: Vec<u64> = (0..entries.len() as u64).flat_map(pairs).collect();
+            let mut found: Vec<u64> = (0..12).flat_map(pairs).collect();
             texts.sift(&sliced, &mut found, &mut Vec::new());
             let equal = |pair: u64| {
                 let (waiting, row) = ((pair >> 32) as usize, pair as u32 as usize);
                 all.get(waiting).is_none_or(|text| *text == sliced.value(row))
             };
-            let expected: Vec<u64> = (0..entries.len() as u64).flat_map(pairs).filter(|pair| equal(*pair)).collect();
+            let expected: Vec<u64> = (0..12).flat_map(pairs).filter(|pair| equal(*pair)).collect();
             assert_eq!(found, expected);
         }
-        assert!(Texts::new(entries[..0].iter()).is_none());
+        assert!(!texts.is_empty());
+        (0..10).for_each(|slot| texts.set(slot, None));
+        assert!(texts.is_empty());
+    }
+
+    #[test]
+    fn a_text_is_told_only_if_nothing_else_is_asked_of_its_column() {
+        let atom = |column, texts: &[&str]| Atom::Texts {
+            column,
+            values: texts.iter().map(|text| Box::from(*text)).collect(),
+        };
+        let atoms = [atom(3, &["a"]), atom(4, &["a", "b"]), atom(5, &["a"]), Atom::Null { column: 5, is: false }];
+        let told: Vec<_> = atoms.iter().map(|atom| only_text(atom, &atoms)).collect();
+        assert_eq!(told, [Some((3, "a")), None, None, None]);
+        assert!(is_told_by_ends("sixteen letters!") && !is_told_by_ends("seventeen letters"));
     }
 }

@@ -37,41 +37,57 @@ impl Form {
     }
 }
 
-/// One number a row, ordered as the values are; that of a null is any. False: the type has none.
-pub(super) fn numbers(array: &ArrayRef, into: &mut Vec<u64>) -> bool {
+/// One number a row, ordered as the values are; that of a null is any. `picked`: of these rows alone. False: the type has
+/// none.
+pub(super) fn numbers(array: &ArrayRef, picked: Option<&[u32]>, into: &mut Vec<u64>) -> bool {
     into.clear();
     match array.data_type() {
-        DataType::Boolean => into.extend(array.as_boolean().values().iter().map(u64::from)),
-        DataType::Int8 => of::<Int8Type>(array, into, |value| signed(value.into())),
-        DataType::Int16 => of::<Int16Type>(array, into, |value| signed(value.into())),
-        DataType::Int32 => of::<Int32Type>(array, into, |value| signed(value.into())),
-        DataType::Int64 => of::<Int64Type>(array, into, signed),
-        DataType::UInt8 => of::<UInt8Type>(array, into, u64::from),
-        DataType::UInt16 => of::<UInt16Type>(array, into, u64::from),
-        DataType::UInt32 => of::<UInt32Type>(array, into, u64::from),
-        DataType::UInt64 => of::<UInt64Type>(array, into, |value| value),
-        DataType::Float32 => of::<Float32Type>(array, into, |value| {
+        DataType::Boolean => {
+            let values = array.as_boolean().values();
+            match picked {
+                None => into.extend(values.iter().map(u64::from)),
+                Some(rows) => into.extend(rows.iter().map(|row| u64::from(values.value(*row as usize)))),
+            }
+        }
+        DataType::Int8 => of::<Int8Type>(array, picked, into, |value| signed(value.into())),
+        DataType::Int16 => of::<Int16Type>(array, picked, into, |value| signed(value.into())),
+        DataType::Int32 => of::<Int32Type>(array, picked, into, |value| signed(value.into())),
+        DataType::Int64 => of::<Int64Type>(array, picked, into, signed),
+        DataType::UInt8 => of::<UInt8Type>(array, picked, into, u64::from),
+        DataType::UInt16 => of::<UInt16Type>(array, picked, into, u64::from),
+        DataType::UInt32 => of::<UInt32Type>(array, picked, into, u64::from),
+        DataType::UInt64 => of::<UInt64Type>(array, picked, into, |value| value),
+        DataType::Float32 => of::<Float32Type>(array, picked, into, |value| {
             // As `total_cmp` has it, but for the zeros, which are equal: so DataFusion compares.
             let bits = if value == 0.0 { 0 } else { value.to_bits().cast_signed() };
             u64::from((bits ^ ((bits >> 31) | i32::MIN)).cast_unsigned())
         }),
-        DataType::Float64 => of::<Float64Type>(array, into, |value| {
+        DataType::Float64 => of::<Float64Type>(array, picked, into, |value| {
             let bits = if value == 0.0 { 0 } else { value.to_bits().cast_signed() };
             (bits ^ ((bits >> 63) | i64::MIN)).cast_unsigned()
         }),
-        DataType::Date32 => of::<Date32Type>(array, into, |value| signed(value.into())),
-        DataType::Date64 => of::<Date64Type>(array, into, signed),
-        DataType::Timestamp(TimeUnit::Second, _) => of::<TimestampSecondType>(array, into, signed),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => of::<TimestampMillisecondType>(array, into, signed),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => of::<TimestampMicrosecondType>(array, into, signed),
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => of::<TimestampNanosecondType>(array, into, signed),
+        DataType::Date32 => of::<Date32Type>(array, picked, into, |value| signed(value.into())),
+        DataType::Date64 => of::<Date64Type>(array, picked, into, signed),
+        DataType::Timestamp(TimeUnit::Second, _) => of::<TimestampSecondType>(array, picked, into, signed),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => of::<TimestampMillisecondType>(array, picked, into, signed),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => of::<TimestampMicrosecondType>(array, picked, into, signed),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => of::<TimestampNanosecondType>(array, picked, into, signed),
         _ => return false,
     }
     true
 }
 
-fn of<T: ArrowPrimitiveType>(array: &ArrayRef, into: &mut Vec<u64>, key: impl Fn(T::Native) -> u64) {
-    into.extend(array.as_primitive::<T>().values().iter().map(|value| key(*value)));
+fn of<T: ArrowPrimitiveType>(
+    array: &ArrayRef,
+    picked: Option<&[u32]>,
+    into: &mut Vec<u64>,
+    key: impl Fn(T::Native) -> u64,
+) {
+    let values = array.as_primitive::<T>().values();
+    match picked {
+        None => into.extend(values.iter().map(|value| key(*value))),
+        Some(rows) => into.extend(rows.iter().map(|row| key(values[*row as usize]))),
+    }
 }
 
 /// A whole number as it is compared.
@@ -109,6 +125,9 @@ pub(super) fn place(number: u64, bits: u32) -> usize {
 pub(super) struct Columns {
     numbers: Vec<Vec<u64>>,
     loaded: Vec<bool>,
+    /// The same of candidates alone, in their order.
+    picked: Vec<Vec<u64>>,
+    picked_loaded: Vec<bool>,
     /// Which rows are not null, of columns that were looked at; `None` within: all are.
     valid: Vec<Option<Option<NullBuffer>>>,
 }
@@ -122,6 +141,8 @@ impl Columns {
         self.loaded.clear();
         self.loaded.resize(rows.num_columns(), false);
         self.numbers.resize_with(rows.num_columns(), Vec::new);
+        self.picked.resize_with(rows.num_columns(), Vec::new);
+        self.forget_picked();
         self.valid.clear();
         self.valid.resize(rows.num_columns(), None);
     }
@@ -139,9 +160,28 @@ impl Columns {
     /// Brings a column into its form. False: it has none.
     pub(super) fn load(&mut self, rows: &RecordBatch, column: usize) -> bool {
         if !self.loaded[column] {
-            self.loaded[column] = numbers(rows.column(column), &mut self.numbers[column]);
+            self.loaded[column] = numbers(rows.column(column), None, &mut self.numbers[column]);
         }
         self.loaded[column]
+    }
+
+    /// Others are candidates now.
+    pub(super) fn forget_picked(&mut self) {
+        self.picked_loaded.clear();
+        self.picked_loaded.resize(self.picked.len(), false);
+    }
+
+    /// Brings the values of candidates into their form: much less than all. False: the column has none.
+    pub(super) fn load_picked(&mut self, rows: &RecordBatch, column: usize, candidates: &[u32]) -> bool {
+        if !self.picked_loaded[column] {
+            self.picked_loaded[column] = numbers(rows.column(column), Some(candidates), &mut self.picked[column]);
+        }
+        self.picked_loaded[column]
+    }
+
+    /// The numbers of candidates, in their order, which were loaded.
+    pub(super) fn picked(&self, column: usize) -> &[u64] {
+        &self.picked[column]
     }
 
     /// A column of numbers that was loaded.
@@ -170,7 +210,11 @@ mod tests {
 
     fn keys(array: ArrayRef) -> Vec<u64> {
         let mut found = Vec::new();
-        assert!(numbers(&array, &mut found));
+        assert!(numbers(&array, None, &mut found));
+        let rows: Vec<u32> = (0..array.len() as u32).rev().collect();
+        let mut picked = Vec::new();
+        assert!(numbers(&array, Some(&rows), &mut picked));
+        assert!(picked.iter().rev().eq(&found));
         found
     }
 

@@ -1,5 +1,5 @@
 //! Whether a row may be for somebody who waits for its value. Asked of each row: there is one type for each way to tell, so
-//! that the loop over rows has its answer in it.
+//! that the loops over rows have its answer in them.
 
 use arrow::buffer::NullBuffer;
 
@@ -7,8 +7,14 @@ use super::cells::{Bits, Real, Whole};
 
 /// See the module.
 pub(super) trait May {
-    /// Of a row at a bucket, counted from one; at bucket zero nobody waits.
-    fn be(&self, bucket: u32, row: usize) -> bool;
+    /// The cell of a row's second column.
+    fn cell(&self, row: usize) -> u32;
+
+    /// The cells of as many rows from one on.
+    fn cells(&self, first: usize, cells: &mut [u32]);
+
+    /// Whether a row with such a cell may be for somebody at a bucket, counted from one; at bucket zero nobody waits.
+    fn be(&self, bucket: u32, cell: u32, row: usize) -> bool;
 }
 
 /// Any row whose value is not null.
@@ -34,22 +40,49 @@ pub(super) struct WaitsWhole<'a> {
 
 impl May for Waits<'_> {
     #[inline(always)]
-    fn be(&self, bucket: u32, row: usize) -> bool {
+    fn cell(&self, _: usize) -> u32 {
+        0
+    }
+
+    fn cells(&self, _: usize, _: &mut [u32]) {}
+
+    #[inline(always)]
+    fn be(&self, bucket: u32, _: u32, row: usize) -> bool {
         bucket > 0 && is_valid(self.valid, row)
     }
 }
 
 impl May for WaitsReal<'_> {
     #[inline(always)]
-    fn be(&self, bucket: u32, row: usize) -> bool {
-        self.cells.holds(bucket, self.scale.cell(self.values[row])) && is_valid(self.valid, row)
+    fn cell(&self, row: usize) -> u32 {
+        self.scale.cell(self.values[row])
+    }
+
+    fn cells(&self, first: usize, cells: &mut [u32]) {
+        let of_values = cells.iter_mut().zip(&self.values[first..]);
+        of_values.for_each(|(cell, value)| *cell = self.scale.cell(*value));
+    }
+
+    #[inline(always)]
+    fn be(&self, bucket: u32, cell: u32, row: usize) -> bool {
+        self.cells.holds(bucket, cell) && is_valid(self.valid, row)
     }
 }
 
 impl May for WaitsWhole<'_> {
     #[inline(always)]
-    fn be(&self, bucket: u32, row: usize) -> bool {
-        self.cells.holds(bucket, self.scale.cell(self.values[row])) && is_valid(self.valid, row)
+    fn cell(&self, row: usize) -> u32 {
+        self.scale.cell(self.values[row])
+    }
+
+    fn cells(&self, first: usize, cells: &mut [u32]) {
+        let of_values = cells.iter_mut().zip(&self.values[first..]);
+        of_values.for_each(|(cell, value)| *cell = self.scale.cell(*value));
+    }
+
+    #[inline(always)]
+    fn be(&self, bucket: u32, cell: u32, row: usize) -> bool {
+        self.cells.holds(bucket, cell) && is_valid(self.valid, row)
     }
 }
 

@@ -21,6 +21,10 @@ pub(in crate::job::route) fn batch(partition: u32, first: u64, numbers: &[i64]) 
     StreamBatch { kind, partition, first, next, rows, watermark, arrival, idle, memo }
 }
 
+fn put(gathered: &mut Gathered, batch: StreamBatch, jobs: &[(u32, u32)]) {
+    gathered.put(batch, jobs.iter().copied());
+}
+
 fn numbers(portion: &Portion) -> (u32, u32, u64, u64, Vec<i64>) {
     let numbers = portion.rows.column(0).as_primitive::<Int64Type>().values().to_vec();
     let texts = portion.rows.column(1).as_string::<i32>().iter().flatten();
@@ -33,47 +37,48 @@ fn numbers(portion: &Portion) -> (u32, u32, u64, u64, Vec<i64>) {
 #[test]
 fn rows_of_several_batches_come_together_by_job_and_partition() {
     let mut gathered = Gathered::default();
-    gathered.put(&batch(0, 0, &[1, 2, 3]), &[(7, 1), (9, 2)]);
-    gathered.put(&batch(1, 0, &[4]), &[(7, 1)]);
-    gathered.put(&batch(0, 100, &[5, 6]), &[(3, 1), (7, 1)]);
-    let told: Vec<_> = gathered.take().iter().map(numbers).collect();
+    put(&mut gathered, batch(0, 0, &[1, 2, 3]), &[(7, 1), (9, 2)]);
+    put(&mut gathered, batch(1, 0, &[4]), &[(7, 1)]);
+    put(&mut gathered, batch(0, 100, &[5, 6]), &[(3, 1), (7, 1)]);
+    let told: Vec<_> = gathered.take(None).iter().map(numbers).collect();
     let expected =
         [(3, 0, 100, 200, vec![5]), (7, 0, 0, 200, vec![1, 6]), (7, 1, 0, 100, vec![4]), (9, 0, 0, 100, vec![2, 3])];
     assert_eq!(told, expected);
-    assert!(gathered.is_empty() && gathered.take().is_empty());
+    assert!(gathered.is_empty() && gathered.take(None).is_empty());
 }
 
 #[test]
-fn thousands_of_rows_lie_in_small_buffers() {
-    let mut gathered = Gathered::default();
-    for first in 0..40 {
-        let rows: Vec<i64> = (0..100).map(|row| first * 100 + row).collect();
-        let jobs: Vec<(u32, usize)> = (0..50).map(|slot| (slot, 2)).collect();
-        gathered.put(&batch(0, first.unsigned_abs() * 100, &rows), &jobs);
-    }
-    let told = gathered.take();
-    assert_eq!(told.len(), 50);
-    for (slot, portion) in (0..).zip(&told) {
-        let expected: Vec<i64> = (0..40)
-            .flat_map(|first| [first * 100 + i64::from(slot) * 2, first * 100 + i64::from(slot) * 2 + 1])
-            .collect();
-        assert_eq!(numbers(portion), (slot, 0, 0, 4_000, expected));
-        let kept = portion.rows.column(0).to_data().buffers()[0].capacity();
-        assert!(kept <= 4 * TOGETHER_ROWS * size_of::<i64>(), "{kept} bytes are kept by 80 rows");
+fn thousands_of_rows_lie_in_small_buffers_whoever_picks_them() {
+    let crew = Crew::new(3);
+    for crew in [None, Some(&crew)] {
+        let mut gathered = Gathered::default();
+        for first in 0..40 {
+            let rows: Vec<i64> = (0..100).map(|row| first * 100 + row).collect();
+            let jobs: Vec<(u32, u32)> = (0..50).map(|slot| (slot, 2)).collect();
+            put(&mut gathered, batch(0, first.unsigned_abs() * 100, &rows), &jobs);
+        }
+        let told = gathered.take(crew);
+        assert_eq!(told.len(), 50);
+        for (slot, portion) in (0..).zip(&told) {
+            let own = |first: i64| (0..2).map(move |row| first * 100 + i64::from(slot) * 2 + row);
+            assert_eq!(numbers(portion), (slot, 0, 0, 4_000, (0..40).flat_map(own).collect()));
+            let kept = portion.rows.column(0).to_data().buffers()[0].capacity();
+            assert!(kept <= 4 * TOGETHER_ROWS * size_of::<i64>(), "{kept} bytes are kept by 80 rows");
+        }
     }
 }
 
 #[test]
 fn what_one_is_told_before_others_is_told_once_and_what_is_taken_back_never() {
     let mut gathered = Gathered::default();
-    gathered.put(&batch(0, 0, &[1, 2]), &[(1, 1), (2, 1)]);
+    put(&mut gathered, batch(0, 0, &[1, 2]), &[(1, 1), (2, 1)]);
     let mark = gathered.mark();
-    gathered.put(&batch(0, 100, &[3, 4]), &[(1, 1), (2, 1)]);
+    put(&mut gathered, batch(0, 100, &[3, 4]), &[(1, 1), (2, 1)]);
     gathered.back_to(mark);
-    gathered.put(&batch(0, 200, &[5, 6]), &[(1, 1), (2, 1)]);
+    put(&mut gathered, batch(0, 200, &[5, 6]), &[(1, 1), (2, 1)]);
     let first: Vec<_> = gathered.take_of(1).iter().map(numbers).collect();
     assert_eq!(first, [(1, 0, 0, 100, vec![1]), (1, 0, 200, 300, vec![5])]);
-    let rest: Vec<_> = gathered.take().iter().map(numbers).collect();
+    let rest: Vec<_> = gathered.take(None).iter().map(numbers).collect();
     assert_eq!(rest, [(2, 0, 0, 300, vec![2, 6])]);
 }
 

@@ -17,13 +17,19 @@ impl Routing {
     /// Whether rows that wait may wait for more.
     pub(super) fn may_wait(&self) -> bool {
         let in_time = self.tails.due().is_none_or(|due| Instant::now() < due);
-        let more = || self.reader.behind_rows() > 0 || self.came.elapsed() < PAUSE;
+        let more = || self.reader.behind_rows() > 0 || self.came.elapsed() < self.pause();
         self.gathers && in_time && !self.tails.is_full() && more()
     }
 
     /// When rows that wait are told unless more rows come; `None`: none wait.
     pub(super) fn settles_at(&self) -> Option<Instant> {
-        self.tails.due().map(|due| due.min(self.came + PAUSE))
+        self.tails.due().map(|due| due.min(self.came + self.pause()))
+    }
+
+    /// When nothing has come for so long, rows that wait are told: a source that has to wait for a core does not have
+    /// all told twice.
+    fn pause(&self) -> Duration {
+        if self.holding { *PAUSE.end() } else { self.tails.telling().clamp(*PAUSE.start(), *PAUSE.end()) }
     }
 
     /// Tells all rows that wait; others go on in between.
@@ -61,6 +67,7 @@ impl Routing {
         while let Some(next) = told.next_if(|next| next.slot == slot) {
             portions.push(next);
         }
+        self.ways[slot as usize].waits = false;
         let member = self.members[slot as usize].as_mut();
         let given = member.map(|member| member.give(portions, &self.places, self.shown));
         if let Some(Ok(false)) = given {
@@ -74,8 +81,10 @@ impl Routing {
     /// Tells a job what waits for it, before others. `before`: what waited before the last batch, which it has not been
     /// shown; it is to have a task of its own then.
     pub(super) fn settle_of(&mut self, slot: u32, before: bool) {
-        let Some(member) = self.members[slot as usize].as_mut().filter(|member| member.waits) else { return };
-        member.waits = false;
+        let Some(member) = self.members[slot as usize].as_mut() else { return };
+        if !std::mem::take(&mut self.ways[slot as usize].waits) {
+            return;
+        }
         let told = self.tails.take_of(slot, &member.tail);
         if told.is_empty() {
             return;
