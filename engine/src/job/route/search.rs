@@ -44,11 +44,13 @@ pub(super) struct Found {
 
 impl Found {
     fn new(matches: Matches, columns: Option<RecordBatch>) -> Result<Self, EngineError> {
-        let rows = || matches.iter().flat_map(|(_, rows)| rows).copied().collect();
+        let (count, _) = matches.sizes();
         // A row that thousands get is not there thousands of times.
-        let few = |columns: &RecordBatch| (1..=columns.num_rows()).contains(&matches.sizes().0);
-        let picked = columns.filter(few).map(|columns| pick(&columns, rows())).transpose()?;
-        Ok(Self { matches, picked })
+        let few = |columns: &RecordBatch| (1..=columns.num_rows()).contains(&count);
+        let Some(columns) = columns.filter(few) else { return Ok(Self { matches, picked: None }) };
+        let mut rows = Vec::with_capacity(count);
+        matches.iter().for_each(|(_, own)| rows.extend_from_slice(own));
+        Ok(Self { picked: Some(pick(&columns, rows)?), matches })
     }
 }
 

@@ -9,7 +9,7 @@ use datafusion_common::HashMap;
 use super::Entry;
 use super::cells::{Bits, Cells};
 use super::narrow::Narrow;
-use super::values::place;
+use super::values::{Picked, place};
 use super::waits::May;
 
 /// Bits of the least and the largest sieve, as powers of two: 1 KiB and 512 KiB.
@@ -75,6 +75,8 @@ pub(super) struct Found {
     counts: Vec<u32>,
     /// Rows, those of one value behind each other and ascending.
     pub(super) rows: Vec<u32>,
+    /// Where the row of each pair is among them.
+    places: Vec<u32>,
 }
 
 impl Sieve {
@@ -325,9 +327,14 @@ impl<K: Value> Equal<K> {
 }
 
 impl Found {
+    /// The rows as they lie in the batch.
+    pub(super) fn picked(&self) -> Picked<'_> {
+        Picked { rows: &self.pairs, places: &self.places[..self.pairs.len()] }
+    }
+
     /// Puts the rows of each bucket behind each other.
     fn gather(&mut self, buckets: usize) {
-        let Self { pairs, counts, told, rows, .. } = self;
+        let Self { pairs, counts, told, rows, places, .. } = self;
         counts.resize(counts.len().max(buckets), 0);
         told.clear();
         for (at, _) in pairs.iter() {
@@ -343,9 +350,10 @@ impl Found {
         }
         rows.clear();
         rows.resize(pairs.len(), 0);
-        for (at, row) in pairs.iter() {
+        places.resize(pairs.len(), 0);
+        for ((at, row), place) in pairs.iter().zip(places) {
             let next = &mut counts[*at as usize];
-            rows[*next as usize] = *row;
+            (rows[*next as usize], *place) = (*row, *next);
             *next += 1;
         }
         for (at, next) in told.iter_mut() {

@@ -288,7 +288,7 @@ impl PredicateIndex {
                 search(waiting, (rows, *column), columns, |row| values[row], place, found);
             }
             columns.forget_picked();
-            waiting.tell(found, |bucket, candidates| judge.all(bucket, (&found.rows, candidates), columns))?;
+            waiting.tell(found, |bucket, candidates| judge.all(bucket, (found, candidates), columns))?;
         }
         for (column, waiting) in by_text {
             prepare(waiting, rows, columns)?;
@@ -299,7 +299,7 @@ impl PredicateIndex {
             };
             search(waiting, (rows, *column), columns, number, place, found);
             columns.forget_picked();
-            waiting.tell(found, |bucket, candidates| judge.all(bucket, (&found.rows, candidates), columns))?;
+            waiting.tell(found, |bucket, candidates| judge.all(bucket, (found, candidates), columns))?;
         }
         for (column, waiting) in ranges {
             load(rows, columns, *column)?;
@@ -384,11 +384,11 @@ impl Judge<'_> {
     fn all(
         &mut self,
         bucket: &Bucket,
-        (found, candidates): (&[u32], Range<usize>),
+        (found, candidates): (&Found, Range<usize>),
         columns: &mut Columns,
     ) -> Result<(), EngineError> {
         let Bucket { slots, alone, narrow } = bucket;
-        let rows = &found[candidates.clone()];
+        let rows = &found.rows[candidates.clone()];
         if let Some(slot) = alone {
             let Matches { rows: met, runs } = &mut *self.matches;
             runs.push((*slot, met.len()..met.len() + rows.len()));
@@ -403,11 +403,11 @@ impl Judge<'_> {
         };
         for (column, compared) in &narrow.columns {
             columns.see(self.rows, *column);
-            if *compared && !columns.load_picked(self.rows, *column, found) {
+            if *compared && !columns.load_picked(self.rows, *column, found.picked()) {
                 return Err(unread(self.rows, *column));
             }
         }
-        narrow.pair(columns, found, candidates, self.pairs);
+        narrow.pair(columns, &found.rows, candidates, self.pairs);
         narrow.rest.iter().try_for_each(|slot| self.one(*slot, rows, columns))
     }
 
