@@ -52,21 +52,23 @@
 //!
 //! | | |
 //! |---|---|
-//! | looking rows up | 58 % |
-//! | picking those that were found, and putting those of a job together | 15 % |
-//! | stamping and committing | 11 % |
-//! | telling jobs and their readers | 7 % |
+//! | looking rows up | 56 % |
+//! | picking those that were found, and putting those of a job together | 17 % |
+//! | stamping and committing | 13 % |
+//! | telling jobs and their readers | 5 % |
 //! | waking threads, and all else | 9 % |
 //!
-//! Waking had been worst: the kernel lets a thread that was woken run in the place of the one that woke it, so that each
-//! of thousands of readers cost 20 µs of both, and each batch woke a thread in vain. Millions of rows a second, the
-//! binaries run in turn:
+//! Of looking up, a third is the look at each row's value and at the cell of a second column, a quarter finding whose range
+//! holds it, a fifth comparing texts, which wait for memory. Waking had been worst: the kernel lets a thread that was woken
+//! run in the place of the one that woke it, so that each of thousands of readers cost 20 µs of both. Then it was telling
+//! each job too often, and looking at candidates one bucket at a time, where each look waits for memory alone. Millions of
+//! rows a second, medians of three; each pair of binaries was run in turn, on a machine that was faster the second time:
 //!
-//! | | before | since batches are searched together by all threads, and readers woken together |
-//! |---|---|---|
-//! | one filter | 78 | 119 |
-//! | 10,000 by value | 31 | 45 |
-//! | 1,000 by ranges | 20 | 34 |
+//! | | before | searched by all threads, readers woken together | before | picked by all threads, candidates judged together |
+//! |---|---|---|---|---|
+//! | one filter | 78 | 119 | 125 | 130 |
+//! | 10,000 by value | 31 | 45 | 55 | 76 |
+//! | 1,000 by ranges | 20 | 34 | 38 | 46 |
 //!
 //! SQL text, HTTP and wire formats never live here. Jobs see each other's rows only through streams.
 
