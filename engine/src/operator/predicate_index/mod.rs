@@ -42,7 +42,7 @@ use predicate::{Atom, Others};
 use range::{Ranges, Sorted};
 use texts::{Texts, only_text};
 use values::{Columns, mark, signed, texts, valid};
-use waits::{Waits, WaitsReal, WaitsWhole};
+use waits::{Waits, WaitsIn};
 
 /// Candidates that can be tried for what it costs to find a text.
 const TEXT_COST: usize = 16;
@@ -348,11 +348,13 @@ fn search<K: equal::Value>(
     };
     match (cells.scale, rows.column(cells.column).as_primitive_opt::<Float64Type>()) {
         (Scale::Real(scale), Some(values)) => {
-            let may = WaitsReal { valid, cells, scale, values: values.values() };
+            let cell = |value: f64| scale.cell(value);
+            let may = WaitsIn { valid, cells, values: values.values(), cell };
             waiting.find(count, number, place, &may, found);
         }
         (Scale::Whole(scale), _) => {
-            let may = WaitsWhole { valid, cells, scale, values: columns.numbers(cells.column) };
+            let cell = |number: u64| scale.cell(number);
+            let may = WaitsIn { valid, cells, values: columns.numbers(cells.column), cell };
             waiting.find(count, number, place, &may, found);
         }
         (Scale::Real(_), None) => waiting.find(count, number, place, &Waits { valid }, found),
@@ -444,7 +446,6 @@ impl Judge<'_> {
             self.meets((alike[0] >> 32) as u32, from)?;
         }
         self.pairs.sifted = pairs;
-        self.pairs.sifted.clear();
         Ok(())
     }
 

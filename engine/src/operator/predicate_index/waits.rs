@@ -3,7 +3,7 @@
 
 use arrow::buffer::NullBuffer;
 
-use super::cells::{Bits, Real, Whole};
+use super::cells::Bits;
 
 /// See the module.
 pub(super) trait May {
@@ -22,20 +22,12 @@ pub(super) struct Waits<'a> {
     pub(super) valid: Option<&'a NullBuffer>,
 }
 
-/// Those of whose second column, one of floats, somebody waits for the cell.
-pub(super) struct WaitsReal<'a> {
+/// Those of whose second column somebody waits for the cell. `cell`: of a value.
+pub(super) struct WaitsIn<'a, V, C> {
     pub(super) valid: Option<&'a NullBuffer>,
     pub(super) cells: &'a Bits,
-    pub(super) scale: Real,
-    pub(super) values: &'a [f64],
-}
-
-/// The same of any other column.
-pub(super) struct WaitsWhole<'a> {
-    pub(super) valid: Option<&'a NullBuffer>,
-    pub(super) cells: &'a Bits,
-    pub(super) scale: Whole,
-    pub(super) values: &'a [u64],
+    pub(super) values: &'a [V],
+    pub(super) cell: C,
 }
 
 impl May for Waits<'_> {
@@ -52,32 +44,15 @@ impl May for Waits<'_> {
     }
 }
 
-impl May for WaitsReal<'_> {
+impl<V: Copy, C: Fn(V) -> u32> May for WaitsIn<'_, V, C> {
     #[inline(always)]
     fn cell(&self, row: usize) -> u32 {
-        self.scale.cell(self.values[row])
+        (self.cell)(self.values[row])
     }
 
     fn cells(&self, first: usize, cells: &mut [u32]) {
         let of_values = cells.iter_mut().zip(&self.values[first..]);
-        of_values.for_each(|(cell, value)| *cell = self.scale.cell(*value));
-    }
-
-    #[inline(always)]
-    fn be(&self, bucket: u32, cell: u32, row: usize) -> bool {
-        self.cells.holds(bucket, cell) && is_valid(self.valid, row)
-    }
-}
-
-impl May for WaitsWhole<'_> {
-    #[inline(always)]
-    fn cell(&self, row: usize) -> u32 {
-        self.scale.cell(self.values[row])
-    }
-
-    fn cells(&self, first: usize, cells: &mut [u32]) {
-        let of_values = cells.iter_mut().zip(&self.values[first..]);
-        of_values.for_each(|(cell, value)| *cell = self.scale.cell(*value));
+        of_values.for_each(|(cell, value)| *cell = (self.cell)(*value));
     }
 
     #[inline(always)]
