@@ -91,6 +91,7 @@ mod sink;
 mod source;
 mod stream;
 mod subscription;
+mod turn;
 
 pub use batch::{EVENT_TIME, Memo, RowKind, StreamBatch, WATERMARK, physical_schema, visible_schema};
 pub use clock::{Clock, EventTime, ManualClock, SystemClock};

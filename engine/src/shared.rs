@@ -54,7 +54,7 @@ impl Shared {
         logs: Option<Logs>,
     ) -> Self {
         let ledger = Arc::new(Ledger::new(clock.now()));
-        let crew = (config.compute_threads > 1).then(|| Arc::new(Crew::new(config.compute_threads)));
+        let crew = (config.compute_threads > 1).then(|| Arc::new(Crew::new(handle.clone(), config.compute_threads)));
         Self {
             config,
             clock,

@@ -23,7 +23,6 @@ mod source;
 mod stage;
 mod stamp;
 mod ticks;
-mod turn;
 mod users;
 mod writer;
 

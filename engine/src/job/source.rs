@@ -28,6 +28,7 @@ use crate::source::{
     ConnectorInfo, EventTimeSpec, PartitionReader, ReadEvent, Receipt, SourceDefinition, WatermarkSpec,
 };
 use crate::stream::{Durability, LogLimits, MemoryStream, Offset, Position, ProducerMark, Stream};
+use crate::turn::Turn;
 
 /// Decoded batches that wait for the job, per partition.
 const READ_AHEAD: usize = 2;
@@ -268,6 +269,7 @@ impl Lane {
     fn new(shared: &Arc<Shared>, partition: u32, mut reader: Box<dyn PartitionReader>, watermark: EventTime) -> Self {
         let (sender, events) = mpsc::channel(READ_AHEAD);
         let task = shared.handle.spawn(async move {
+            let mut turn = Turn::begin();
             loop {
                 let event = reader.next().await;
                 let last = matches!(event, Err(_) | Ok(ReadEvent::End));
@@ -275,8 +277,9 @@ impl Lane {
                     return;
                 }
                 // Who waits for the event has been put where only this thread takes it from, and may have it at once,
-                // while another thread reads on. Otherwise one thread does both, and all that follows.
-                tokio::task::yield_now().await;
+                // while another thread reads on. Otherwise one thread does both, and all that follows: that is better
+                // where reading takes a moment.
+                turn.pass().await;
             }
         });
         Self {

@@ -114,7 +114,7 @@ fn tell(window: WindowSpec, calls: &[Expr], help: Help, renewed: bool) -> (Vec<S
 fn compare(window: WindowSpec, calls: &[Expr], helps: &[(usize, usize)]) {
     let (lines, counted) = tell(window, calls, None, false);
     for ((threads, ahead_rows), renewed) in helps.iter().zip([false, true, false]) {
-        let crew = Arc::new(Crew::new(*threads));
+        let crew = Arc::new(Crew::apart(*threads));
         let (shared, shared_counted) = tell(window, calls, Some((&crew, *ahead_rows)), renewed);
         assert!(lines == shared, "the same groups, with the same results");
         if renewed {
@@ -161,7 +161,7 @@ fn helpers_change_nothing_of_what_goes_by_the_order_of_rows() {
 #[test]
 fn windows_that_nobody_is_at_are_told_at_the_end_though_no_pane_is_lent_any_more() {
     // With a crew of one nothing is done but what the owner waits for.
-    let alone = Arc::new(Crew::new(1));
+    let alone = Arc::new(Crew::apart(1));
     let tell = |help: Help| {
         let (mut operator, counters) = operator(tumble(100), calls(), help);
         let mut output = Output::default();
@@ -184,7 +184,7 @@ fn windows_that_nobody_is_at_are_told_at_the_end_though_no_pane_is_lent_any_more
 
 #[test]
 fn what_fails_while_rows_are_read_on_fails_all_the_same() {
-    let crew = Arc::new(Crew::new(2));
+    let crew = Arc::new(Crew::apart(2));
     let counters = Arc::new(Counters::default());
     let mut limited = spec(tumble(100), &[named(col("k"), "k")], calls(), 20, PARTITIONS);
     limited.state_limit_bytes = 10_000;
@@ -200,7 +200,7 @@ fn what_fails_while_rows_are_read_on_fails_all_the_same() {
 
 #[test]
 fn state_is_counted_while_helpers_are_at_it() {
-    let crew = Arc::new(Crew::new(2));
+    let crew = Arc::new(Crew::apart(2));
     for ahead_rows in [1 << 20, 1] {
         let (mut operator, _) = operator(tumble(1_000_000), calls(), Some((&crew, ahead_rows)));
         let mut output = Output::default();

@@ -274,22 +274,21 @@ impl Board {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what nobody is at, until there is no such thing.
-    fn serve(&self) {
-        loop {
-            let mut line = self.lock();
-            match line.next() {
-                Ok(Some(errand)) => {
-                    drop(line);
-                    self.run(errand);
-                }
-                Ok(None) => {
-                    line.helpers -= 1;
-                    return;
-                }
-                Err(error) => line.fail(Failure::Error(error)),
+    /// Does something that nobody is at; false: there is no such thing, and this helper goes.
+    fn serve(&self) -> bool {
+        let mut line = self.lock();
+        match line.next() {
+            Ok(Some(errand)) => {
+                drop(line);
+                self.run(errand);
             }
+            Ok(None) => {
+                line.helpers -= 1;
+                return false;
+            }
+            Err(error) => line.fail(Failure::Error(error)),
         }
+        true
     }
 
     fn run(&self, (errand, parts): (Errand, Vec<Sealed>)) {

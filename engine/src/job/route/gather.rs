@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 
 use crate::batch::StreamBatch;
@@ -13,6 +13,7 @@ use crate::clock::EventTime;
 use crate::operator::{Crew, CrewPart};
 use crate::stream::Offset;
 
+use super::columns::{join, pick};
 use super::tail::TOGETHER_ROWS;
 
 /// How long rows wait at the most, and at the least. They wait only while more rows come without a pause.
@@ -192,7 +193,7 @@ impl Gathered {
         }
         let joined = match pieces.as_slice() {
             [only] => Ok(only.rows.clone()),
-            _ => concat_batches(schema, pieces.iter().map(|piece| &piece.rows)),
+            _ => join(schema, pieces.iter().map(|piece| &piece.rows)),
         };
         // Types that cannot be put together stay as they are.
         let Ok(all) = joined else { return self.slices() };
@@ -292,7 +293,7 @@ impl Chunk {
 }
 
 fn picked(all: &RecordBatch, rows: &UInt32Array) -> RecordBatch {
-    take_record_batch(all, rows).expect("rows that were picked of larger batches can be picked again")
+    pick(all, rows).expect("rows that were picked of larger batches can be picked again")
 }
 
 /// Rows as jobs have computed them, those of a job and a partition together.

@@ -11,6 +11,7 @@
 //! fail.
 
 mod carry;
+mod columns;
 mod gather;
 mod member;
 mod routing;

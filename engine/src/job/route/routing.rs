@@ -14,20 +14,21 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::carry::Carry;
+use super::columns::pick;
 use super::gather::{is_worth_it, presses};
 use super::member::{Member, Place, Shown};
 use super::search::{Found, Search};
-use super::tail::{TOGETHER_ROWS, Tail, Tails, pick};
+use super::tail::{TOGETHER_ROWS, Tail, Tails};
 use super::{Newcomer, Router, key_of};
 use crate::batch::StreamBatch;
 use crate::clock::EventTime;
 use crate::error::EngineError;
 use crate::job::history::overtaken;
 use crate::job::run::{go_apart, text_of};
-use crate::job::turn::Turn;
 use crate::job::{Command, Status};
 use crate::shared::Shared;
 use crate::stream::{Gap, MemoryStream, Offset, Read, Stream, StreamReader, together};
+use crate::turn::Turn;
 
 /// What became of a job that was waited for: it was cancelled, or (with what it is told) is to be a task of its own.
 type Called = (u32, Option<(mpsc::Receiver<Command>, Option<Command>)>);
@@ -441,8 +442,9 @@ impl Routing {
         let Some(member) = self.members[slot as usize].as_mut() else { return };
         let Tail::Own(pipeline) = &mut member.tail else { return };
         let met = rows.len();
-        let computed =
-            std::panic::catch_unwind(AssertUnwindSafe(|| pipeline.process(batch.with_rows(pick(&batch.rows, rows)?))));
+        let computed = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            pipeline.process(batch.with_rows(pick(&batch.rows, &rows.into())?))
+        }));
         match computed {
             Ok(Ok(mut batches)) if batches.len() == 1 => {
                 self.ways[slot as usize].waits = true;

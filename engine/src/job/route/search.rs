@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::tail::pick;
+use super::columns::pick;
 use crate::batch::StreamBatch;
 use crate::error::EngineError;
 use crate::operator::{Crew, CrewPart, Matches, Predicate, PredicateIndex, Scratch};
@@ -50,7 +50,7 @@ impl Found {
         let Some(columns) = columns.filter(few) else { return Ok(Self { matches, picked: None }) };
         let mut rows = Vec::with_capacity(count);
         matches.iter().for_each(|(_, own)| rows.extend_from_slice(own));
-        Ok(Self { picked: Some(pick(&columns, rows)?), matches })
+        Ok(Self { picked: Some(pick(&columns, &rows.into())?), matches })
     }
 }
 
@@ -163,7 +163,7 @@ mod tests {
     /// One that looks ahead: each batch is said to have taken so long.
     fn search(took: Duration) -> Search {
         let input = batch(0, 0, &[]).rows.schema();
-        Search { took, ..Search::new(&input, Some(Arc::new(Crew::new(2)))) }
+        Search { took, ..Search::new(&input, Some(Arc::new(Crew::apart(2)))) }
     }
 
     fn wait_for(search: &mut Search, slot: u32, number: i64) {

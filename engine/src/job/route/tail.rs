@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 use tokio::time::Instant;
 
+use super::columns::pick;
 use super::gather::{Gathered, Mark, Portion, WAIT, WAIT_BYTES, WAIT_TO_TELL, join_own};
 use crate::batch::StreamBatch;
 use crate::counters::Counters;
@@ -209,7 +209,7 @@ impl Tails {
     fn choose(&mut self, at: usize, batch: &StreamBatch) -> Result<(), EngineError> {
         let Some(class) = self.classes[at].as_mut().filter(|class| !class.found.is_empty()) else { return Ok(()) };
         let room = class.rows.len();
-        let picked = pick(&batch.rows, std::mem::replace(&mut class.rows, Vec::with_capacity(room)))?;
+        let picked = pick(&batch.rows, &std::mem::replace(&mut class.rows, Vec::with_capacity(room)).into())?;
         let mut chosen = class.pipeline.process(batch.with_rows(picked))?;
         let chosen = chosen.pop().ok_or_else(|| EngineError::Internal("columns were chosen of no rows".into()))?;
         self.bytes += chosen.bytes();
@@ -299,11 +299,6 @@ impl Tails {
         }
         told
     }
-}
-
-/// These rows of a batch.
-pub(super) fn pick(rows: &RecordBatch, picked: Vec<u32>) -> Result<RecordBatch, EngineError> {
-    Ok(take_record_batch(rows, &UInt32Array::from(picked))?)
 }
 
 /// It makes nothing new.

@@ -416,6 +416,10 @@ impl Judge<'_> {
     /// Judges those that have been put aside, of all values at once: waiting for what is not near takes most of the time.
     fn rest(&mut self, columns: &mut Columns) -> Result<(), EngineError> {
         let Pairs { sifted, judged, .. } = &mut *self.pairs;
+        if !self.asked.is_empty() {
+            sifted.sort_unstable();
+            judged.sort_unstable();
+        }
         for (column, asked) in self.asked {
             if sifted.is_empty() && judged.is_empty() {
                 return Ok(());
@@ -430,7 +434,7 @@ impl Judge<'_> {
             }
         }
         for pair in judged.drain(..) {
-            let (slot, row) = ((pair >> 32) as usize, pair as u32);
+            let (row, slot) = ((pair >> 32) as u32, pair as u32 as usize);
             let Some(entry) = self.entries.get(slot).and_then(Option::as_ref) else { continue };
             entry.atoms.iter().try_for_each(|atom| atom.load(self.rows, columns))?;
             // Ranges, which come first, most often are tested.
@@ -438,6 +442,7 @@ impl Judge<'_> {
                 sifted.push(pair);
             }
         }
+        sifted.iter_mut().for_each(|pair| *pair = pair.rotate_left(32));
         sifted.sort_unstable();
         let pairs = std::mem::take(sifted);
         for alike in pairs.chunk_by(|a, b| a >> 32 == b >> 32) {

@@ -56,7 +56,7 @@ struct Test {
 /// The numbers that candidates have in the first columns.
 type Tested<'c> = [&'c [u64]; TESTED];
 
-/// Who waits, above the row for which it does.
+/// Rows, each above who waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
     /// What is left to ask are texts, by their ends.
@@ -178,7 +178,7 @@ impl Narrow {
         for pair in found {
             let (waiting, row) = (&self.waiting[(*pair >> 32) as usize], rows[*pair as u32 as usize]);
             let pairs = if waiting.more || tested.is_none() { &mut *judged } else { &mut *sifted };
-            pairs.push(u64::from(waiting.slot) << 32 | u64::from(row));
+            pairs.push(u64::from(row) << 32 | u64::from(waiting.slot));
         }
     }
 

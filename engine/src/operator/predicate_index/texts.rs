@@ -1,5 +1,5 @@
 //! Texts that are asked for, compared with those of many rows. Where the texts of a batch lie is seldom near: they are
-//! looked at one behind the other without a decision in between, so that all are waited for at once.
+//! looked at as they lie, without a decision in between, so that all are waited for at once.
 
 use arrow::array::StringArray;
 
@@ -45,16 +45,16 @@ impl Texts {
         self.asking == 0
     }
 
-    /// Lets go of pairs of a predicate's number and a row whose text is surely another. `begins`: room.
+    /// Lets go of pairs of a row and a predicate's number whose text is surely another. `begins`: room.
     pub(super) fn sift(&self, texts: &StringArray, pairs: &mut Vec<u64>, begins: &mut Vec<u32>) {
         let (offsets, bytes) = (texts.value_offsets(), texts.value_data());
-        let wanted = |pair: u64| self.wanted.get((pair >> 32) as usize).unwrap_or(&Wanted::ANY);
+        let wanted = |pair: u64| self.wanted.get(pair as u32 as usize).unwrap_or(&Wanted::ANY);
         begins.clear();
         begins.resize(pairs.len(), 0);
         let mut kept = 0;
         for at in 0..pairs.len() {
             let pair = pairs[at];
-            let (wanted, row) = (wanted(pair), pair as u32 as usize);
+            let (wanted, row) = (wanted(pair), (pair >> 32) as usize);
             let (begin, end) = (offsets[row], offsets[row + 1]);
             (pairs[kept], begins[kept]) = (pair, begin.cast_unsigned());
             kept += usize::from(wanted.any | ((end - begin).cast_unsigned() == wanted.length));
@@ -132,11 +132,11 @@ mod tests {
         texts.set(10, None);
         let rows = StringArray::from(all.to_vec());
         for sliced in [rows.clone(), rows.slice(4, 6)] {
-            let pairs = |waiting: u64| (0..sliced.len() as u64).map(move |row| waiting << 32 | row);
+            let pairs = |waiting: u64| (0..sliced.len() as u64).map(move |row| row << 32 | waiting);
             let mut found: Vec<u64> = (0..12).flat_map(pairs).collect();
             texts.sift(&sliced, &mut found, &mut Vec::new());
             let equal = |pair: u64| {
-                let (waiting, row) = ((pair >> 32) as usize, pair as u32 as usize);
+                let (waiting, row) = (pair as u32 as usize, (pair >> 32) as usize);
                 all.get(waiting).is_none_or(|text| *text == sliced.value(row))
             };
             let expected: Vec<u64> = (0..12).flat_map(pairs).filter(|pair| equal(*pair)).collect();

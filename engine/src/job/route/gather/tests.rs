@@ -49,7 +49,7 @@ fn rows_of_several_batches_come_together_by_job_and_partition() {
 
 #[test]
 fn thousands_of_rows_lie_in_small_buffers_whoever_picks_them() {
-    let crew = Crew::new(3);
+    let crew = Crew::apart(3);
     for crew in [None, Some(&crew)] {
         let mut gathered = Gathered::default();
         for first in 0..40 {

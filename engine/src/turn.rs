@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 const TURN: Duration = Duration::from_micros(500);
 
 /// See the module.
-pub(super) struct Turn(Instant);
+pub(crate) struct Turn(Instant);
 
 impl Turn {
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self(Instant::now())
     }
 
     /// Lets others go on, if it is their turn.
-    pub(super) async fn pass(&mut self) {
+    pub(crate) async fn pass(&mut self) {
         if self.0.elapsed() >= TURN {
             tokio::task::yield_now().await;
             self.0 = Instant::now();
