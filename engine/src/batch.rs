@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampNanosecondType};
+use arrow::array::{Array, AsArray, RecordBatch, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::clock::EventTime;
 use crate::stream::Offset;
@@ -77,12 +77,17 @@ impl StreamBatch {
 
     /// Each row's event time in nanoseconds.
     pub fn event_times(&self) -> &[i64] {
-        hidden(&self.rows, 2)
+        hidden(&self.rows, 2).values()
     }
 
     /// Each row's watermark in nanoseconds: see [`WATERMARK`].
     pub fn watermarks(&self) -> &[i64] {
-        hidden(&self.rows, 1)
+        hidden(&self.rows, 1).values()
+    }
+
+    /// The latest of the rows' event times; `MIN` where there are none.
+    pub fn latest(&self) -> EventTime {
+        EventTime(arrow::compute::max(hidden(&self.rows, 2)).unwrap_or(i64::MIN))
     }
 
     /// The rows without the hidden columns.
@@ -115,8 +120,8 @@ fn column_bytes(column: &dyn Array) -> usize {
     own.unwrap_or_else(|_| column.get_array_memory_size())
 }
 
-fn hidden(rows: &RecordBatch, from_end: usize) -> &[i64] {
-    rows.column(rows.num_columns() - from_end).as_primitive::<TimestampNanosecondType>().values()
+fn hidden(rows: &RecordBatch, from_end: usize) -> &TimestampNanosecondArray {
+    rows.column(rows.num_columns() - from_end).as_primitive()
 }
 
 /// The visible fields with the hidden ones behind them.

@@ -159,18 +159,14 @@ impl Stamp {
                 .collect(),
             (None, rule) => {
                 let delay = if let Rule::Delay { delay, .. } = rule { *delay } else { 0 };
-                times
-                    .iter()
-                    .map(|time| {
-                        let before = mark;
-                        if *time > latest {
-                            ahead += 1;
-                        } else {
-                            mark = mark.max(time.saturating_sub(delay));
-                        }
-                        before
-                    })
-                    .collect()
+                let mut marks = vec![0; times.len()];
+                for (before, time) in marks.iter_mut().zip(times.iter()) {
+                    *before = mark;
+                    let is_ahead = *time > latest;
+                    ahead += u64::from(is_ahead);
+                    mark = mark.max(if is_ahead { i64::MIN } else { time.saturating_sub(delay) });
+                }
+                marks
             }
         };
         counters.ahead.fetch_add(ahead, Relaxed);

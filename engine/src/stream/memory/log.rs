@@ -288,9 +288,8 @@ impl Log {
         state.next = batch.next;
         state.watermark = state.watermark.max(batch.watermark);
         state.idle = batch.idle;
-        let latest = batch.event_times().iter().copied().max().unwrap_or(i64::MIN);
-        let (rows, bytes) = (batch.rows.num_rows() as u64, batch.bytes());
-        self.push(Item::Batch(Kept::Own(batch)), (rows, bytes), EventTime(latest), now);
+        let (latest, rows, bytes) = (batch.latest(), batch.rows.num_rows() as u64, batch.bytes());
+        self.push(Item::Batch(Kept::Own(batch)), (rows, bytes), latest, now);
         bytes
     }
 }
