@@ -68,7 +68,7 @@ fn main() -> ExitCode {
             || filters(&clients, &Input::Batches(batches), values, |name| wanted("filters") || wanted(name)),
         !wanted("lines") || filters(&clients, &Input::Lines(Lines::write()), values, |_| true),
         !wanted("windows") || windows(&clients, batches),
-        !wanted("churn") || churn::report(&clients),
+        !wanted("churn") || churn::report(),
     ];
     if met.into_iter().all(|met| met) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

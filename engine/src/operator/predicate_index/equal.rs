@@ -23,6 +23,11 @@ const TABLE_VALUES: u64 = 1 << 16;
 /// A table of so few is looked at for each row, without a sieve before it: 16 KiB, which stay near.
 const DIRECT_VALUES: usize = 1 << 12;
 
+/// So many rows of a batch tell whether more than one in so many may have a value that somebody waits for: a sieve lets go
+/// of most rows otherwise.
+const ASKED_ROWS: usize = 64;
+const RARE: usize = 16;
+
 /// Rows that are looked up at a time: each of several short loops over them is as fast as can be.
 const LOOKED_UP: usize = 512;
 /// Rows that are let go together where none has a value among those that lie near to each other.
@@ -241,7 +246,7 @@ impl<K: Value> Equal<K> {
         may: &impl May,
         found: &mut Found,
     ) {
-        if (1..=DIRECT_VALUES).contains(&self.table.len()) {
+        if (1..=DIRECT_VALUES).contains(&self.table.len()) && !self.is_rare(rows, &number) {
             self.look_up(rows, &number, may, found);
         } else {
             self.sift(rows, &number, found);
@@ -259,6 +264,14 @@ impl<K: Value> Equal<K> {
             }
         }
         found.gather(self.buckets.len());
+    }
+
+    /// Whether few rows seem to have values like those that somebody waits for.
+    fn is_rare(&self, rows: usize, number: &impl Fn(usize) -> u64) -> bool {
+        let Some((least, near)) = self.sieve.near else { return false };
+        let asked = (0..rows).step_by((rows / ASKED_ROWS).max(1));
+        let held = asked.clone().filter(|row| number(*row).wrapping_sub(least) < near).count();
+        RARE * held < asked.len()
     }
 
     /// Looks up each row's place at once: of few values, that costs less than a sieve before it.

@@ -243,6 +243,24 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn values_that_few_rows_have_are_found(
+        drawn in prop::collection::vec((row(), prop::bool::weighted(0.97)), 0..200),
+        predicates in told_apart(),
+        gone in prop::collection::vec(any::<bool>(), 80),
+    ) {
+        let elsewhere = |(row, elsewhere): (Row, bool)| match row {
+            (Some(k), i, f, s, b, t) if elsewhere => (Some(k + 1_000), i, f, s, b, t),
+            row => row,
+        };
+        let drawn: Vec<Row> = drawn.into_iter().map(elsewhere).collect();
+        check(&drawn, &predicates, &gone)?;
+    }
+}
+
 #[test]
 fn who_comes_and_goes_is_told_apart_by_a_second_column() {
     let schema = input();
