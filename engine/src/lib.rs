@@ -44,7 +44,7 @@
 //! | `hc` | 3.44 / 3.40 | 3.53 / 1.91 |
 //!
 //! `q0` then still ran on one thread of two: a task that wakes another keeps it for its own thread. Since a
-//! partition's reader steps aside after each batch, both decode; of a build that is not optimised, with a tenth of the
+//! partition's reader steps aside after half a millisecond, both decode; of a build that is not optimised, with a tenth of the
 //! events, `q0` takes 2.44 / 1.34 instead of 2.46 / 2.47, `q7` 2.76 / 1.46, `q11` 2.70 / 1.56, `hc` 4.30 / 2.32.
 //!
 //! Of a stream that 1,000 live queries filter, each by other ranges and equalities of several columns, of which one row in
@@ -53,22 +53,23 @@
 //! | | |
 //! |---|---|
 //! | looking rows up | 56 % |
-//! | picking those that were found, and putting those of a job together | 17 % |
-//! | stamping and committing | 13 % |
-//! | telling jobs and their readers | 5 % |
-//! | waking threads, and all else | 9 % |
+//! | picking those that were found, and putting those of a job together | 18 % |
+//! | making, stamping and committing | 21 % |
+//! | telling jobs and their readers, waking threads, and all else | 5 % |
 //!
-//! Of looking up, a third is the look at each row's value and at the cell of a second column, a quarter finding whose range
-//! holds it, a fifth comparing texts, which wait for memory. Waking had been worst: the kernel lets a thread that was woken
-//! run in the place of the one that woke it, so that each of thousands of readers cost 20 µs of both. Then it was telling
-//! each job too often, and looking at candidates one bucket at a time, where each look waits for memory alone. Millions of
-//! rows a second, medians of three; each pair of binaries was run in turn, on a machine that was faster the second time:
+//! Of looking up, two fifths are the look at each row's value and at the cell of a second column, a quarter finding whose
+//! range holds it, a tenth comparing texts. Waking had been worst: the kernel lets a thread that was woken run in the place
+//! of the one that woke it, so that each of thousands of readers cost 20 µs of both. Then it was telling each job too often,
+//! and looking at candidates one bucket at a time, where each look waits for memory alone. Then a fifth of both cores was
+//! idle: threads that helped beside those of the runtime were put where another ran, while the runtime's own had nothing to
+//! do; so these help (`operator/crew.rs`). Millions of rows a second, medians; each pair of binaries was run in turn, on a
+//! machine that was faster in later ones:
 //!
-//! | | before | searched by all threads, readers woken together | before | picked by all threads, candidates judged together |
-//! |---|---|---|---|---|
-//! | one filter | 78 | 119 | 125 | 130 |
-//! | 10,000 by value | 31 | 45 | 55 | 76 |
-//! | 1,000 by ranges | 20 | 34 | 38 | 46 |
+//! | | before | searched by all threads, readers woken together | before | picked by all threads, candidates judged together | before | helped by the runtime's own threads |
+//! |---|---|---|---|---|---|---|
+//! | one filter | 78 | 119 | 125 | 130 | 99 to 149 | 136 to 143 |
+//! | 10,000 by value | 31 | 45 | 55 | 76 | 59 to 79 | 101 to 107 |
+//! | 1,000 by ranges | 20 | 34 | 38 | 46 | 31 to 49 | 58 to 69 |
 //!
 //! SQL text, HTTP and wire formats never live here. Jobs see each other's rows only through streams.
 

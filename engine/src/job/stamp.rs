@@ -9,6 +9,7 @@ use arrow::array::{
 use arrow::compute::{filter_record_batch, is_not_null};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampNanosecondType};
 use datafusion_common::DFSchema;
+use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
@@ -64,6 +65,12 @@ impl Stamp {
             EventTimeSpec::Arrival => Rule::Arrival,
             EventTimeSpec::Column { index, watermark: WatermarkSpec::Delay(delay) } => {
                 Rule::Delay { column: *index, delay: *delay }
+            }
+            // The event time itself.
+            EventTimeSpec::Column { index, watermark: WatermarkSpec::Expr(Expr::Column(column)) }
+                if visible.index_of(&column.name).ok() == Some(*index) =>
+            {
+                Rule::Delay { column: *index, delay: 0 }
             }
             EventTimeSpec::Column { index, watermark: WatermarkSpec::Expr(expr) } => {
                 let fields = DFSchema::try_from(visible.clone())?;
@@ -143,35 +150,33 @@ impl Stamp {
     ) -> (TimestampNanosecondArray, EventTime) {
         let times = times.as_primitive::<TimestampNanosecondType>().values();
         let latest = if self.check_ahead { arrival.plus(AHEAD_NS).0 } else { i64::MAX };
-        let mut mark = watermark.0;
-        let mut ahead = 0;
-        let marks: Vec<i64> = match (implied, &self.rule) {
-            (Some(implied), _) => (0..times.len())
-                .map(|at| {
-                    let before = mark;
-                    if times[at] > latest {
-                        ahead += 1;
-                    } else if implied.is_valid(at) {
-                        mark = mark.max(implied.value(at));
-                    }
-                    before
-                })
-                .collect(),
-            (None, rule) => {
-                let delay = if let Rule::Delay { delay, .. } = rule { *delay } else { 0 };
-                let mut marks = vec![0; times.len()];
-                for (before, time) in marks.iter_mut().zip(times.iter()) {
-                    *before = mark;
-                    let is_ahead = *time > latest;
-                    ahead += u64::from(is_ahead);
-                    mark = mark.max(if is_ahead { i64::MIN } else { time.saturating_sub(delay) });
-                }
-                marks
+        let (marks, mark, ahead) = match (implied, &self.rule) {
+            (Some(implied), _) => {
+                let (values, nulls) = (implied.values(), implied.nulls());
+                let valid = |at: usize| nulls.is_none_or(|nulls| nulls.is_valid(at));
+                marks(times, latest, watermark.0, |at, _| if valid(at) { values[at] } else { i64::MIN })
             }
+            (None, Rule::Delay { delay, .. }) => {
+                marks(times, latest, watermark.0, |_, time| time.saturating_sub(*delay))
+            }
+            (None, Rule::Arrival | Rule::Expr { .. }) => marks(times, latest, watermark.0, |_, time| time),
         };
         counters.ahead.fetch_add(ahead, Relaxed);
         (Int64Array::from(marks).reinterpret_cast(), EventTime(mark))
     }
+}
+
+/// The watermark before each row and behind the last one, and how many rows are ahead, which move none. `implied`: by a row
+/// and its event time. The maximum stays in a register, which it does not in an iterator's closure.
+fn marks(times: &[i64], latest: i64, mut mark: i64, implied: impl Fn(usize, i64) -> i64) -> (Vec<i64>, i64, u64) {
+    let (mut marks, mut ahead) = (vec![0; times.len()], 0);
+    for (at, (before, time)) in marks.iter_mut().zip(times).enumerate() {
+        *before = mark;
+        let is_ahead = *time > latest;
+        ahead += u64::from(is_ahead);
+        mark = mark.max(if is_ahead { i64::MIN } else { implied(at, *time) });
+    }
+    (marks, mark, ahead)
 }
 
 fn drop_null_times(read: &RecordBatch, column: usize, counters: &Counters) -> Result<RecordBatch, EngineError> {

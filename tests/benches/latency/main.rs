@@ -85,6 +85,8 @@ async fn beside_a_replay(address: SocketAddr, replayer: &Runtime) -> bool {
     let reading = replayer.spawn(replay::read_over_and_over(address, read));
     let met = deliver("beside a replay, event to row", loads::filtered(10_000), address, (None, Some(25.0))).await;
     reading.abort();
+    // It is in the middle of an answer.
+    let _ = reading.await;
     let replays = replays.lock().expect("no holder of this lock panics");
     let rate = (replays.len() as u64 * replay::ROWS) as f64 / replays.iter().sum::<Duration>().as_secs_f64();
     println!("{} replays of {} rows meanwhile, {rate:.0} rows/s", replays.len(), replay::ROWS);

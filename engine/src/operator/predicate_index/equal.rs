@@ -4,6 +4,7 @@ use std::hash::Hash;
 use std::ops::{Range, RangeInclusive};
 use std::sync::OnceLock;
 
+use arrow::buffer::NullBuffer;
 use datafusion_common::HashMap;
 
 use super::Entry;
@@ -236,11 +237,11 @@ impl<K: Value> Equal<K> {
         self.cells.bits()
     }
 
-    /// Finds the rows for which somebody waits. `number`: of each of so many rows; `place`: the bucket of a row by its
-    /// value; `may`: whether a row may be for somebody who waits there.
+    /// Finds the rows for which somebody waits, of so many, those whose value is null apart. `number`: of each; `place`: the
+    /// bucket of a row by its value; `may`: whether a row may be for somebody who waits there.
     pub(super) fn find(
         &self,
-        rows: usize,
+        (rows, valid): (usize, Option<&NullBuffer>),
         number: impl Fn(usize) -> u64,
         place_of: impl Fn(&HashMap<K, u32>, u32) -> Option<u32>,
         may: &impl May,
@@ -257,11 +258,13 @@ impl<K: Value> Equal<K> {
                     [] => place_of(&self.places, *row).map_or(0, |at| at + 1),
                     table => table[(number(*row as usize) - least) as usize],
                 };
-                let row_at = *row as usize;
-                if may.be(at, may.cell(row_at), row_at) {
+                if may.be(at, may.cell(*row as usize)) {
                     found.pairs.push((at - 1, *row));
                 }
             }
+        }
+        if let Some(valid) = valid {
+            found.pairs.retain(|(_, row)| valid.is_valid(*row as usize));
         }
         found.gather(self.buckets.len());
     }
@@ -276,23 +279,27 @@ impl<K: Value> Equal<K> {
 
     /// Looks up each row's place at once: of few values, that costs less than a sieve before it.
     fn look_up(&self, rows: usize, number: &impl Fn(usize) -> u64, may: &impl May, found: &mut Found) {
-        let Some((least, near)) = self.sieve.near else { return };
-        let (last, pairs) = (self.table.len() - 1, &mut found.pairs);
-        pairs.resize(rows, (0, 0));
+        let Some((least, _)) = self.sieve.near else { return };
+        found.pairs.clear();
+        // Whoever is not among them has the place behind the last.
+        let last = self.table.len() - 1;
+        let table = &self.table[..=last];
         let (mut places, mut cells) = ([0_u32; LOOKED_UP], [0_u32; LOOKED_UP]);
-        let mut count = 0;
+        let mut pairs = [(0, 0); LOOKED_UP];
         for first in (0..rows).step_by(LOOKED_UP) {
             let some = LOOKED_UP.min(rows - first);
             for (at, place) in places[..some].iter_mut().enumerate() {
-                *place = self.table[(number(first + at).wrapping_sub(least).min(near) as usize).min(last)];
+                *place = table[number(first + at).wrapping_sub(least).min(last as u64) as usize];
             }
             may.cells(first, &mut cells[..some]);
+            let mut count = 0;
             for (at, (place, cell)) in places.iter().zip(&cells).take(some).enumerate() {
-                pairs[count] = (place.wrapping_sub(1), (first + at) as u32);
-                count += usize::from(may.be(*place, *cell, first + at));
+                // It is never as many: nothing has to be looked at to know so.
+                pairs[count % LOOKED_UP] = (place.wrapping_sub(1), (first + at) as u32);
+                count += usize::from(may.be(*place, *cell));
             }
+            found.pairs.extend_from_slice(&pairs[..count]);
         }
-        pairs.truncate(count);
     }
 
     /// Lets go of rows for whose values nobody waits.

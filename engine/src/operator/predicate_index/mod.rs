@@ -278,7 +278,8 @@ impl PredicateIndex {
             prepare(waiting, rows, columns)?;
             // The commonest as they lie, without a copy of all.
             if let Some(values) = rows.column(*column).as_primitive_opt::<Int64Type>() {
-                let number = |row: usize| signed(values.values()[row]);
+                let values: &[i64] = values.values();
+                let number = |row: usize| signed(values[row]);
                 let place = |places: &Places, row: u32| places.get(&number(row as usize)).copied();
                 search(waiting, (rows, *column), columns, number, place, found);
             } else {
@@ -344,20 +345,20 @@ fn search<K: equal::Value>(
     let valid = valid(rows, column);
     let valid = valid.as_ref();
     let Some(cells) = waiting.cells() else {
-        return waiting.find(count, number, place, &Waits { valid }, found);
+        return waiting.find((count, valid), number, place, &Waits, found);
     };
     match (cells.scale, rows.column(cells.column).as_primitive_opt::<Float64Type>()) {
         (Scale::Real(scale), Some(values)) => {
             let cell = |value: f64| scale.cell(value);
-            let may = WaitsIn { valid, cells, values: values.values(), cell };
-            waiting.find(count, number, place, &may, found);
+            let may = WaitsIn { cells, values: values.values(), cell };
+            waiting.find((count, valid), number, place, &may, found);
         }
         (Scale::Whole(scale), _) => {
             let cell = |number: u64| scale.cell(number);
-            let may = WaitsIn { valid, cells, values: columns.numbers(cells.column), cell };
-            waiting.find(count, number, place, &may, found);
+            let may = WaitsIn { cells, values: columns.numbers(cells.column), cell };
+            waiting.find((count, valid), number, place, &may, found);
         }
-        (Scale::Real(_), None) => waiting.find(count, number, place, &Waits { valid }, found),
+        (Scale::Real(_), None) => waiting.find((count, valid), number, place, &Waits, found),
     }
 }
 

@@ -1,8 +1,6 @@
 //! Whether a row may be for somebody who waits for its value. Asked of each row: there is one type for each way to tell, so
 //! that the loops over rows have its answer in them.
 
-use arrow::buffer::NullBuffer;
-
 use super::cells::Bits;
 
 /// See the module.
@@ -14,23 +12,20 @@ pub(super) trait May {
     fn cells(&self, first: usize, cells: &mut [u32]);
 
     /// Whether a row with such a cell may be for somebody at a bucket, counted from one; at bucket zero nobody waits.
-    fn be(&self, bucket: u32, cell: u32, row: usize) -> bool;
+    fn be(&self, bucket: u32, cell: u32) -> bool;
 }
 
-/// Any row whose value is not null.
-pub(super) struct Waits<'a> {
-    pub(super) valid: Option<&'a NullBuffer>,
-}
+/// Any row.
+pub(super) struct Waits;
 
 /// Those of whose second column somebody waits for the cell. `cell`: of a value.
 pub(super) struct WaitsIn<'a, V, C> {
-    pub(super) valid: Option<&'a NullBuffer>,
     pub(super) cells: &'a Bits,
     pub(super) values: &'a [V],
     pub(super) cell: C,
 }
 
-impl May for Waits<'_> {
+impl May for Waits {
     #[inline(always)]
     fn cell(&self, _: usize) -> u32 {
         0
@@ -39,8 +34,8 @@ impl May for Waits<'_> {
     fn cells(&self, _: usize, _: &mut [u32]) {}
 
     #[inline(always)]
-    fn be(&self, bucket: u32, _: u32, row: usize) -> bool {
-        bucket > 0 && is_valid(self.valid, row)
+    fn be(&self, bucket: u32, _: u32) -> bool {
+        bucket > 0
     }
 }
 
@@ -56,12 +51,7 @@ impl<V: Copy, C: Fn(V) -> u32> May for WaitsIn<'_, V, C> {
     }
 
     #[inline(always)]
-    fn be(&self, bucket: u32, cell: u32, row: usize) -> bool {
-        self.cells.holds(bucket, cell) && is_valid(self.valid, row)
+    fn be(&self, bucket: u32, cell: u32) -> bool {
+        self.cells.holds(bucket, cell)
     }
-}
-
-#[inline(always)]
-fn is_valid(valid: Option<&NullBuffer>, row: usize) -> bool {
-    valid.is_none_or(|valid| valid.is_valid(row))
 }
