@@ -101,7 +101,7 @@ impl Crew {
                 turn.pass().await;
             }
         });
-        // This thread is busy.
+        // It lies where only this thread takes it from, which goes on.
         hand_on_woken();
         true
     }

@@ -6,9 +6,9 @@
 //! position and watermark follow within moments, a few jobs at a time, so that ten thousand waiting jobs cost next to
 //! nothing. While rows come faster than they could be told one by one, or from a source that waits for its readers, those
 //! that were found wait for others of the same jobs and are told together, moments later; when nothing follows, they are
-//! told at once. Whatever is out of the ordinary is done by tasks of their own: a job goes on as one, behind the last row that it was shown, when it is told anything, when
-//! another job reads it (whose windows wait for its watermarks), when its reader makes it wait, and when a row makes it
-//! fail.
+//! told at once. Whatever is out of the ordinary is done by tasks of their own: a job goes on as one, behind the last row
+//! that it was shown, when it is told anything, when another job reads it (whose windows wait for its watermarks), when its
+//! reader makes it wait, and when a row makes it fail.
 
 mod carry;
 mod columns;

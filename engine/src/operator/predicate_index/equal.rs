@@ -24,9 +24,9 @@ const TABLE_VALUES: u64 = 1 << 16;
 /// A table of so few is looked at for each row, without a sieve before it: 16 KiB, which stay near.
 const DIRECT_VALUES: usize = 1 << 12;
 
-/// So many rows of a batch tell whether more than one in so many may have a value that somebody waits for: a sieve lets go
-/// of most rows otherwise.
+/// So many rows of a batch are asked whether their value is one of those that lie near to each other.
 const ASKED_ROWS: usize = 64;
+/// Where it is of fewer than one in so many, a sieve lets go of most rows without a look at the table.
 const RARE: usize = 16;
 
 /// Rows that are looked up at a time: each of several short loops over them is as fast as can be.

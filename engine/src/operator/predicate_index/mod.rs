@@ -341,24 +341,21 @@ fn search<K: equal::Value>(
     place: impl Fn(&datafusion_common::HashMap<K, u32>, u32) -> Option<u32>,
     found: &mut Found,
 ) {
-    let count = rows.num_rows();
     let valid = valid(rows, column);
-    let valid = valid.as_ref();
-    let Some(cells) = waiting.cells() else {
-        return waiting.find((count, valid), number, place, &Waits, found);
-    };
+    let all = (rows.num_rows(), valid.as_ref());
+    let Some(cells) = waiting.cells() else { return waiting.find(all, number, place, &Waits, found) };
     match (cells.scale, rows.column(cells.column).as_primitive_opt::<Float64Type>()) {
         (Scale::Real(scale), Some(values)) => {
             let cell = |value: f64| scale.cell(value);
             let may = WaitsIn { cells, values: values.values(), cell };
-            waiting.find((count, valid), number, place, &may, found);
+            waiting.find(all, number, place, &may, found);
         }
         (Scale::Whole(scale), _) => {
             let cell = |number: u64| scale.cell(number);
             let may = WaitsIn { cells, values: columns.numbers(cells.column), cell };
-            waiting.find((count, valid), number, place, &may, found);
+            waiting.find(all, number, place, &may, found);
         }
-        (Scale::Real(_), None) => waiting.find((count, valid), number, place, &Waits, found),
+        (Scale::Real(_), None) => waiting.find(all, number, place, &Waits, found),
     }
 }
 
