@@ -267,8 +267,7 @@ impl Task {
             self.note().await?;
             self.switch().await?;
             self.keep();
-            let interval = *self.ticks.borrow_and_update();
-            self.track(interval);
+            let interval = self.wanted();
             let snapshot_due = self.snapshot_due();
             let clock = self.shared.clock.clone();
             let (lossless, due) = (self.shared.config.lossless, self.next_tick);
@@ -294,7 +293,11 @@ impl Task {
                 () = tick => self.tick(interval).await?,
                 () = keep, if snapshot_due.is_some_and(|due| due > clock.now()) => {}
                 fed = self.feed.next() => match fed? {
-                    Fed::Batch(batch) => self.batch(batch, interval).await?,
+                    Fed::Batch(batch) => {
+                        // Who came to want running results before these rows came is told them.
+                        let interval = self.wanted();
+                        self.batch(batch, interval).await?;
+                    }
                     Fed::EndOfPartition(partition) => self.end_partition(partition).await?,
                     Fed::End => return self.answer_on().await,
                     Fed::Failed(error) => return Err(error),
@@ -331,6 +334,13 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    /// How often running results are wanted now.
+    fn wanted(&mut self) -> Option<Duration> {
+        let interval = *self.ticks.borrow_and_update();
+        self.track(interval);
+        interval
     }
 
     /// Begins or stops to keep running results, as they are wanted.
